@@ -62,7 +62,7 @@ def fold(keys: Int[Tensor, "*lead"], number: int) -> Int[Tensor, "*lead"]:
     return _mix(keys ^ _signed(_mix_word((number + 1) * _GAMMA)))
 
 
-def bits(keys: Int[Tensor, "*lead"], *shape: int) -> Int[Tensor, "*lead *shape"]:
+def bits(keys: Int[Tensor, "*lead"], *shape: int) -> Int[Tensor, "..."]:
     """64 random bits (as int64) per element: the numbers 0, 1, ... under each key."""
     count = 1
     for size in shape:
@@ -71,12 +71,12 @@ def bits(keys: Int[Tensor, "*lead"], *shape: int) -> Int[Tensor, "*lead *shape"]
     return _mix(keys.unsqueeze(-1) + counter).view(*keys.shape, *shape)
 
 
-def uniform(keys: Int[Tensor, "*lead"], *shape: int) -> Float[Tensor, "*lead *shape"]:
+def uniform(keys: Int[Tensor, "*lead"], *shape: int) -> Float[Tensor, "..."]:
     """Uniform float64 numbers in [0, 1) with 53 random bits each."""
     return _shift_right(bits(keys, *shape), 11).to(torch.float64) * 2.0**-53
 
 
-def integers(keys: Int[Tensor, "*lead"], high: int, *shape: int) -> Int[Tensor, "*lead *shape"]:
+def integers(keys: Int[Tensor, "*lead"], high: int, *shape: int) -> Int[Tensor, "..."]:
     """Uniform integers in 0 .. high - 1 (bias below high / 2^53)."""
     return (uniform(keys, *shape) * high).to(torch.int64)
 

@@ -1,0 +1,330 @@
+"""The one Transformer: compiled (Tracr) models and GPTs are two configurations of it.
+
+Every parameter has a leading member axis: a module holds a *fleet* of models of one shape that
+run in the same batched matrix products, and a single model is a fleet of one. Weights act from
+the right, ``y = x @ weight + bias``, as in Haiku and GPT-2. Compiled models follow Tracr's
+``tracr.transformer`` (no norm, ReLU, free key size); GPTs follow minGPT / GPT-2 (pre-LN, GELU).
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape of one member.
+
+    Attributes:
+        vocabulary: number of token ids.
+        classes: number of output classes (1 for a numerical output).
+        positions: longest sequence, special tokens included.
+        width: size of the residual stream.
+        blocks: number of blocks (one attention layer and one two-layer MLP each).
+        heads: attention heads per block.
+        key_size: size of one head's queries, keys and values.
+        mlp_width: hidden size of the MLP.
+        causal: whether a position sees only itself and earlier ones.
+        normalization: "none" (Tracr) or "pre" (LayerNorm before each layer and at the end).
+        activation: "relu" (Tracr) or "gelu" (the tanh form of GPT-2 and minGPT).
+        unembedding: "fixed" (Tracr's projection on the output directions, which its model does not
+            hold as a parameter) or "trained".
+    """
+
+    vocabulary: int
+    classes: int
+    positions: int
+    width: int
+    blocks: int
+    heads: int
+    key_size: int
+    mlp_width: int
+    causal: bool = False
+    normalization: Literal["none", "pre"] = "none"
+    activation: Literal["relu", "gelu"] = "relu"
+    unembedding: Literal["fixed", "trained"] = "fixed"
+
+    @staticmethod
+    def gpt(vocabulary: int, positions: int, width: int, blocks: int, heads: int) -> "TransformerConfig":
+        """A GPT of minGPT's proportions: key size width / heads, MLP four times the width."""
+        return TransformerConfig(
+            vocabulary=vocabulary,
+            classes=vocabulary,
+            positions=positions,
+            width=width,
+            blocks=blocks,
+            heads=heads,
+            key_size=width // heads,
+            mlp_width=4 * width,
+            causal=True,
+            normalization="pre",
+            activation="gelu",
+            unembedding="trained",
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a forward pass gives.
+
+    Attributes:
+        logits: for every position, or for the answer position alone where one was given.
+        captured: the activations asked for, by name (see ``Transformer.forward``).
+    """
+
+    logits: Float[Tensor, "member batch *position classes"]
+    captured: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Linear(nn.Module):
+    """Affine map of each member: [member, row, inputs] to [member, row, outputs]."""
+
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(members, outputs))
+
+    def forward(self, x: Float[Tensor, "member row inputs"]) -> Float[Tensor, "member row outputs"]:
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm over the width with each member's own scale and offset."""
+
+    def __init__(self, members: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(members, width))
+        self.bias = nn.Parameter(torch.zeros(members, width))
+
+    def forward(self, x: Float[Tensor, "member row width"]) -> Float[Tensor, "member row width"]:
+        if x.shape[0] == 1:
+            return F.layer_norm(x, x.shape[-1:], self.weight[0], self.bias[0])
+        normalized = F.layer_norm(x, x.shape[-1:])
+        return torch.addcmul(self.bias.unsqueeze(1), normalized, self.weight.unsqueeze(1))
+
+
+class Block(nn.Module):
+    """One attention layer and one two-layer MLP, each added to the residual stream."""
+
+    def __init__(self, config: TransformerConfig, members: int) -> None:
+        super().__init__()
+        inner = config.heads * config.key_size
+        self.query = Linear(members, config.width, inner)
+        self.key = Linear(members, config.width, inner)
+        self.value = Linear(members, config.width, inner)
+        self.output = Linear(members, inner, config.width)
+        self.mlp_in = Linear(members, config.width, config.mlp_width)
+        self.mlp_out = Linear(members, config.mlp_width, config.width)
+        normed = config.normalization == "pre"
+        self.norm_attention = LayerNorm(members, config.width) if normed else nn.Identity()
+        self.norm_mlp = LayerNorm(members, config.width) if normed else nn.Identity()
+        self.heads, self.key_size, self.causal = config.heads, config.key_size, config.causal
+        self.relu = config.activation == "relu"
+
+    def mlp(
+        self, x: Float[Tensor, "member row width"]
+    ) -> tuple[Float[Tensor, "member row width"], Float[Tensor, "member row hidden"]]:
+        """The residual stream after the MLP, and the MLP's hidden activations."""
+        hidden = self.mlp_in(self.norm_mlp(x))
+        hidden = F.relu(hidden) if self.relu else F.gelu(hidden, approximate="tanh")
+        return x + self.mlp_out(hidden), hidden
+
+    def projection(
+        self,
+    ) -> tuple[Float[Tensor, "member width three_inner"], Float[Tensor, "member 1 three_inner"]]:
+        """Weight and bias of queries, keys and values side by side: one product instead of three."""
+        layers = (self.query, self.key, self.value)
+        weight = torch.cat([layer.weight for layer in layers], dim=-1)
+        return weight, torch.cat([layer.bias for layer in layers], dim=-1).unsqueeze(1)
+
+    def project(self, x: Float[Tensor, "member row width"]) -> Float[Tensor, "member row three_inner"]:
+        """Queries, keys and values of every row, side by side."""
+        weight, bias = self.projection()
+        return torch.baddbmm(bias, self.norm_attention(x), weight)
+
+    def mix(
+        self, projected: Float[Tensor, "member row three_inner"], batch: int, want_pattern: bool
+    ) -> tuple[Float[Tensor, "member row inner"], Tensor | None]:
+        """Attention proper: mixed values of every position, and the pattern if it is wanted.
+
+        The pattern is [member, batch, head, query position, key position].
+        """
+        members, rows, _ = projected.shape
+        shape = (members * batch, rows // batch, 3, self.heads, self.key_size)
+        q, k, v = projected.view(shape).permute(2, 0, 3, 1, 4).unbind()
+        if not want_pattern:
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            return mixed.transpose(1, 2).reshape(members, rows, -1), None
+        scores = q @ k.transpose(-1, -2) / math.sqrt(self.key_size)
+        if self.causal:
+            hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+            scores = scores.masked_fill(hidden, -torch.inf)
+        pattern = scores.softmax(-1)
+        mixed = (pattern @ v).transpose(1, 2).reshape(members, rows, -1)
+        return mixed, pattern.view(members, batch, *pattern.shape[1:])
+
+    def attend_from(
+        self, x: Float[Tensor, "member row width"], batch: int, position: int
+    ) -> Float[Tensor, "member batch width"]:
+        """The residual stream after attention at one position only, without making keys or values.
+
+        A key enters only as q . (W_K x + b_K) and a value only as a weighted mean, so W_K moves over
+        to the query and W_V behind the mean; q . b_K is the same for all keys and leaves the
+        softmax unchanged. Cost per row: two inner products with the residual stream.
+        """
+        members, width = x.shape[0], x.shape[-1]
+        split = (members, -1, self.heads, self.key_size)
+        residual = x.view(members, batch, -1, width)[:, :, position]
+        seen = self.norm_attention(x).view(members, batch, -1, width)
+        query = self.query(seen[:, :, position]).view(split)
+        key_weight, value_weight = (w.view(split) for w in (self.key.weight, self.value.weight))
+        if self.causal:
+            seen = seen[:, :, : position + 1]
+        pulled = torch.einsum("ebhk,edhk->ebhd", query, key_weight) / math.sqrt(self.key_size)
+        pattern = (pulled @ seen.transpose(-1, -2)).softmax(-1)
+        mean = pattern @ seen  # [member, batch, head, width]
+        mixed = torch.einsum("ebhd,edhk->ebhk", mean, value_weight).flatten(2)
+        return residual + self.output(mixed + self.value.bias.unsqueeze(1))
+
+
+class Transformer(nn.Module):
+    """A fleet of Transformers of one shape. All parameters start at zero (norm scales at one)."""
+
+    def __init__(self, config: TransformerConfig, members: int = 1) -> None:
+        super().__init__()
+        self.config, self.members = config, members
+        self.token_embedding = nn.Parameter(torch.zeros(members, config.vocabulary, config.width))
+        self.position_embedding = nn.Parameter(torch.zeros(members, config.positions, config.width))
+        self.blocks = nn.ModuleList(Block(config, members) for _ in range(config.blocks))
+        normed = config.normalization == "pre"
+        self.norm_final = LayerNorm(members, config.width) if normed else nn.Identity()
+        unembedding = torch.zeros(members, config.width, config.classes)
+        self.unembedding = nn.Parameter(unembedding, requires_grad=config.unembedding == "trained")
+
+    def forward(
+        self,
+        tokens: Int[Tensor, "member batch position"],
+        answer: int | None = None,
+        capture: Collection[str] = (),
+    ) -> Output:
+        """Logits, for all positions or at one.
+
+        Args:
+            tokens: token ids; every member has its own batch.
+            answer: evaluate the output at this position only; the last block then does no work
+                for the others. Same logits, up to rounding.
+            capture: activations to return besides, out of ``residual.I`` ([member, batch,
+                position, width]; I = 0 after the embedding, i after block i), ``attention.I``
+                ([member, batch, head, query, key]) and ``mlp.I`` ([member, batch, position,
+                hidden]) with I a block counted from 0. Costs nothing when empty.
+        """
+        members, batch, length = tokens.shape
+        captured: dict[str, Tensor] = {}
+
+        def keep(name: str, value: Tensor) -> None:
+            if name in capture:
+                captured[name] = value.unflatten(1, (batch, -1)) if value.ndim == 3 else value
+
+        one_hot = self._one_hot(tokens)
+        positions = self.position_embedding[:, :length]
+        x = (one_hot @ self.token_embedding).unflatten(1, (batch, length)) + positions.unsqueeze(1)
+        x = x.flatten(1, 2)
+        keep("residual.0", x)
+        for i, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            if answer is not None and not capture and i == len(self.blocks) - 1:
+                x = block.attend_from(x, batch, answer)
+            else:
+                distinct = i == 0 and self.config.normalization == "none"
+                projected = (
+                    self._project_embedding(one_hot, positions, batch) if distinct else block.project(x)
+                )
+                mixed, pattern = block.mix(projected, batch, f"attention.{i}" in capture)
+                if pattern is not None:
+                    captured[f"attention.{i}"] = pattern
+                x = x + block.output(mixed)
+            x, hidden = block.mlp(x)
+            keep(f"mlp.{i}", hidden)
+            keep(f"residual.{i + 1}", x)
+        x = self.norm_final(x)
+        x = x.unflatten(1, (batch, -1))
+        if answer is not None and capture:
+            x = x[:, :, answer]
+        elif answer is not None:
+            x = x[:, :, 0]
+        return Output(torch.matmul(x, self._unembedding_for(x)), captured)
+
+    def _one_hot(
+        self, tokens: Int[Tensor, "member batch position"]
+    ) -> Float[Tensor, "member row vocabulary"]:
+        """Tokens as rows of 0 and 1, so that looking up is a batched product (and deterministic)."""
+        rows = tokens.flatten(1).unsqueeze(-1)
+        ids = torch.arange(self.config.vocabulary, device=tokens.device)
+        return (rows == ids).to(self.token_embedding.dtype)
+
+    def _project_embedding(
+        self, one_hot: Tensor, positions: Float[Tensor, "member position width"], batch: int
+    ) -> Float[Tensor, "member row three_inner"]:
+        """Block 0's queries, keys and values where no norm stands before it.
+
+        The input is (token row + position row), so it is enough to project the vocabulary and the
+        positions and to add: vocabulary + position rows instead of batch * position.
+        """
+        block = self.blocks[0]
+        assert isinstance(block, Block)
+        weight, bias = block.projection()
+        by_token = one_hot @ (self.token_embedding @ weight)
+        by_position = torch.baddbmm(bias, positions, weight)
+        both = by_token.unflatten(1, (batch, -1)) + by_position.unsqueeze(1)
+        return both.flatten(1, 2)
+
+    def _unembedding_for(self, x: Tensor) -> Tensor:
+        return self.unembedding if x.ndim == 3 else self.unembedding.unsqueeze(1)
+
+    def member(self, index: int) -> "Transformer":
+        """One member as a fleet of one, its parameters copied."""
+        return self.select([index])
+
+    def select(self, indices: list[int]) -> "Transformer":
+        """A new fleet of copies of the members named (an index may repeat)."""
+        chosen = Transformer(self.config, len(indices)).to(self.token_embedding)
+        state = {name: value[indices] for name, value in self.state_dict().items()}
+        chosen.load_state_dict(state)
+        return chosen
+
+    @staticmethod
+    def gather(models: "list[Transformer]") -> "Transformer":
+        """One fleet of all members of several fleets of equal configuration, in order."""
+        configs = {model.config for model in models}
+        if len(configs) != 1:
+            raise ValueError(f"a fleet holds models of one shape, got {sorted(map(str, configs))}")
+        fleet = Transformer(models[0].config, sum(model.members for model in models))
+        fleet = fleet.to(models[0].token_embedding)
+        states = [model.state_dict() for model in models]
+        fleet.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
+        return fleet
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trained parameters of one member."""
+        return sum(p[0].numel() for p in self.parameters() if p.requires_grad)
+
+    def __repr__(self) -> str:
+        c = self.config
+        kind = "causal" if c.causal else "bidirectional"
+        return (
+            f"Transformer({self.members} members of {self.parameter_count:,} parameters: {c.blocks} blocks, "
+            f"width {c.width}, {c.heads} heads of {c.key_size}, MLP {c.mlp_width}, {kind}, norm {c.normalization}, "
+            f"{c.activation}, {c.positions} positions)"
+        )
+
+
+def with_positions(config: TransformerConfig, positions: int) -> TransformerConfig:
+    """The same shape with another maximal length."""
+    return replace(config, positions=positions)
