@@ -1,0 +1,98 @@
+# Everything runs in one virtual environment that this file makes and keeps up to date.
+#
+#   VENV    the environment; an existing one may be given, its torch is then kept
+#   PYTHON  the interpreter that a new environment is made with (3.11 to 3.13)
+#   TORCH   the torch to install instead of the pinned one, e.g. TORCH=torch==2.11.0
+#   JOBS    how many test processes run at once
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+PYTHON ?=
+TORCH ?=
+JOBS ?= 2
+EXTRAS := dev,transformer-lens,datasets
+
+BIN := $(VENV)/bin
+USER_STAMP := $(VENV)/.veneer-installed
+DEV_STAMP := $(VENV)/.veneer-installed-dev
+TORCH_RECORD := $(VENV)/.veneer-torch
+CONSTRAINTS := $(VENV)/.veneer-constraints.txt
+PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
+
+.PHONY: help venv demo test test-slow check bench clean FORCE
+
+help:  ## print this list
+	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14 | sed 's/^/  make /'
+	@sed -n '2,/^$$/s/^#   /  /p' Makefile
+
+venv: $(DEV_STAMP)  ## make the virtual environment, with what tests need
+
+demo: $(USER_STAMP)  ## fine-tune a compiled counter and write a report to runs/demo
+	$(BIN)/veneer run counter --out runs/demo
+	@echo "The report: $(CURDIR)/runs/demo/report.html"
+
+test: check  ## check, then run all but the slow tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-slow: $(DEV_STAMP)  ## run the slow tests only
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow
+
+check: $(DEV_STAMP)  ## lint, formatting, types, and the arrows between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(DEV_STAMP)  ## run the benchmarks
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove caches and build outputs (runs and the environment stay)
+	@echo "Removing caches and build outputs"
+	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
+	@find . -path ./.venv -prune -o -path ./runs -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
+
+$(BIN)/python:
+	@python="$(PYTHON)"; \
+	if [ -n "$$python" ]; then candidates="$$python"; else candidates="python3.11 python3"; fi; \
+	for python in $$candidates; do \
+	    if "$$python" -c '$(SUPPORTED)' 2>/dev/null; then \
+	        echo "Making $(VENV) with $$("$$python" --version)"; \
+	        exec "$$python" -m venv "$(VENV)"; \
+	    fi; \
+	done; \
+	echo "Veneer needs Python 3.11, 3.12 or 3.13 (tried: $$candidates); name one with make PYTHON=..." >&2; \
+	exit 1
+
+# torch comes first and alone: which build of it fits is the machine's affair. The one that is there
+# in the end is what the constraints then hold everything else to.
+define install
+	@if [ -n "$(TORCH)" ]; then \
+	    echo "Installing $(TORCH)"; \
+	    $(BIN)/python -m pip install --quiet "$(TORCH)"; \
+	    rm -f $(TORCH_RECORD); \
+	elif [ -e $(TORCH_RECORD) ] || ! $(BIN)/python -c '$(TORCH_VERSION)' >/dev/null 2>&1; then \
+	    echo "Installing $(PINNED_TORCH)"; \
+	    $(BIN)/python -m pip install --quiet "$(PINNED_TORCH)"; \
+	    touch $(TORCH_RECORD); \
+	fi
+	@{ grep -v '^torch==' constraints.txt; echo "torch==$$($(BIN)/python -c '$(TORCH_VERSION)')"; } > $(CONSTRAINTS)
+	@echo "Installing Veneer$(1) with the versions of constraints.txt (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".$(1)"
+	@touch $@
+endef
+
+INSTALLED_FROM := pyproject.toml constraints.txt $(if $(TORCH),FORCE)
+
+$(USER_STAMP): $(INSTALLED_FROM) | $(BIN)/python
+	$(call install,)
+
+# The extras contain all that a user's installation does.
+$(DEV_STAMP): $(INSTALLED_FROM) | $(BIN)/python
+	$(call install,[$(EXTRAS)])
+	@touch $(USER_STAMP)

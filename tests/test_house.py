@@ -1,0 +1,82 @@
+"""The house rules that a user feels or a test relies on: quick starts, checked shapes, true pins."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("jax", "plotly", "torch")
+ROOMS = ("tasks", "models", "compiled", "pcfg", "finetune", "analysis", "veneer")
+
+
+def imported_by(program: str) -> set[str]:
+    """The top-level names of all modules that a fresh interpreter has loaded after a program."""
+    report = "import sys; print('\\n' + repr(sorted({m.partition('.')[0] for m in sys.modules})))"
+    script = f"import atexit; atexit.register(lambda: exec({report!r}))\n{program}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("library", HEAVY)
+def test_the_probe_sees_a_heavy_library_that_is_imported(library: str) -> None:
+    assert library in imported_by(f"import sys, types; sys.modules[{library!r}] = types.ModuleType('x')")
+
+
+def test_import_veneer_is_light() -> None:
+    assert not imported_by("import veneer").intersection(HEAVY)
+
+
+def test_help_is_light() -> None:
+    program = (
+        "import runpy, sys; sys.argv = ['veneer', '--help']; runpy.run_module('veneer', run_name='__main__')"
+    )
+    loaded = imported_by(program)
+    assert "veneer" in loaded
+    assert not loaded.intersection(HEAVY)
+
+
+def test_shapes_are_checked_in_tests() -> None:
+    """Without the import hook, a vector of float keys would pass for a vector of integer ones."""
+    import torch
+    from jaxtyping import TypeCheckError
+
+    random = import_module("tasks.random")
+    with pytest.raises(TypeCheckError):
+        random.bits(torch.zeros(3), 2)
+
+
+def test_every_room_is_packaged_and_nothing_else() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert set(settings["tool"]["setuptools"]["packages"]) == set(ROOMS)
+    assert set(settings["tool"]["importlinter"]["root_packages"]) == set(ROOMS)
+    for room in ROOMS:
+        assert (ROOT / room / "__init__.py").is_file(), room
+        assert not list((ROOT / room).glob("*/__init__.py")), (
+            f"{room} has packages that would not be installed"
+        )
+
+
+def test_pins_satisfy_what_is_declared() -> None:
+    """Each dependency of the tested set is pinned to a version that its own declared range admits."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), (
+        "a pin is name==version, no local tag"
+    )
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = project["dependencies"] + extras["dev"] + extras["transformer-lens"] + extras["datasets"]
+    for requirement in map(Requirement, declared):
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
