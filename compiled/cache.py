@@ -1,0 +1,49 @@
+"""Compiled capabilities on disk, found by what they were made from.
+
+A key is the SHA-256 of a recipe: program, vocabulary, length, tokens, exactness and versions. So a
+changed program or a new Tracr is another entry, and nothing needs to be invalidated. Importing this
+module, and reading an entry, needs neither JAX nor Tracr.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from compiled.capability import FORMAT, CompiledCapability
+from tasks.errors import InputError
+
+
+def folder() -> Path:
+    """Where entries lie: $VENEER_CACHE, else $XDG_CACHE_HOME/veneer, else ~/.cache/veneer."""
+    own, shared = os.environ.get("VENEER_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    root = Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "veneer"
+    return root / "compiled"
+
+
+def key(recipe: Mapping[str, Any]) -> str:
+    """Names the entry of a recipe, a mapping that JSON can write; versions are added here."""
+    versions = {"format": FORMAT, "tracr": importlib.metadata.version("tracr-pypi")}
+    text = json.dumps({"versions": versions, **recipe}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def remembered(recipe: Mapping[str, Any], make: Callable[[], CompiledCapability]) -> CompiledCapability:
+    """The entry of a recipe; where there is none, or a damaged one, it is made and kept."""
+    entry = folder() / key(recipe)
+    found = _load(entry)
+    if found is not None:
+        return found
+    capability = make()
+    capability.save(entry)
+    return capability
+
+
+def _load(entry: Path) -> CompiledCapability | None:
+    try:
+        return CompiledCapability.load(entry)
+    except InputError:
+        return None

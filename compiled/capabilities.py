@@ -1,0 +1,163 @@
+"""The paper's two written capabilities, ready for use: compiled, calibrated and cached.
+
+``counter`` and ``max_identifier`` choose exactness and noise by measurement (``compiled.exactness``)
+and keep what they measured as the capability's ``calibration``. A cached capability loads without
+JAX and Tracr.
+"""
+
+import string
+from collections.abc import Callable
+from dataclasses import replace
+
+from compiled import cache, exactness, trials
+from compiled.capability import CompiledCapability
+from tasks.errors import InputError
+
+ANSWER_POSITION = 2  # BOS, index 0, index 1
+_BOS, _PAD = "BOS", "#"
+
+
+def counter(
+    operand: str = "a",
+    letters: str = string.ascii_lowercase[:9],
+    length: int = 45,
+    *,
+    read_everywhere: bool = False,
+    mlp_exactness: int | None = None,
+    literal: bool = False,
+) -> CompiledCapability:
+    """The Counter (Alg. 1): how often the operand occurs, read at index 1, model position 2.
+
+    Args:
+        operand: the letter counted.
+        letters: the alphabet.
+        length: longest string, in letters.
+        read_everywhere: count at every index; ``answer_position`` is then None.
+        mlp_exactness: compile with this exactness instead of choosing one.
+        literal: the paper's own values (exactness 100, noise 1e-3) instead of chosen ones; what
+            they cost in accuracy is in the calibration.
+
+    Raises:
+        InputError: an operand that is no letter, repeated letters, fewer than 2 letters of length.
+    """
+    _check_letters(letters)
+    if len(operand) != 1 or operand not in letters:
+        raise InputError("operand", operand, f"one of {', '.join(letters)}")
+    if length < 2:
+        raise InputError("length", length, "2 or more letters (the answer is read at the second)")
+
+    def sets(capability: CompiledCapability) -> tuple[exactness.Trials, exactness.Trials]:
+        arguments = (capability, operand, letters, ANSWER_POSITION)
+        return trials.counter_task(*arguments), trials.counter_every(*arguments)
+
+    def compiled_with(chosen: int) -> CompiledCapability:
+        from compiled import compiler, programs
+
+        program = programs.counter_everywhere(operand) if read_everywhere else programs.counter(operand)
+        return compiler.compile_program(
+            program,
+            letters,
+            length,
+            bos=_BOS,
+            pad=_PAD,
+            mlp_exactness=chosen,
+            answer_position=None if read_everywhere else ANSWER_POSITION,
+            source=f"Counter of {operand!r}{', read everywhere' if read_everywhere else ''} (Alg. 1)",
+        )
+
+    spec = {"program": "counter", "operand": operand, "read_everywhere": read_everywhere}
+    return _remembered(spec, letters, length, mlp_exactness, literal, compiled_with, sets)
+
+
+def max_identifier(
+    rank: int = 5,
+    letters: str = string.ascii_lowercase,
+    length: int = 10,
+    *,
+    mlp_exactness: int | None = None,
+    literal: bool = False,
+) -> CompiledCapability:
+    """The Max-identifier (Alg. 2): the letter of a rank in alphabetical order, read at position 2.
+
+    Args:
+        rank: 1 for the alphabetically first letter.
+        letters: the alphabet.
+        length: longest string, in letters; strings have no letter twice.
+        mlp_exactness: compile with this exactness instead of choosing one.
+        literal: the paper's own values (exactness 100, noise 1e-3) instead of chosen ones.
+
+    Raises:
+        InputError: a rank outside 1..length, repeated letters, or a length above their number.
+    """
+    _check_letters(letters)
+    if not 2 <= length <= len(letters):
+        raise InputError("length", length, f"2 to {len(letters)}, the number of letters")
+    if not 1 <= rank <= length:
+        raise InputError("rank", rank, f"1 to length = {length}")
+
+    def sets(capability: CompiledCapability) -> tuple[exactness.Trials, exactness.Trials]:
+        arguments = (capability, rank, letters, ANSWER_POSITION)
+        return trials.max_task(*arguments), trials.max_every(*arguments)
+
+    def compiled_with(chosen: int) -> CompiledCapability:
+        from compiled import compiler, programs
+
+        return compiler.compile_program(
+            programs.max_identifier(rank),
+            letters,
+            length,
+            bos=_BOS,
+            pad=_PAD,
+            mlp_exactness=chosen,
+            answer_position=ANSWER_POSITION,
+            source=f"Max-identifier of rank {rank} (Alg. 2)",
+        )
+
+    spec = {"program": "max_identifier", "rank": rank}
+    return _remembered(spec, letters, length, mlp_exactness, literal, compiled_with, sets)
+
+
+def _remembered(
+    spec: dict[str, str | int],
+    letters: str,
+    length: int,
+    mlp_exactness: int | None,
+    literal: bool,
+    compiled_with: Callable[[int], CompiledCapability],
+    sets: Callable[[CompiledCapability], tuple[exactness.Trials, exactness.Trials]],
+) -> CompiledCapability:
+    """From the cache, or compiled and calibrated."""
+    if mlp_exactness is not None and mlp_exactness < 1:
+        raise InputError("mlp_exactness", mlp_exactness, "1 or more")
+    if mlp_exactness is not None and literal:
+        raise InputError("mlp_exactness", mlp_exactness, "no value together with literal, which sets it")
+
+    def make() -> CompiledCapability:
+        first = compiled_with(exactness.LITERAL_EXACTNESS if mlp_exactness is None else mlp_exactness)
+        task, every = sets(first)
+        chosen = first
+        if mlp_exactness is None and not literal:
+            chosen = exactness.choose_exactness(compiled_with, [task, every])
+        std = exactness.LITERAL_NOISE if literal else exactness.choose_noise(chosen.model, task)
+        measured = exactness.measure(chosen.model, chosen.mlp_exactness, std, task, every)
+        return replace(chosen, calibration=measured)
+
+    recipe = {
+        **spec,
+        "vocabulary": letters,
+        "max_length": length,
+        "causal": False,
+        "bos": _BOS,
+        "pad": _PAD,
+        "mlp_exactness": mlp_exactness,
+        "literal": literal,
+        "calibration": exactness.VERSION,
+    }
+    return cache.remembered(recipe, make)
+
+
+def _check_letters(letters: str) -> None:
+    if not letters or len(set(letters)) != len(letters):
+        raise InputError("letters", letters, "different letters")
+    if _PAD in letters:
+        raise InputError("letters", letters, f"letters without {_PAD!r}, which pads short strings")

@@ -1,0 +1,207 @@
+"""A written capability: a compiled Transformer with what its inputs and outputs mean.
+
+Plain data and torch only, so that a capability loads without JAX. It is stored as a folder of two
+files, ``model.safetensors`` (the weights) and ``capability.json`` (everything else).
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from models.transformer import Transformer, TransformerConfig
+from tasks.errors import InputError
+
+Value = None | bool | int | float | str | tuple
+"""What a RASP sequence holds; tuples only occur within programs that build them."""
+
+FORMAT = 1
+"""Version of the folder's layout and of the conversion; part of every cache key."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How exactness and noise were chosen, and what was measured (see ``compiled.exactness``).
+
+    Attributes:
+        mlp_exactness: Tracr's ``mlp_exactness``; MLP steps are 1 / mlp_exactness wide.
+        noise_std: standard deviation of the Gaussian noise to add once to every weight.
+        accuracy_before: share of task strings answered rightly without noise.
+        accuracy_after: the same with noise, over all seeds.
+        every_before: share right, without noise, of strings that show every answer equally often.
+        every_after: the same with noise, over all seeds.
+        strings: number of task strings.
+        seeds: noise seeds; the accuracies with noise are over strings x seeds.
+        literal: whether the paper's own values were taken without choosing.
+    """
+
+    mlp_exactness: int
+    noise_std: float
+    accuracy_before: float
+    accuracy_after: float
+    every_before: float
+    every_after: float
+    strings: int
+    seeds: int
+    literal: bool = False
+
+
+@dataclass(frozen=True)
+class CompiledCapability:
+    """A compiled program.
+
+    Attributes:
+        model: the Transformer, a fleet of one.
+        vocabulary: token by id, BOS and PAD included.
+        bos: the token in front of every input.
+        pad: the token that fills short inputs up; as in Tracr it is an ordinary key.
+        classes: output value by class; None where the output is one number.
+        residual_labels: Tracr's name of each direction of the residual stream.
+        max_length: longest input, in tokens without BOS.
+        causal: whether a position sees only itself and earlier ones.
+        mlp_exactness: what the program was compiled with.
+        answer_position: position of the answer, BOS counted; None where all positions answer.
+        source: how it was made, in words.
+        calibration: how exactness and noise were chosen, if they were.
+    """
+
+    model: Transformer
+    vocabulary: tuple[Value, ...]
+    bos: str
+    pad: str
+    classes: tuple[Value, ...] | None
+    residual_labels: tuple[str, ...]
+    max_length: int
+    causal: bool
+    mlp_exactness: int
+    answer_position: int | None
+    source: str
+    calibration: Calibration | None = None
+
+    def encode(self, values: Sequence[Value]) -> list[int]:
+        """Token ids of an input, BOS put in front.
+
+        Raises:
+            InputError: a token that is not in the vocabulary, or more than ``max_length`` of them.
+        """
+        if len(values) > self.max_length:
+            raise InputError("input", list(values), f"at most {self.max_length} tokens")
+        ids = {value: i for i, value in enumerate(self.vocabulary)}
+        for value in values:
+            if value not in ids or value == self.bos:
+                allowed = ", ".join(repr(v) for v in self.vocabulary if v != self.bos)
+                raise InputError("input token", value, f"one of {allowed}")
+        return [ids[self.bos], *(ids[value] for value in values)]
+
+    def encode_all(self, strings: Sequence[Sequence[Value]]) -> Int[Tensor, "batch position"]:
+        """Token ids of many inputs, short ones filled up with PAD to the longest.
+
+        Raises:
+            InputError: as ``encode``.
+        """
+        longest = max(map(len, strings), default=0)
+        return torch.tensor([self.encode([*s, *[self.pad] * (longest - len(s))]) for s in strings])
+
+    def decode(self, logits: Float[Tensor, "*lead classes"]) -> list[Any]:
+        """Output values, nested in lists as the leading axes are (a single value if there are none)."""
+        if self.classes is None:
+            return logits.squeeze(-1).tolist()
+        return _look_up(self.classes, logits.argmax(-1).tolist())
+
+    def run(self, values: Sequence[Value]) -> list[Value]:
+        """The compiled program's output for one input, as Tracr's ``apply`` decodes it (BOS in front).
+
+        Raises:
+            InputError: as ``encode``.
+        """
+        device = self.model.token_embedding.device
+        with torch.no_grad():
+            logits = self.model(torch.tensor([[self.encode(values)]], device=device)).logits[0, 0]
+        return [self.bos, *self.decode(logits)[1:]]
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.safetensors`` and ``capability.json``, each through a temporary name."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        fields = {name: getattr(self, name) for name in _PLAIN}
+        fields["vocabulary"] = [_to_json(value) for value in self.vocabulary]
+        fields["classes"] = None if self.classes is None else [_to_json(value) for value in self.classes]
+        fields["residual_labels"] = list(self.residual_labels)
+        fields["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        weights = save(state)
+        fields["weights_sha256"] = hashlib.sha256(weights).hexdigest()
+        text = json.dumps({"format": FORMAT, "config": asdict(self.model.config), **fields}, indent=1)
+        _write(folder / "model.safetensors", weights)
+        _write(folder / "capability.json", text.encode())
+
+    @staticmethod
+    def load(folder: Path) -> "CompiledCapability":
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: a file is missing or damaged, or written by another version.
+        """
+        try:
+            return _read(folder)
+        except _DAMAGE as error:
+            why = " ".join(str(error).split())
+            raise InputError("capability", str(folder), "a folder written by Veneer", why) from error
+
+
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
+_PLAIN = ("bos", "pad", "max_length", "causal", "mlp_exactness", "answer_position", "source")
+
+
+def _read(folder: Path) -> CompiledCapability:
+    """Raises one of ``_DAMAGE`` if the folder is not as ``save`` left it."""
+    fields = json.loads((folder / "capability.json").read_text(encoding="utf-8"))
+    weights = (folder / "model.safetensors").read_bytes()
+    if fields.pop("format") != FORMAT:
+        raise ValueError("written by another version of Veneer")
+    if hashlib.sha256(weights).hexdigest() != fields.pop("weights_sha256"):
+        raise ValueError("the weights are not those that were saved")
+    model = Transformer(TransformerConfig(**fields.pop("config")))
+    model.load_state_dict(load(weights))
+    classes, calibration = fields.pop("classes"), fields.pop("calibration")
+    return CompiledCapability(
+        model=model,
+        vocabulary=tuple(map(_from_json, fields.pop("vocabulary"))),
+        classes=None if classes is None else tuple(map(_from_json, classes)),
+        residual_labels=tuple(fields.pop("residual_labels")),
+        calibration=None if calibration is None else Calibration(**calibration),
+        **fields,
+    )
+
+
+def _look_up(classes: tuple[Value, ...], ids: Any) -> Any:
+    return [_look_up(classes, i) for i in ids] if isinstance(ids, list) else classes[ids]
+
+
+def _to_json(value: Value) -> Any:
+    """JSON keeps None, bool, int, float and str apart by itself; tuples need a mark."""
+    return {"tuple": [_to_json(v) for v in value]} if isinstance(value, tuple) else value
+
+
+def _from_json(value: Any) -> Value:
+    return tuple(map(_from_json, value["tuple"])) if isinstance(value, dict) else value
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name of its own, then put it in place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
