@@ -7,10 +7,11 @@ JAX and Tracr.
 
 import string
 from collections.abc import Callable
-from dataclasses import replace
+from typing import get_args
 
-from compiled import cache, exactness, trials
+from compiled import cache, trials
 from compiled.capability import CompiledCapability
+from compiled.exactness import VERSION, Coverage, TrialSets, calibrate
 from tasks.errors import InputError
 
 ANSWER_POSITION = 2  # BOS, index 0, index 1
@@ -23,6 +24,7 @@ def counter(
     length: int = 45,
     *,
     read_everywhere: bool = False,
+    coverage: Coverage = "likely",
     mlp_exactness: int | None = None,
     literal: bool = False,
 ) -> CompiledCapability:
@@ -33,6 +35,8 @@ def counter(
         letters: the alphabet.
         length: longest string, in letters.
         read_everywhere: count at every index; ``answer_position`` is then None.
+        coverage: whether counts that task strings practically never show must be right too (see
+            ``exactness.calibrate``); of long strings that leaves room for very little noise.
         mlp_exactness: compile with this exactness instead of choosing one.
         literal: the paper's own values (exactness 100, noise 1e-3) instead of chosen ones; what
             they cost in accuracy is in the calibration.
@@ -46,9 +50,8 @@ def counter(
     if length < 2:
         raise InputError("length", length, "2 or more letters (the answer is read at the second)")
 
-    def sets(capability: CompiledCapability) -> tuple[exactness.Trials, exactness.Trials]:
-        arguments = (capability, operand, letters, ANSWER_POSITION)
-        return trials.counter_task(*arguments), trials.counter_every(*arguments)
+    def sets(capability: CompiledCapability) -> TrialSets:
+        return trials.counter_sets(capability, operand, letters, ANSWER_POSITION)
 
     def compiled_with(chosen: int) -> CompiledCapability:
         from compiled import compiler, programs
@@ -66,7 +69,7 @@ def counter(
         )
 
     spec = {"program": "counter", "operand": operand, "read_everywhere": read_everywhere}
-    return _remembered(spec, letters, length, mlp_exactness, literal, compiled_with, sets)
+    return _remembered(spec, letters, length, coverage, mlp_exactness, literal, compiled_with, sets)
 
 
 def max_identifier(
@@ -74,6 +77,7 @@ def max_identifier(
     letters: str = string.ascii_lowercase,
     length: int = 10,
     *,
+    coverage: Coverage = "likely",
     mlp_exactness: int | None = None,
     literal: bool = False,
 ) -> CompiledCapability:
@@ -83,6 +87,7 @@ def max_identifier(
         rank: 1 for the alphabetically first letter.
         letters: the alphabet.
         length: longest string, in letters; strings have no letter twice.
+        coverage: as for ``counter``; here all possible answers count as likely.
         mlp_exactness: compile with this exactness instead of choosing one.
         literal: the paper's own values (exactness 100, noise 1e-3) instead of chosen ones.
 
@@ -95,9 +100,8 @@ def max_identifier(
     if not 1 <= rank <= length:
         raise InputError("rank", rank, f"1 to length = {length}")
 
-    def sets(capability: CompiledCapability) -> tuple[exactness.Trials, exactness.Trials]:
-        arguments = (capability, rank, letters, ANSWER_POSITION)
-        return trials.max_task(*arguments), trials.max_every(*arguments)
+    def sets(capability: CompiledCapability) -> TrialSets:
+        return trials.max_sets(capability, rank, letters, ANSWER_POSITION)
 
     def compiled_with(chosen: int) -> CompiledCapability:
         from compiled import compiler, programs
@@ -114,33 +118,26 @@ def max_identifier(
         )
 
     spec = {"program": "max_identifier", "rank": rank}
-    return _remembered(spec, letters, length, mlp_exactness, literal, compiled_with, sets)
+    return _remembered(spec, letters, length, coverage, mlp_exactness, literal, compiled_with, sets)
 
 
 def _remembered(
     spec: dict[str, str | int],
     letters: str,
     length: int,
+    coverage: Coverage,
     mlp_exactness: int | None,
     literal: bool,
     compiled_with: Callable[[int], CompiledCapability],
-    sets: Callable[[CompiledCapability], tuple[exactness.Trials, exactness.Trials]],
+    sets: Callable[[CompiledCapability], TrialSets],
 ) -> CompiledCapability:
     """From the cache, or compiled and calibrated."""
+    if coverage not in get_args(Coverage):
+        raise InputError("coverage", coverage, " or ".join(get_args(Coverage)))
     if mlp_exactness is not None and mlp_exactness < 1:
         raise InputError("mlp_exactness", mlp_exactness, "1 or more")
     if mlp_exactness is not None and literal:
         raise InputError("mlp_exactness", mlp_exactness, "no value together with literal, which sets it")
-
-    def make() -> CompiledCapability:
-        first = compiled_with(exactness.LITERAL_EXACTNESS if mlp_exactness is None else mlp_exactness)
-        task, every = sets(first)
-        chosen = first
-        if mlp_exactness is None and not literal:
-            chosen = exactness.choose_exactness(compiled_with, [task, every])
-        std = exactness.LITERAL_NOISE if literal else exactness.choose_noise(chosen.model, task)
-        measured = exactness.measure(chosen.model, chosen.mlp_exactness, std, task, every)
-        return replace(chosen, calibration=measured)
 
     recipe = {
         **spec,
@@ -149,15 +146,17 @@ def _remembered(
         "causal": False,
         "bos": _BOS,
         "pad": _PAD,
+        "coverage": coverage,
         "mlp_exactness": mlp_exactness,
         "literal": literal,
-        "calibration": exactness.VERSION,
+        "calibration": VERSION,
     }
-    return cache.remembered(recipe, make)
+    arguments = (compiled_with, sets, coverage, mlp_exactness, literal)
+    return cache.remembered(recipe, lambda: calibrate(*arguments))
 
 
 def _check_letters(letters: str) -> None:
-    if not letters or len(set(letters)) != len(letters):
-        raise InputError("letters", letters, "different letters")
+    if len(set(letters)) != len(letters) or len(letters) < 2:
+        raise InputError("letters", letters, "two or more different letters")
     if _PAD in letters:
         raise InputError("letters", letters, f"letters without {_PAD!r}, which pads short strings")

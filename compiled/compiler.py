@@ -6,6 +6,7 @@ so that both models are the same function up to rounding.
 """
 
 from collections.abc import Collection, Sequence
+from typing import cast
 
 import haiku as hk
 import jax
@@ -114,7 +115,7 @@ def assemble(
     try:
         return compiling.compile_rasp_to_model(
             program,
-            vocab=set(vocabulary),
+            vocab=cast(set[rasp.Value], set(vocabulary)),
             max_seq_len=max_length,
             causal=causal,
             compiler_bos=bos,
@@ -139,7 +140,7 @@ def number_expressions(program: rasp.RASPExpr) -> None:
     """
     waiting, seen = [program], {id(program)}
     for number, expression in enumerate(waiting, start=1):
-        expression.__dict__["unique_id"] = number
+        vars(expression)["unique_id"] = number
         for child in expression.children:
             if id(child) not in seen:
                 seen.add(id(child))
@@ -152,17 +153,18 @@ class _Interpreter(rasp.DefaultRASPEvaluator):
     Alg. 2 takes such a mean at index 0, where nobody reads it.
     """
 
-    def eval_aggregate(self, sop: rasp.Aggregate, xs: Sequence[Value]) -> list[Value]:
-        rows, values = self.evaluate(sop.selector, xs), self.evaluate(sop.sop, xs)
+    def eval_aggregate(self, sop: rasp.Aggregate, xs: Sequence[rasp.Value]) -> list[rasp.Value]:
+        rows = cast(rasp.SelectorValue, self.evaluate(sop.selector, xs))
+        values = cast(Sequence[rasp.Value], self.evaluate(sop.sop, xs))
         chosen = [[value for on, value in zip(row, values, strict=True) if on] for row in rows]
-        return [_mean(values, sop.default) for values in chosen]
+        return [_mean(selected, sop.default) for selected in chosen]
 
 
 class _CausalInterpreter(_Interpreter, causal_eval.CausalEvaluator):
     """The same with every selector cut to the past."""
 
 
-def _mean(values: list[Value], default: Value) -> Value:
+def _mean(values: list[rasp.Value], default: rasp.Value) -> rasp.Value:
     if len(values) <= 1:
         return values[0] if values else default
     numbers = [value for value in values if isinstance(value, int | float)]
@@ -175,7 +177,8 @@ def interpret(program: rasp.SOp, values: Sequence[Value], causal: bool = False) 
     None where the program leaves the answer open.
     """
     evaluator = _CausalInterpreter() if causal else _Interpreter()
-    return list(evaluator.evaluate(program, list(values)))
+    tokens = cast(list[rasp.Value], list(values))
+    return list(cast(Sequence[Value], evaluator.evaluate(program, tokens)))
 
 
 def convert(assembled: AssembledTransformerModel, positions: int) -> Transformer:

@@ -8,7 +8,8 @@ magnify noise, so the noise that the paper adds once to all weights (Jain et al.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -23,9 +24,12 @@ EXACTNESS_LADDER = (100, 200, 300, 500, 1000, 2000, 3000, 5000, 10000)
 NOISE_LADDER = (1e-3, 5e-4, 3e-4, 1e-4, 5e-5, 3e-5, 1e-5, 5e-6, 3e-6, 1e-6)
 NOISE_SEEDS = (0, 1, 2)
 REQUIRED = 0.999
+LIKELY = 1e-5
 LITERAL_EXACTNESS, LITERAL_NOISE = 100, 1e-3
 
-VERSION = 1
+Coverage = Literal["likely", "every"]
+
+VERSION = 2
 """Version of the way of choosing; part of the cache keys."""
 
 _CHUNK = 256
@@ -44,6 +48,21 @@ class Trials:
     tokens: Int[Tensor, "string position"]
     answers: Int[Tensor, "string"]
     position: int
+
+
+@dataclass(frozen=True)
+class TrialSets:
+    """What a capability is measured on.
+
+    Attributes:
+        task: uniform strings, as the task draws them.
+        likely: each answer that a task string shows with probability ``LIKELY``, equally often.
+        every: each possible answer, equally often.
+    """
+
+    task: Trials
+    likely: Trials
+    every: Trials
 
 
 def add_noise(model: Transformer, std: float, seeds: Sequence[int]) -> Transformer:
@@ -93,58 +112,83 @@ def accuracy(model: Transformer, trials: Trials, stop_below: float = 0.0) -> Flo
     return 1 - wrong.double().cpu() / len(trials.answers)
 
 
+def calibrate(
+    compiled_with: Callable[[int], CompiledCapability],
+    sets: Callable[[CompiledCapability], TrialSets],
+    coverage: Coverage = "likely",
+    mlp_exactness: int | None = None,
+    literal: bool = False,
+) -> CompiledCapability:
+    """The capability with exactness and noise chosen, and what was measured as its ``calibration``.
+
+    Args:
+        compiled_with: compiles with an exactness.
+        sets: the strings to measure on, given a capability (for its token ids).
+        coverage: which answers must be right: every one that a task string shows with a probability
+            of ``LIKELY`` or more, or every possible one.
+        mlp_exactness: take this exactness instead of choosing one.
+        literal: the paper's own exactness and noise instead of chosen ones.
+
+    Raises:
+        InputError: no exactness on the ladder is right on 99.9 % of task strings.
+    """
+    if literal or mlp_exactness is not None:
+        chosen = compiled_with(mlp_exactness or LITERAL_EXACTNESS)
+        trials = sets(chosen)
+    else:
+        trials = sets(compiled_with(EXACTNESS_LADDER[0]))
+        must = trials.likely if coverage == "likely" else trials.every
+        chosen = choose_exactness(compiled_with, [must, trials.task])
+    before = float(accuracy(chosen.model, trials.task))
+    std = LITERAL_NOISE if literal else choose_noise(chosen.model, trials.task, before)
+    fleet = add_noise(chosen.model.select([0] * len(NOISE_SEEDS)), std, NOISE_SEEDS)
+    calibration = Calibration(
+        mlp_exactness=chosen.mlp_exactness,
+        noise_std=std,
+        accuracy_before=before,
+        accuracy_after=float(accuracy(fleet, trials.task).mean()),
+        every_before=float(accuracy(chosen.model, trials.every)),
+        every_after=float(accuracy(fleet, trials.every).mean()),
+        strings=len(trials.task.answers),
+        seeds=len(NOISE_SEEDS),
+        literal=literal,
+    )
+    return replace(chosen, calibration=calibration)
+
+
 def choose_exactness(
     compiled_with: Callable[[int], CompiledCapability], sets: Sequence[Trials]
 ) -> CompiledCapability:
     """The capability of the smallest exactness on the ladder that is right on every string.
 
-    Where none is, the one that is right on most strings of the first set.
+    Where none is, the one that is right on most strings of the last set.
 
     Raises:
-        InputError: even that one is below 99.9 % on the first set.
+        InputError: even that one is below 99.9 % there.
     """
-    best, best_accuracy = None, -1.0
-    for exactness in EXACTNESS_LADDER:
-        candidate = compiled_with(exactness)
-        reached = [float(accuracy(candidate.model, trials)) for trials in sets]
-        if all(share == 1 for share in reached):
+    candidates = [compiled_with(exactness) for exactness in EXACTNESS_LADDER]
+    for candidate in candidates:
+        if all(float(accuracy(candidate.model, trials, stop_below=1.0)) == 1 for trials in sets):
             return candidate
-        if reached[0] > best_accuracy:
-            best, best_accuracy = candidate, reached[0]
-    if best is None or best_accuracy < REQUIRED:
-        problem = f"right on {best_accuracy:.2%} of strings at best"
+    reached = [float(accuracy(candidate.model, sets[-1])) for candidate in candidates]
+    best = max(range(len(candidates)), key=reached.__getitem__)
+    if reached[best] < REQUIRED:
+        problem = f"right on {reached[best]:.2%} of strings at best"
         raise InputError("exactness", EXACTNESS_LADDER, "a size at which one of these is exact", problem)
-    return best
+    return candidates[best]
 
 
-def choose_noise(model: Transformer, task: Trials) -> float:
-    """The largest noise on the ladder that loses no accuracy on the task, for any of three seeds.
+def choose_noise(model: Transformer, task: Trials, before: float) -> float:
+    """The largest noise on the ladder with which no seed falls below the accuracy ``before``.
 
     0 where even the smallest does.
     """
-    before = float(accuracy(model, task))
     fleet = model.select([0] * len(NOISE_SEEDS))
     for std in NOISE_LADDER:
         after = accuracy(add_noise(fleet, std, NOISE_SEEDS), task, stop_below=before)
         if bool((after >= before).all()):
             return std
     return 0.0
-
-
-def measure(model: Transformer, exactness: int, std: float, task: Trials, every: Trials) -> Calibration:
-    """Accuracy with and without noise on both sets."""
-    fleet = add_noise(model.select([0] * len(NOISE_SEEDS)), std, NOISE_SEEDS)
-    return Calibration(
-        mlp_exactness=exactness,
-        noise_std=std,
-        accuracy_before=float(accuracy(model, task)),
-        accuracy_after=float(accuracy(fleet, task).mean()),
-        every_before=float(accuracy(model, every)),
-        every_after=float(accuracy(fleet, every).mean()),
-        strings=len(task.answers),
-        seeds=len(NOISE_SEEDS),
-        literal=exactness == LITERAL_EXACTNESS and std == LITERAL_NOISE,
-    )
 
 
 def _normal(keys: Int[Tensor, "member"], *shape: int) -> Float[Tensor, "member ..."]:

@@ -19,7 +19,7 @@ def counter(operand: str) -> rasp.SOp:
 def counter_everywhere(operand: str) -> rasp.SOp:
     """How often the operand occurs, at every index: Alg. 1 with targets selected by all queries."""
     is_target = (rasp.tokens == operand).named("is_target")
-    targets = rasp.Select(is_target, rasp.indices, lambda key, query: key).named("targets")
+    targets = rasp.Select(is_target, rasp.indices, lambda key, query: bool(key)).named("targets")
     return _moved_nowhere(rasp.SelectorWidth(targets).named("count"))
 
 
