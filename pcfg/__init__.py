@@ -1,0 +1,1 @@
+"""Capabilities that are learned: grammar, sampler, sample layout, task families, pretraining recipe."""
