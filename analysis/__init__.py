@@ -1,0 +1,1 @@
+"""What fine-tuning left of a capability: pruning, grafting, probing, maps, statistics, verdict."""
