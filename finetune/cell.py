@@ -1,0 +1,146 @@
+"""Cells: one training of one model, as a value; and the plan that puts cells into fleets.
+
+A cell says where its weights come from (a capability, or another cell), what is asked, and the
+stage it goes through. Its content hash is its identity: equal cells are the same cell, so a
+fine-tuning shared by several reFTs is trained once, and a finished cell is never run again.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from finetune.fleet import Evaluation
+from finetune.recipe import Recipe
+from tasks.encoding import Task
+from tasks.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The weights a chain of cells starts from.
+
+    Attributes:
+        capability: content key of the capability (see ``compiled``).
+        noise: standard deviation of the Gaussian noise added to every weight.
+        seed: seeds the noise.
+    """
+
+    capability: str
+    noise: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a protocol: what is trained on, and how.
+
+    Attributes:
+        name: "fine-tune", "reft", ...; stages of one name share their data stream.
+        mixture: the training data.
+        recipe: optimizer, rate and schedule.
+    """
+
+    name: str
+    mixture: Mixture
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One stage of training of one model with one seed.
+
+    Attributes:
+        start: where its weights come from.
+        task: what is asked.
+        stage: how it is trained.
+        evaluation: what is measured when.
+        seed: seeds its training data.
+    """
+
+    start: "Origin | Cell"
+    task: Task
+    stage: Stage
+    evaluation: Evaluation
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the content, 16 hexadecimal digits."""
+        return content_hash(self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """The content as plain data; a parent cell enters by its id."""
+        start = {"cell": self.start.id} if isinstance(self.start, Cell) else asdict(self.start)
+        return {
+            "start": start,
+            "task": {"type": type(self.task).__name__, **asdict(self.task)},  # pyright: ignore[reportArgumentType]
+            "stage": asdict(self.stage),
+            "evaluation": asdict(self.evaluation),
+            "seed": self.seed,
+        }
+
+    @property
+    def origin(self) -> Origin:
+        """The capability at the beginning of the chain."""
+        return self.start.origin if isinstance(self.start, Cell) else self.start
+
+    @property
+    def depth(self) -> int:
+        """Number of stages before this one."""
+        return self.start.depth + 1 if isinstance(self.start, Cell) else 0
+
+
+def content_hash(content: Any) -> str:
+    """16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Cells that train together. Its identity is that of its cells, in order."""
+
+    cells: tuple[Cell, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the members' ids."""
+        return content_hash([cell.id for cell in self.cells])
+
+    @property
+    def steps(self) -> int:
+        """Updates times members."""
+        return self.cells[0].stage.recipe.iterations * len(self.cells)
+
+
+def plan(cells: list[Cell], size: int) -> list[Fleet]:
+    """Group cells into fleets of at most ``size``, parents before children.
+
+    A deterministic function of the cells and the size. Cells of one fleet agree in everything but
+    start, mixture, learning rate and seed; equal cells are planned once.
+    """
+    unique = {cell.id: cell for cell in cells}
+    for cell in list(unique.values()):
+        parent = cell.start
+        while isinstance(parent, Cell):
+            unique.setdefault(parent.id, parent)
+            parent = parent.start
+    groups: dict[tuple[int, str], list[Cell]] = {}
+    for cell in unique.values():
+        shared = [
+            cell.task,
+            replace(cell.stage.recipe, learning_rate=1.0),
+            cell.stage.name,
+            cell.evaluation,
+            cell.origin.capability,
+        ]
+        groups.setdefault((cell.depth, repr(shared)), []).append(cell)
+    fleets = []
+    for (_depth, _shared), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        # As even as can be: five cells at size four are fleets of three and two.
+        count = -(-len(members) // size)
+        bounds = [round(i * len(members) / count) for i in range(count + 1)]
+        fleets += [Fleet(tuple(members[a:b])) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return fleets

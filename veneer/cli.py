@@ -1,0 +1,184 @@
+"""The command line: a short table of commands; options are generated from typed dataclasses by tyro.
+
+Bad input prints one line and exits with 2. Heavy imports wait until a command needs them.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tasks.errors import InputError
+from veneer.experiments import PRESETS, CompiledExperiment
+
+OVERVIEW = """\
+veneer: is a capability rewritten by fine-tuning, or only wrapped?
+
+  veneer list                    the experiments, and what each costs
+  veneer run NAME                run one: --preset quick (default) or paper
+  veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
+  veneer report RUN              write RUN/report.html again
+
+Each command explains its options with --help. Start with: veneer run counter
+"""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how to run."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: minutes on two cores, few seeds. paper: the paper's sizes and iterations."""
+    out: Path | None = None
+    """Folder of the run (default runs/NAME-PRESET); an interrupted run in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    fleet: int | None = None
+    """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Compile any RASP program that Tracr accepts, and save it as a checkpoint."""
+
+    vocabulary: tuple[str, ...]
+    """Tokens of the program's input; whole numbers are read as numbers."""
+    max_length: int
+    """Longest input, in tokens."""
+    out: Path
+    """Folder for model.safetensors and capability.json."""
+    causal: bool = False
+    """Let a position see only itself and earlier ones."""
+    bos: str = "compiler_bos"
+    """Name of the token in front of every input."""
+    pad: str = "compiler_pad"
+    """Name of the token that fills up short inputs."""
+    exactness: int = 100
+    """Tracr's mlp_exactness."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of ``veneer``; exits with 2 on bad input and 130 when interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print(OVERVIEW, end="")
+        return
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "list": _list,
+        "run": _run,
+        "compile": _compile,
+        "report": _report,
+    }
+    try:
+        commands[_known("command", words[0], list(commands))](words[1:])
+    except InputError as error:
+        sys.exit(_refuse(str(error)))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _refuse(message: str) -> int:
+    print(f"veneer: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _known(field: str, word: str, names: list[str]) -> str:
+    """The word, if it is one of the names.
+
+    Raises:
+        InputError: it is not; the nearest name is offered.
+    """
+    if word in names:
+        return word
+    near = difflib.get_close_matches(word, names, 1)
+    raise InputError(field, word, ", ".join(names), f"did you mean {near[0]}?" if near else "")
+
+
+def _parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any:
+    """Options by tyro, which exits with 2 and its own message on unreadable ones."""
+    import tyro
+
+    default = tyro.MISSING if default is None else default
+    return tyro.cli(options, args=words, prog=prog, default=default)
+
+
+def _list(words: list[str]) -> None:
+    if words:
+        raise InputError("argument", words[0], "none: veneer list takes no arguments")
+    width = max(map(len, PRESETS))
+    for name, presets in PRESETS.items():
+        print(f"{name:{width}}  {presets['quick'].about}")
+        for preset, experiment in presets.items():
+            print(f"{'':{width}}    {preset:6} {_size(experiment)}")
+
+
+def _size(experiment: CompiledExperiment) -> str:
+    reft = [sum(r <= rate for r in experiment.reft_rates) for rate in experiment.learning_rates]
+    cells, revivals = len(experiment.learning_rates) * len(experiment.c_tr), sum(reft) * len(experiment.c_tr)
+    return (
+        f"{cells} fine-tunings of {experiment.iterations:,} updates and {revivals} reFTs of "
+        f"{experiment.reft_iterations:,}, strings of {experiment.length}, {experiment.seeds} seed"
+        f"{'s' if experiment.seeds != 1 else ''}"
+    )
+
+
+def _run(words: list[str]) -> None:
+    import tyro
+
+    if not words or words[0].startswith("-"):
+        print("usage: veneer run NAME [--preset quick|paper] [options]; veneer run NAME --help lists them")
+        print(f"names: {', '.join(PRESETS)}")
+        if not words or words[0] not in ("-h", "--help"):
+            sys.exit(2)
+        return
+    name = _known("experiment", words[0], list(PRESETS))
+    preset = _preset(words[1:])
+    experiment = PRESETS[name][preset]
+
+    unnamed = tyro.conf.arg(name="")
+    parts = [("run", Annotated[RunOptions, unnamed]), ("experiment", Annotated[type(experiment), unnamed])]
+    Options = make_dataclass("Options", parts)  # noqa: N806 - it is a class
+    Options.__doc__ = f"{experiment.about[0].upper()}{experiment.about[1:]}. Defaults are those of '{preset}'."
+    default = Options(RunOptions(preset=preset), experiment)
+    options = _parse(Options, words[1:], f"veneer run {name}", default)
+    from veneer.terminal import run_experiment
+
+    out = options.run.out or Path("runs") / f"{name}-{preset}"
+    run_experiment(replace(options.run, out=out), options.experiment)
+
+
+def _preset(words: list[str]) -> Literal["quick", "paper"]:
+    """The preset named among the options, read first because it sets the defaults of the others."""
+    for i, word in enumerate(words):
+        flag, _, value = word.partition("=")
+        if flag == "--preset":
+            value = value or (words[i + 1] if i + 1 < len(words) else "")
+            return _known("preset", value, ["quick", "paper"])  # pyright: ignore[reportReturnType]
+    return "quick"
+
+
+def _compile(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        _parse(CompileOptions, ["--help"], "veneer compile FILE.py:FUNCTION")
+    program, rest = words[0], words[1:]
+    if program.startswith("-"):
+        raise InputError("program", program, "FILE.py:FUNCTION as the first argument")
+    options = _parse(CompileOptions, rest, "veneer compile FILE.py:FUNCTION")
+    from veneer.terminal import compile_program
+
+    compile_program(program, options)
+
+
+def _report(words: list[str]) -> None:
+    if len(words) != 1 or words[0] in ("-h", "--help"):
+        print("usage: veneer report RUN    (RUN is a folder made by veneer run)")
+        if words[:1] not in (["-h"], ["--help"]):
+            sys.exit(2)
+        return
+    from veneer.report import write_report
+    from veneer.store import Run
+
+    print(f"wrote {write_report(Run.read(Path(words[0])))}")

@@ -1,0 +1,139 @@
+"""Named experiments and their presets, as plain values: the command line is generated from them.
+
+Nothing here imports torch, so that listing and help answer at once; ``veneer.cells`` turns an
+experiment into cells.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class CompiledExperiment:
+    """Fine-tune a written capability at several rates, then try to revive it (Jain et al. 2024, §5)."""
+
+    length: int = 16
+    """Letters per string."""
+    learning_rates: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    """Fine-tuning rates: the paper's eta_L, eta_M, eta_S and eta_VS."""
+    c_tr: tuple[float, ...] = (0.0, 1.0)
+    """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
+    reft_rates: tuple[float, ...] = (1e-3, 1e-4)
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 3000
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 1000
+    """reFT updates (the paper: 10,000)."""
+    warmup: float = 0.2
+    """Share of the updates with linear warmup."""
+    batch: int = 96
+    """Samples per update."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    clip: float | None = 1.0
+    """Largest norm of a model's gradient; none leaves gradients alone (then high rates diverge)."""
+    evaluation_samples: int = 1000
+    """Texts in each evaluation set."""
+    seeds: int = 1
+    """Number of seeds (0, 1, ...), each with its own noise and data."""
+    exactness: int | None = None
+    """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
+    noise: float | None = None
+    """Standard deviation of the noise on the compiled weights; none chooses the largest on a ladder
+    that is measured to lose no accuracy."""
+    literal: bool = False
+    """Take the paper's literal values: exactness 100 and noise 0.001, whatever accuracy they cost."""
+
+    name: ClassVar[str] = ""
+    about: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class CounterExperiment(CompiledExperiment):
+    """Compiled Counter: count one letter, fine-tuned to count another."""
+
+    letters: str = "abcdefghi"
+    """The alphabet."""
+    operand_pt: str = "a"
+    """O_PT: the letter that the compiled program counts."""
+    operand_ft: str = "b"
+    """O_FT: the letter to count after fine-tuning."""
+    q: int = 1
+    """The correlation: count of O_FT = count of O_PT + q."""
+
+    name: ClassVar[str] = "counter"
+    about: ClassVar[str] = "a program that counts 'a', fine-tuned to count 'b' (Tab. 3)"
+
+
+@dataclass(frozen=True)
+class MaxIdentifierExperiment(CompiledExperiment):
+    """Compiled Max-identifier: the letter of one rank, fine-tuned to read another rank."""
+
+    length: int = 10
+    """Letters per string."""
+    letters: str = "abcdefghijklmnopqrstuvwxyz"
+    """The alphabet, in order."""
+    rank_pt: int = 5
+    """O_PT: the rank that the compiled program reads."""
+    rank_ft: int = 7
+    """O_FT: the rank to read after fine-tuning."""
+    q: int = 2
+    """The correlation: O_FT's letter comes q places after O_PT's (the paper's 1, one letter between)."""
+
+    name: ClassVar[str] = "max-identifier"
+    about: ClassVar[str] = "a program that reads the 5th letter in order, fine-tuned to read the 7th (Tab. 3)"
+
+
+_PAPER_TRAINING: dict[str, Any] = {
+    "iterations": 10_000,
+    "reft_iterations": 10_000,
+    "c_tr": (0.0, 0.2, 0.5, 0.6, 0.8, 0.9, 1.0),
+    "evaluation_samples": 2000,
+}
+PRESETS: dict[str, dict[str, CompiledExperiment]] = {
+    "counter": {
+        "quick": CounterExperiment(),
+        "paper": CounterExperiment(length=45, **_PAPER_TRAINING),
+    },
+    "max-identifier": {
+        "quick": MaxIdentifierExperiment(),
+        "paper": MaxIdentifierExperiment(**_PAPER_TRAINING),
+    },
+}
+
+
+def validate(experiment: CompiledExperiment) -> None:
+    """Check what no deeper value checks.
+
+    Raises:
+        InputError: an empty list, a duplicate in it, a count below 1 or a share outside [0, 1].
+    """
+    for field in ("learning_rates", "c_tr", "reft_rates"):
+        values = getattr(experiment, field)
+        if not values and field != "reft_rates":
+            raise InputError(field, values, "one value or more")
+        if len(set(values)) != len(values):
+            raise InputError(field, values, "different values")
+    if experiment.seeds < 1:
+        raise InputError("seeds", experiment.seeds, "1 or more")
+    if not 0 <= experiment.warmup <= 1:
+        raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
+    if experiment.evaluation_samples < 1:
+        raise InputError("evaluation_samples", experiment.evaluation_samples, "1 or more")
+    if experiment.noise is not None and not 0 <= experiment.noise < float("inf"):
+        raise InputError("noise", experiment.noise, "a finite number, 0 or more")
+    if experiment.exactness is not None and experiment.exactness < 1:
+        raise InputError("exactness", experiment.exactness, "1 or more")
+    if experiment.literal and (experiment.noise is not None or experiment.exactness is not None):
+        raise InputError("literal", True, "only without exactness and noise, which it sets itself")
+
+
+def differences(ours: CompiledExperiment, theirs: dict[str, Any]) -> list[str]:
+    """Fields in which a stored experiment differs, as ``name: theirs -> ours``."""
+    own = {field.name: getattr(ours, field.name) for field in fields(ours)}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+    return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k, None) != v]
+
+

@@ -1,0 +1,185 @@
+"""Run an experiment: plan its cells into fleets, train what is not finished, store each cell."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save_file
+from torch import Tensor
+
+from finetune.cell import Cell, Fleet, plan
+from finetune.fleet import EVALUATED, FleetJob, Member, evaluation_batch, train
+from models.transformer import Transformer
+from tasks.mixture import OPERANDS, Baseline, baseline
+from veneer.cells import Prepared
+from veneer.store import Run, metrics_table, read_json, write_json
+
+MAP_TEXTS = 256  # texts over which attention is averaged
+
+
+class Progress(Protocol):
+    """Is told how training goes."""
+
+    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None: ...
+
+    def updates(self, count: int) -> None: ...
+
+    def skipped(self, cells: int, updates: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How cells are put into fleets.
+
+    Attributes:
+        fleet: most members of a fleet.
+    """
+
+    fleet: int
+
+
+def fleet_size(device: torch.device) -> int:
+    """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
+    return 64 if device.type == "cuda" else 4
+
+
+def execute(prepared: Prepared, run: Run, device: torch.device, size: int, progress: Progress) -> None:
+    """Train every cell that is not finished; what is finished is left alone.
+
+    Args:
+        prepared: the experiment.
+        run: where results go.
+        device: where to train.
+        size: most members of a fleet.
+        progress: told of fleets and updates.
+    """
+    fleets = plan(prepared.cells, size)
+    run.write_plan(fleets)
+    run.write_environment(device)
+    _write_baselines(prepared, run, device)
+    _write_capabilities(prepared, run, device)
+    for index, fleet in enumerate(fleets):
+        cells = [cell for cell in fleet.cells if _can_start(cell, run)]
+        progress.fleet(fleet, index, len(fleets))
+        if all(run.has(cell) for cell in cells):
+            progress.skipped(len(fleet.cells), fleet.steps)
+            continue
+        _train_fleet(prepared, run, Fleet(tuple(cells)), device, progress.updates)
+
+
+def _can_start(cell: Cell, run: Run) -> bool:
+    """Whether the cell's parent, if it has one, did not diverge."""
+    if not isinstance(cell.start, Cell):
+        return True
+    return read_json(run.cell_path(cell.start.id) / "cell.json")["status"] == "done"
+
+
+def _train_fleet(
+    prepared: Prepared, run: Run, fleet: Fleet, device: torch.device, updates: Callable[[int], None]
+) -> None:
+    cells = fleet.cells
+    starts = [
+        run.load_model(c.start) if isinstance(c.start, Cell) else prepared.start(c.start) for c in cells
+    ]
+    done = 0
+
+    def advance(step: int) -> None:
+        nonlocal done
+        updates((step - done) * len(cells))
+        done = step
+
+    checkpoint = run.path / "fleets" / f"{fleet.id}.safetensors"
+    job = FleetJob(
+        model=Transformer.gather(starts).to(device),
+        members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
+        recipe=cells[0].stage.recipe,
+        task=prepared.task,
+        encoding=prepared.encoding,
+        stream=cells[0].stage.name,
+        evaluation=cells[0].evaluation,
+        checkpoint=checkpoint,
+        progress=advance,
+    )
+    trained = train(job)
+    for i, cell in enumerate(cells):
+        if run.has(cell):
+            continue
+        model = trained.model.member(i)
+        table = metrics_table(
+            trained.steps, trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i], EVALUATED
+        )
+        maps = attention_maps(prepared, model)
+        run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
+    checkpoint.unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def attention_maps(prepared: Prepared, model: Transformer) -> dict[str, Float[Tensor, "..."]]:
+    """Where a model looks, on natural evaluation texts.
+
+    Returns:
+        ``example``: [block, head, query, key] on the first text; ``example_tokens``: its token ids;
+        ``mean``: the same averaged over MAP_TEXTS texts; ``by_token``: [block, head, token id], the
+        share of the attention of the answer position that falls on each token, averaged over them.
+    """
+    device = model.token_embedding.device
+    tokens = evaluation_batch(prepared.task, prepared.encoding, "natural", MAP_TEXTS, device).tokens
+    blocks = range(model.config.blocks)
+    captured = model(tokens, capture=[f"attention.{i}" for i in blocks]).captured
+    maps = torch.stack([captured[f"attention.{i}"][0] for i in blocks])  # [block, text, head, query, key]
+    from_answer = maps[..., prepared.encoding.answer, :]
+    one_hot = torch.nn.functional.one_hot(tokens[0], model.config.vocabulary).to(maps.dtype)
+    by_token = torch.einsum("bthk,tkv->bhv", from_answer, one_hot) / len(one_hot)
+    return {
+        "example": maps[:, 0].cpu(),
+        "example_tokens": tokens[0, 0].cpu(),
+        "mean": maps.mean(1).cpu(),
+        "by_token": by_token.cpu(),
+    }
+
+
+def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:
+    """The capability as each seed starts from it, with its attention and its measured accuracy."""
+    for seed, origin in sorted({cell.origin.seed: cell.origin for cell in prepared.cells}.items()):
+        folder = run.path / "capabilities" / f"seed-{seed}"
+        if (folder / "accuracy.json").exists():
+            continue
+        noisy = prepared.start(origin)
+        replace(prepared.capability, model=noisy).save(folder)
+        maps = attention_maps(prepared, noisy)
+        save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
+        accuracies = {
+            name: _accuracy_on_natural(prepared, model.to(device))
+            for name, model in (("before_noise", prepared.capability.model), ("after_noise", noisy))
+        }
+        write_json(folder / "accuracy.json", {"noise": origin.noise, "texts": 4000, "o_pt": accuracies})
+
+
+@torch.no_grad()
+def _accuracy_on_natural(prepared: Prepared, model: Transformer) -> float:
+    batch = evaluation_batch(prepared.task, prepared.encoding, "natural", 4000, model.token_embedding.device)
+    logits = model(batch.tokens, answer=prepared.encoding.answer).logits
+    return float((logits.argmax(-1) == batch.results[..., 0]).double().mean())
+
+
+def _write_baselines(prepared: Prepared, run: Run, device: torch.device) -> None:
+    """What can be had on each evaluation set without reading it, and by the shortcut alone."""
+    samples = prepared.cells[0].evaluation.samples
+    found: dict[str, Baseline] = {}
+    for kind in EVALUATED:
+        batch = evaluation_batch(prepared.task, prepared.encoding, kind, samples, device)
+        found[kind] = baseline(_answers(prepared, batch.results[0].cpu()), prepared.task.q)
+    content = {}
+    for kind, base in found.items():
+        answers = {o: prepared.task.answers[base.answer[o]] for o in OPERANDS}
+        content[kind] = {**asdict(base), "answer": answers}
+    write_json(run.path / "baselines.json", {"samples": samples, "texts": content})
+
+
+def _answers(prepared: Prepared, classes: Tensor) -> Tensor:
+    """Model classes back to the task's answer indices."""
+    inverse = torch.full((max(prepared.encoding.classes) + 1,), -1)
+    inverse[torch.tensor(prepared.encoding.classes)] = torch.arange(len(prepared.encoding.classes))
+    return inverse[classes]

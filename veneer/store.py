@@ -1,0 +1,262 @@
+"""The run store: a run is a folder that a person can read without us.
+
+::
+
+    experiment.json            name, preset and every field of the experiment
+    environment.json           versions, commit, device
+    plan.json                  which cells train together as a fleet
+    baselines.json             majority-class and shortcut baselines of every evaluation set
+    capabilities/seed-0/       the written capability with its noise, as the cells start from it
+    cells/ID/cell.json         what was trained, how it ended, checksums of the files beside it
+    cells/ID/metrics.parquet   accuracy and loss over the updates
+    cells/ID/model.safetensors weights after the last update (and model.json, their shape)
+    cells/ID/attention.safetensors  attention after the last update
+    fleets/ID.safetensors      state of a fleet in training
+
+A cell's folder is written under a temporary name and renamed, so it is there whole or not at all.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from finetune.cell import Cell, Fleet
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.transformer import Transformer
+from tasks.errors import InputError
+from veneer.experiments import CompiledExperiment, differences
+
+FORMAT = 1
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON under a temporary name, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError("file", str(path), "a JSON file that Veneer wrote", str(error)) from error
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Run:
+    """A run's folder, open for writing or reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def open(path: Path, preset: str, experiment: CompiledExperiment) -> "Run":
+        """Begin a run in an empty or new folder, or go on with the one that is there.
+
+        Raises:
+            InputError: the folder holds another experiment, or something that is no run.
+        """
+        described = {
+            "format": FORMAT,
+            "name": experiment.name,
+            "preset": preset,
+            "fields": json.loads(json.dumps(asdict(experiment))),
+        }
+        run, file = Run(path), path / "experiment.json"
+        if file.exists():
+            found = read_json(file)
+            if found.get("name") != experiment.name:
+                valid = f"a new folder, or one of {experiment.name}"
+                raise InputError("out", str(path), valid, f"it holds the experiment {found.get('name')}")
+            if differing := differences(experiment, found.get("fields", {})):
+                valid = "a new folder, or the same settings"
+                raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
+            return run
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
+        try:
+            write_json(file, described)
+        except OSError as error:
+            raise InputError("out", str(path), "a folder that can be written", str(error)) from error
+        return run
+
+    @staticmethod
+    def read(path: Path) -> "Run":
+        """A run that exists.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (path / "experiment.json").exists():
+            raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
+        return Run(path)
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """``experiment.json``."""
+        return read_json(self.path / "experiment.json")
+
+    def cell_path(self, cell_id: str) -> Path:
+        """Folder of a cell."""
+        return self.path / "cells" / cell_id
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is finished: its folder is complete and its files are what was written."""
+        folder = self.cell_path(cell.id)
+        if not (folder / "cell.json").exists():
+            return False
+        files = read_json(folder / "cell.json")["files"]
+        return all((folder / name).exists() and checksum(folder / name) == sha for name, sha in files.items())
+
+    def write_cell(
+        self, cell: Cell, model: Transformer, metrics: pl.DataFrame, attention: dict[str, Tensor], diverged: int
+    ) -> None:
+        """Store a finished cell, whole or not at all.
+
+        Args:
+            cell: what was trained.
+            model: its last weights, a fleet of one.
+            metrics: see ``metrics_table``.
+            attention: named attention maps.
+            diverged: update at which it diverged, or -1.
+        """
+        folder = self.cell_path(cell.id)
+        temporary = folder.with_name(f".{cell.id}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            save_checkpoint(temporary / "model", model)
+            metrics.write_parquet(temporary / "metrics.parquet")
+            save_file({k: v.contiguous() for k, v in attention.items()}, temporary / "attention.safetensors")
+            described = {
+                "format": FORMAT,
+                "id": cell.id,
+                "status": "done" if diverged < 0 else f"diverged at step {diverged}",
+                **cell.describe(),
+                "files": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
+            }
+            (temporary / "cell.json").write_text(json.dumps(described, indent=1) + "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def load_model(self, cell: Cell) -> Transformer:
+        """The weights after a finished cell."""
+        return load_checkpoint(self.cell_path(cell.id) / "model")[0]
+
+    def cells(self) -> list[dict[str, Any]]:
+        """``cell.json`` of every finished cell, in order of id."""
+        return [read_json(file) for file in sorted((self.path / "cells").glob("[0-9a-f]*/cell.json"))]
+
+    def metrics(self) -> pl.DataFrame:
+        """All cells' metrics in one table, with the columns that identify a cell in front."""
+        tables = []
+        for cell in self.cells():
+            table = pl.read_parquet(self.cell_path(cell["id"]) / "metrics.parquet")
+            tables.append(table.select(*[pl.lit(v).alias(k) for k, v in self._keys(cell).items()], pl.all()))
+        if not tables:
+            raise InputError("run", str(self.path), "a run with at least one finished cell", "none is finished")
+        return pl.concat(tables, how="vertical_relaxed")
+
+    def _keys(self, cell: dict[str, Any]) -> dict[str, Any]:
+        """What tells cells apart: stage, rate, C of the fine-tuning, rate fine-tuned at, seed."""
+        first = cell
+        while "cell" in first["start"]:
+            first = read_json(self.cell_path(first["start"]["cell"]) / "cell.json")
+        weights = {c["kind"]: c["weight"] for c in first["stage"]["mixture"]["components"]}
+        return {
+            "cell": cell["id"],
+            "parent": cell["start"].get("cell", ""),
+            "stage": cell["stage"]["name"],
+            "learning_rate": cell["stage"]["recipe"]["learning_rate"],
+            "fine_tuning_rate": first["stage"]["recipe"]["learning_rate"],
+            "c_tr": weights.get("correlated", 0.0),
+            "seed": cell["seed"],
+            "status": cell["status"],
+        }
+
+    def write_plan(self, fleets: list[Fleet]) -> None:
+        """Record which cells train together."""
+        plan = [{"fleet": fleet.id, "cells": [cell.id for cell in fleet.cells]} for fleet in fleets]
+        write_json(self.path / "plan.json", {"format": FORMAT, "fleets": plan})
+
+    def write_environment(self, device: torch.device) -> None:
+        """Record versions, commit and device."""
+        names = ["veneer", "torch", "numpy", "tracr-pypi", "jax", "dm-haiku", "polars", "safetensors"]
+        versions = {}
+        for name in names:
+            try:
+                versions[name] = metadata.version(name)
+            except metadata.PackageNotFoundError:
+                versions[name] = "not installed"
+        content = {
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+            "versions": versions,
+            "commit": _commit(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "threads": torch.get_num_threads(),
+        }
+        write_json(self.path / "environment.json", content)
+
+
+def metrics_table(
+    steps: tuple[int, ...], accuracy: Tensor, loss: Tensor, train_loss: Tensor, kinds: tuple[str, ...]
+) -> pl.DataFrame:
+    """One member's metrics as a long table.
+
+    Args:
+        steps: updates at which it was evaluated.
+        accuracy: by evaluation, kind and operand.
+        loss: cross-entropy, by the same.
+        train_loss: by evaluation.
+        kinds: names of the evaluation sets.
+
+    Returns:
+        Columns step, measure ("accuracy", "loss"), texts (kind of the evaluation set, or "train"),
+        operand ("pt", "ft"; "asked" for the training loss) and value.
+    """
+    rows = []
+    for i, step in enumerate(steps):
+        rows.append((step, "loss", "train", "asked", float(train_loss[i])))
+        for k, kind in enumerate(kinds):
+            for o, operand in enumerate(("pt", "ft")):
+                rows.append((step, "accuracy", kind, operand, float(accuracy[i, k, o])))
+                rows.append((step, "loss", kind, operand, float(loss[i, k, o])))
+    return pl.DataFrame(rows, schema=["step", "measure", "texts", "operand", "value"], orient="row")
+
+
+def _commit() -> str:
+    """Commit of the source tree that is running, or "unknown" for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + (" with changes" if dirty.stdout.strip() else "")

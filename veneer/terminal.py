@@ -1,0 +1,145 @@
+"""What a run looks like in a terminal: live progress, then a table and the sentence it supports."""
+
+import time
+from dataclasses import asdict
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from finetune.cell import Fleet, plan
+from tasks.errors import InputError
+from veneer.cells import Prepared, prepare
+from veneer.cli import CompileOptions, RunOptions
+from veneer.experiments import CompiledExperiment
+from veneer.report import write_report
+from veneer.run import execute, fleet_size
+from veneer.store import Run
+from veneer.summary import revival_sentences, summary_table
+
+console = Console()
+
+
+def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
+    """``veneer run``: train what is not finished, then show what came out.
+
+    Raises:
+        InputError: an option or field that cannot be used; nothing has been written then.
+    """
+    assert options.out is not None
+    device = _device(options.device)
+    size = fleet_size(device) if options.fleet is None else options.fleet
+    if size < 1:
+        raise InputError("fleet", size, "1 or more")
+    began = time.monotonic()
+    with console.status("compiling with Tracr (kept for the next time)"):
+        prepared = prepare(experiment)
+    run = Run.open(options.out, options.preset, experiment)
+    _announce(prepared, experiment, options, device)
+    with _LiveProgress(prepared, size) as progress:
+        execute(prepared, run, device, size, progress)
+    report = write_report(run)
+    _conclude(run)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
+
+
+def _device(name: str) -> torch.device:
+    """The device meant by an option.
+
+    Raises:
+        InputError: cuda without a GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", name, "cpu or auto", "this machine's PyTorch sees no GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _announce(
+    prepared: Prepared, experiment: CompiledExperiment, options: RunOptions, device: torch.device
+) -> None:
+    calibration = prepared.capability.calibration
+    assert calibration is not None
+    console.print(f"[bold]{experiment.name}[/] ({options.preset}) on {device.type}: {experiment.about}")
+    console.print(
+        f"compiled: {prepared.capability.model.parameter_count:,} parameters, exactness "
+        f"{calibration.mlp_exactness}, noise {prepared.noise:g}; O_PT accuracy "
+        f"{calibration.accuracy_before:.2%} before and {calibration.accuracy_after:.2%} after noise"
+    )
+    seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
+    console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
+
+
+class _LiveProgress:
+    """Bars on a terminal, one line per fleet elsewhere."""
+
+    def __init__(self, prepared: Prepared, size: int) -> None:
+        fleets = plan(prepared.cells, size)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._total = self._bar.add_task("updates", total=sum(fleet.steps for fleet in fleets), rate="")
+        self._began, self._done = time.monotonic(), 0
+
+    def __enter__(self) -> "_LiveProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None:
+        """Show which fleet trains."""
+        stage = fleet.cells[0].stage
+        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(c.stage.recipe.learning_rate for c in fleet.cells))
+        text = f"fleet {index + 1}/{fleets}: {stage.name} × {len(fleet.cells)}, rates {rates}"
+        self._bar.update(self._total, description=text)
+        if not console.is_terminal:
+            console.print(text)
+
+    def updates(self, count: int) -> None:
+        """Count model updates (updates times members)."""
+        self._done += count
+        rate = self._done / max(1e-9, time.monotonic() - self._began)
+        self._bar.update(self._total, advance=count, rate=f"{rate:,.0f}/s")
+
+    def skipped(self, cells: int, updates: int) -> None:
+        """Count what was finished before."""
+        self._bar.update(self._total, advance=updates)
+
+
+def _conclude(run: Run) -> None:
+    table = summary_table(run)
+    shown = Table(title=table.title, caption=table.caption, caption_justify="left")
+    for name in table.columns:
+        shown.add_column(name, justify="right")
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
+    for sentence in revival_sentences(run):
+        console.print(f"• {sentence}")
+
+
+def compile_program(program: str, options: CompileOptions) -> None:
+    """``veneer compile``: compile, save, and say what came out."""
+    from compiled.files import compile_file, summary
+
+    vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
+    settings = asdict(options)
+    for used in ("vocabulary", "out", "max_length", "exactness"):
+        settings.pop(used)
+    if options.out.exists():
+        raise InputError("out", str(options.out), "a folder that does not exist yet")
+    capability = compile_file(
+        program, vocabulary, options.max_length, mlp_exactness=options.exactness, **settings
+    )
+    capability.save(options.out)
+    console.print(summary(capability), highlight=False)
+    console.print(f"wrote {options.out}/model.safetensors and capability.json", highlight=False)
