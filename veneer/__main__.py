@@ -1,0 +1,5 @@
+"""``python -m veneer`` is ``veneer``."""
+
+from veneer.cli import main
+
+main()
