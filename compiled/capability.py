@@ -38,7 +38,8 @@ class Calibration:
         noise_std: standard deviation of the Gaussian noise to add once to every weight.
         accuracy_before: share of task strings answered rightly without noise.
         accuracy_after: the same with noise, over all seeds.
-        every_before: share right, without noise, of strings that show every answer equally often.
+        every_before: share right, without noise, of strings that show every answer equally often;
+            None for a program of the user's own.
         every_after: the same with noise, over all seeds.
         strings: number of task strings.
         seeds: noise seeds; the accuracies with noise are over strings x seeds.
@@ -49,8 +50,8 @@ class Calibration:
     noise_std: float
     accuracy_before: float
     accuracy_after: float
-    every_before: float
-    every_after: float
+    every_before: float | None
+    every_after: float | None
     strings: int
     seeds: int
     literal: bool = False
