@@ -275,9 +275,10 @@ def _check_rules(name: str, productions: Sequence[ProbabilisticProduction]) -> N
     for rule in productions:
         if not rule.rhs():
             raise InputError("rule", str(rule), "a right-hand side of one or more symbols", "it is empty")
-        if not 0 < rule.prob() <= 1:
+        probability = rule.prob() or 0.0
+        if not 0 < probability <= 1:
             raise InputError("rule", str(rule), "a probability above 0 and up to 1", "none given, or outside")
-        total[rule.lhs()] = total.get(rule.lhs(), 0.0) + rule.prob()
+        total[rule.lhs()] = total.get(rule.lhs(), 0.0) + probability
     for parent, value in total.items():
         if abs(value - 1) > SUM_TOLERANCE:
             raise InputError(

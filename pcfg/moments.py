@@ -35,7 +35,7 @@ def length_variance(grammar: Grammar) -> float:
     within = {parent: -(value**2) for parent, value in mean.items()}
     for rule in grammar.productions:
         total = sum(mean[x] if isinstance(x, Nonterminal) else 1.0 for x in rule.rhs())
-        within[rule.lhs()] += rule.prob() * total**2
+        within[rule.lhs()] += (rule.prob() or 0.0) * total**2
     start = grammar.nonterminals.index(grammar.start)
     return float((_descendants(grammar) @ np.array([within[p] for p in grammar.nonterminals]))[start])
 

@@ -101,7 +101,7 @@ class Sampler:
             offset = random.uniform(random.fold(window_keys[rows], 0), 1).squeeze(-1)
             first = torch.full_like(drawn.lengths, -1)
             first[chosen] = (offset * places[chosen]).to(torch.int64)
-            windows[rows] = self._cut(drawn, first, length, len(rows)).view(-1, length)
+            windows.index_copy_(0, rows, self._cut(drawn, first, length, len(rows)).view(-1, length))
         return windows.view(*keys.shape, batch, length)
 
     def strings(self, keys: Int[Tensor, "member"], batch: int) -> Strings:
@@ -170,18 +170,21 @@ class Sampler:
         what was drawn.
         """
         block = BLOCK.get(keys.device.type, BLOCK_ELSEWHERE)
-        for rows in torch.arange(len(keys), device=keys.device).split(block):
-            tried = 0
-            while len(rows):
-                tries = max(1, min(2 * tried, block // len(rows)))
-                roots = random.bits(keys[rows], tried + tries)[:, tried:]
+        pending = torch.arange(len(keys), device=keys.device)
+        tried = 0
+        while len(pending):
+            tries = max(1, min(2 * tried, block // len(pending)))
+            failed = []
+            for rows in pending.split(block // tries):
+                roots = random.bits(keys.index_select(0, rows), tried + tries)[:, tried:]
                 drawn = self._expand(roots.flatten())
                 fits = (drawn.lengths >= at_least).view(-1, tries)
                 found = fits.any(1)
                 first = fits.to(torch.uint8).argmax(1) + torch.arange(len(rows), device=rows.device) * tries
                 yield rows[found], first[found], drawn
-                rows = rows[~found]
-                tried += tries
+                failed.append(rows[~found])
+            pending = torch.cat(failed)
+            tried += tries
 
     def _expand(self, key: Int[Tensor, "string"]) -> _Drawn:
         """One string for every root key."""
@@ -241,7 +244,8 @@ class Sampler:
         source = table.begin.index_select(0, drawn.piece) + low - begin - (count.cumsum(0) - count)
         source = source.to(torch.int32)
         which = torch.repeat_interleave(count.to(torch.int32), output_size=total)
-        place = source.index_select(0, which) + torch.arange(total, device=first.device, dtype=torch.int32)
+        place = source.index_select(0, which)
+        place += torch.arange(total, device=first.device, dtype=torch.int32)
         return table.tokens.index_select(0, place)
 
     def _rule_uses(self, drawn: _Drawn) -> Int[Tensor, "string rule"]:
