@@ -1,6 +1,8 @@
 """A run in one table and a few sentences, as plain values for the terminal and the report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import mean
+from typing import Literal
 
 import polars as pl
 
@@ -8,6 +10,7 @@ from veneer.paper import table_3
 from veneer.store import Run, read_json
 
 REVIVED = 0.9  # O_PT accuracy after reFT from which a sentence says that the capability came back
+MARGIN = 0.15  # a reFT that gains no more than this over guessing, or over its start, revived nothing
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     return joined.sort(["learning_rate", "c_tr", "c_te", "operand"], descending=[True, False, True, True])
 
 
+def revival_curves(run: Run) -> pl.DataFrame:
+    """O_PT accuracy on natural text during every reFT: the rows of ``Run.metrics`` with step and value."""
+    return run.metrics().filter(
+        (pl.col("measure") == "accuracy")
+        & (pl.col("texts") == "natural")
+        & (pl.col("operand") == "pt")
+        & (pl.col("stage") == "reft")
+    )
+
+
 def revivals(run: Run) -> pl.DataFrame:
     """O_PT accuracy on natural text after fine-tuning and after each reFT.
 
@@ -69,14 +82,11 @@ def revivals(run: Run) -> pl.DataFrame:
         Columns fine_tuning_rate, c_tr, reft_rate, before, after (means over seeds), updates_to_90
         (evaluated update at which the mean first reaches 90 %, null if it never does), seeds.
     """
-    accuracy = run.metrics().filter(
-        (pl.col("measure") == "accuracy")
-        & (pl.col("texts") == "natural")
-        & (pl.col("operand") == "pt")
-        & (pl.col("stage") == "reft")
-    )
+    accuracy = revival_curves(run)
     keys = ["fine_tuning_rate", "c_tr", "learning_rate"]
-    curve = accuracy.group_by(*keys, "step").agg(value=pl.col("value").mean(), seeds=pl.len()).sort(*keys, "step")
+    curve = (
+        accuracy.group_by(*keys, "step").agg(value=pl.col("value").mean(), seeds=pl.len()).sort(*keys, "step")
+    )
     return (
         curve.group_by(keys, maintain_order=True)
         .agg(
@@ -102,20 +112,25 @@ def summary_table(run: Run) -> Summary:
         row = [f"{rate:g}", f"{c_tr:g}"]
         for c_te in (1, 0):
             for operand in ("pt", "ft"):
-                cell = cells.filter((pl.col("c_te") == c_te) & (pl.col("operand") == operand)).row(0, named=True)
+                cell = cells.filter((pl.col("c_te") == c_te) & (pl.col("operand") == operand)).row(
+                    0, named=True
+                )
                 paper = "" if cell["paper"] is None else f" ({100 * cell['paper']:.0f})"
                 mark = "" if cell["status"] == "done" else "*"
                 row.append(f"{100 * cell['value']:.1f}{mark}{paper}")
         for reft in reft_rates:
             found = back.filter(
-                (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr) & (pl.col("reft_rate") == reft)
+                (pl.col("fine_tuning_rate") == rate)
+                & (pl.col("c_tr") == c_tr)
+                & (pl.col("reft_rate") == reft)
             )
             row.append("–" if found.is_empty() else f"{100 * found['after'][0]:.1f}")
         rows.append(row)
     baselines = read_json(run.path / "baselines.json")["texts"]
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
     caption = (
-        "Accuracy in percent after the last update; in brackets the paper's Table 3. reFT columns: on natural text. "
+        "Accuracy in percent after the last update; in brackets the paper's Table 3. "
+        "reFT columns: on natural text. "
         f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
         f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
     )
@@ -125,27 +140,145 @@ def summary_table(run: Run) -> Summary:
     return Summary("Fine-tuning, then reFT", columns, rows, caption)
 
 
+VerdictKind = Literal[
+    "wrapped", "not revived", "undecided", "never left", "diverged", "not reFTed", "not finished"
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the reFT curves support for one rate of fine-tuning and C_Tr.
+
+    Attributes:
+        fine_tuning_rate: the rate.
+        c_tr: share of correlated fine-tuning samples.
+        kind: the verdict in one or two words.
+        before: O_PT accuracy on natural text after fine-tuning, mean over seeds; None before it is known.
+        after: the same after the reFT that ends best; None without a reFT.
+        reft_rate: that reFT's rate.
+        updates_to_90: evaluated update at which its mean first reaches 90 %.
+        majority: accuracy of always giving the commonest answer.
+        seeds: seeds behind ``after``.
+        agreeing: how many of them, taken alone, give the same verdict.
+        lowest: least accuracy after that reFT among the seeds.
+        highest: greatest.
+        diverged: cells that diverged, in words.
+    """
+
+    fine_tuning_rate: float
+    c_tr: float
+    kind: VerdictKind
+    majority: float
+    before: float | None = None
+    after: float | None = None
+    reft_rate: float | None = None
+    updates_to_90: int | None = None
+    seeds: int = 0
+    agreeing: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    diverged: tuple[str, ...] = ()
+
+    @property
+    def explanation(self) -> str:
+        """The evidence, as a sentence."""
+        match self.kind:
+            case "never left":
+                return f"O_PT never left ({self.before:.0%} after fine-tuning)."
+            case "wrapped":
+                return (
+                    f"wrapped. O_PT comes back from {self.before:.0%} to {self.after:.0%} with reFT at "
+                    f"{self.reft_rate:g}, reaching 90 % by update {self.updates_to_90}."
+                )
+            case "not revived":
+                return (
+                    f"not revived. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best; "
+                    f"guessing gives {self.majority:.0%}."
+                )
+            case "undecided":
+                return f"undecided. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best."
+            case "diverged":
+                return f"{'; '.join(self.diverged)}. There was nothing to revive."
+            case "not reFTed":
+                return "not reFTed. Every reFT rate exceeds the rate of fine-tuning."
+            case "not finished":
+                return "not finished."
+
+    @property
+    def sentence(self) -> str:
+        """The setting and its evidence."""
+        return f"Fine-tuned at {self.fine_tuning_rate:g} with C_Tr = {self.c_tr:g}: {self.explanation}"
+
+
+def classify(before: float, after: float, majority: float) -> VerdictKind:
+    """The verdict on O_PT accuracies before and after reFT, given that of always guessing the same."""
+    if before >= REVIVED:
+        return "never left"
+    if after >= REVIVED:
+        return "wrapped"
+    return "not revived" if after <= max(before, majority) + MARGIN else "undecided"
+
+
+def verdicts(run: Run) -> list[Verdict]:
+    """The verdict on every rate of fine-tuning and C_Tr, finished or not, large rates first."""
+    fields = run.experiment["fields"]
+    settings = [
+        (r, c) for r in sorted(fields["learning_rates"], reverse=True) for c in sorted(fields["c_tr"])
+    ]
+    if not run.cells():
+        return [Verdict(rate, c_tr, "not finished", majority=0.0) for rate, c_tr in settings]
+    majority = read_json(run.path / "baselines.json")["texts"]["natural"]["majority"]["pt"]
+    accuracy = run.metrics().filter(
+        (pl.col("measure") == "accuracy") & (pl.col("texts") == "natural") & (pl.col("operand") == "pt")
+    )
+    last = accuracy.filter(pl.col("step") == pl.col("step").max().over("cell"))
+    back, found = revivals(run), []
+    for rate, c_tr in settings:
+        own = (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr)
+        planned = sum(reft <= rate for reft in fields["reft_rates"])
+        verdict = Verdict(rate, c_tr, "not finished", majority)
+        found.append(_decided(verdict, last.filter(own), back.filter(own), planned, fields["seeds"]))
+    return found
+
+
+def _decided(
+    unknown: Verdict, last: pl.DataFrame, back: pl.DataFrame, reft_rates: int, seeds: int
+) -> Verdict:
+    """The verdict on one setting from its cells' last accuracies and its mean reFTs."""
+    first, reft = last.filter(pl.col("stage") == "fine-tune"), last.filter(pl.col("stage") == "reft")
+    broken = last.filter(pl.col("status") != "done")
+    diverged = tuple(
+        f"{stage} at {rate:g}, seed {seed}, {status}"
+        for stage, rate, seed, status in broken.select("stage", "learning_rate", "seed", "status").iter_rows()
+    )
+    known = replace(unknown, diverged=diverged)
+    if first.is_empty():
+        return known
+    trained = first.filter(pl.col("status") == "done")
+    if trained.is_empty():
+        return replace(known, kind="diverged" if len(first) == seeds else "not finished")
+    known = replace(known, before=mean(trained["value"].to_list()))
+    if back.is_empty():
+        return replace(known, kind="not finished" if reft_rates else "not reFTed")
+    best = back.sort("after", descending=True).row(0, named=True)
+    after = reft.filter(pl.col("learning_rate") == best["reft_rate"]).select("seed", after="value")
+    pairs = trained.select("seed", before="value").join(after, on="seed").select("before", "after").rows()
+    kind = classify(best["before"], best["after"], unknown.majority)
+    finished = len(first) == seeds and len(reft) == reft_rates * len(trained)
+    return replace(
+        known,
+        kind=kind if finished or kind in ("wrapped", "never left") else "not finished",
+        before=best["before"],
+        after=best["after"],
+        reft_rate=best["reft_rate"],
+        updates_to_90=best["updates_to_90"],
+        seeds=len(pairs),
+        agreeing=sum(classify(*pair, unknown.majority) == kind for pair in pairs),
+        lowest=min(value for _, value in pairs),
+        highest=max(value for _, value in pairs),
+    )
+
+
 def revival_sentences(run: Run) -> list[str]:
     """What the reFT curves support, one sentence for each C_Tr and rate of fine-tuning."""
-    sentences = []
-    majority = read_json(run.path / "baselines.json")["texts"]["natural"]["majority"]["pt"]
-    back = revivals(run)
-    for (rate, c_tr), group in back.group_by(["fine_tuning_rate", "c_tr"], maintain_order=True):
-        best = group.sort("after", descending=True).row(0, named=True)
-        head = f"Fine-tuned at {rate:g} with C_Tr = {c_tr:g}:"
-        if best["before"] >= REVIVED:
-            verdict = f"O_PT never left ({best['before']:.0%} after fine-tuning)."
-        elif best["after"] >= REVIVED:
-            verdict = (
-                f"wrapped. O_PT comes back from {best['before']:.0%} to {best['after']:.0%} with reFT at "
-                f"{best['reft_rate']:g}, reaching 90 % by update {best['updates_to_90']}."
-            )
-        elif best["after"] <= max(best["before"], majority) + 0.15:
-            verdict = (
-                f"not revived. reFT takes O_PT from {best['before']:.0%} to {best['after']:.0%} at best; "
-                f"guessing gives {majority:.0%}."
-            )
-        else:
-            verdict = f"undecided. reFT takes O_PT from {best['before']:.0%} to {best['after']:.0%} at best."
-        sentences.append(f"{head} {verdict}")
-    return sentences
+    return [verdict.sentence for verdict in verdicts(run)]
