@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from finetune.fleet import Evaluation
@@ -142,5 +143,5 @@ def plan(cells: list[Cell], size: int) -> list[Fleet]:
         # As even as can be: five cells at size four are fleets of three and two.
         count = -(-len(members) // size)
         bounds = [round(i * len(members) / count) for i in range(count + 1)]
-        fleets += [Fleet(tuple(members[a:b])) for a, b in zip(bounds, bounds[1:], strict=False)]
+        fleets += [Fleet(tuple(members[a:b])) for a, b in pairwise(bounds)]
     return fleets

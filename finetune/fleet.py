@@ -139,7 +139,10 @@ def evaluate(model: Transformer, batches: dict[Kind, Batch], answer: int) -> tup
     parts = []
     for batch in batches.values():
         chunks = [
-            (accuracy(model(tokens.expand(model.members, -1, -1), answer=answer).logits, results), results.shape[1])
+            (
+                accuracy(model(tokens.expand(model.members, -1, -1), answer=answer).logits, results),
+                results.shape[1],
+            )
             for tokens, results in _chunks(batch, model)
         ]
         total = sum(size for _, size in chunks)
@@ -189,7 +192,7 @@ class _Trainer:
         self.accuracy = torch.full(shape, torch.nan, dtype=torch.float64)
         self.loss = torch.full(shape, torch.nan, dtype=torch.float64)
         self.train_loss = torch.full((points, members), torch.nan, dtype=torch.float64)
-        self.sets = {
+        self.sets: dict[Kind, Batch] = {
             kind: evaluation_batch(job.task, job.encoding, kind, job.evaluation.samples, self.device)
             for kind in EVALUATED
         }

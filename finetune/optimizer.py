@@ -67,7 +67,9 @@ class FleetOptimizer:
         if self.recipe.clip is not None:
             gradient.mul_((self.recipe.clip / (norm + 1e-6)).clamp_max(1.0))
         rate = (self.rates * self.recipe.rate_factor(step)).to(self.value.dtype)
-        change = self._sgd(gradient, rate) if self.recipe.optimizer == "sgd" else self._adamw(gradient, rate, step)
+        change = (
+            self._sgd(gradient, rate) if self.recipe.optimizer == "sgd" else self._adamw(gradient, rate, step)
+        )
         self.value.sub_(torch.where(alive.unsqueeze(1), change, 0.0))
         return alive
 

@@ -54,7 +54,9 @@ class Counter:
             if getattr(self, name) not in self.letters or len(getattr(self, name)) != 1:
                 raise InputError(name, getattr(self, name), f"one of {', '.join(self.letters)}")
         if self.operand_pt == self.operand_ft:
-            raise InputError("operand_ft", self.operand_ft, f"a letter other than operand_pt = {self.operand_pt!r}")
+            raise InputError(
+                "operand_ft", self.operand_ft, f"a letter other than operand_pt = {self.operand_pt!r}"
+            )
         if self.q == 0 or not self._table.has("correlated"):
             possible = f"-{self.length} to {self.length} without 0"
             raise InputError("q", self.q, possible, f"no string of {self.length} letters has this difference")
@@ -105,7 +107,8 @@ class Counter:
         row = self._table.to(device).draw(random.fold(keys, 1), kind)
         size, pt, ft = self._rows.to(device)[row].unsqueeze(-1).unbind(-2)
         others = torch.tensor(
-            [i for i, x in enumerate(self.letters) if x not in (self.operand_pt, self.operand_ft)], device=device
+            [i for i, x in enumerate(self.letters) if x not in (self.operand_pt, self.operand_ft)],
+            device=device,
         )
         fill = others[random.integers(random.fold(keys, 2), len(others), batch, self.length)]
         place = torch.arange(self.length, device=device).expand(*row.shape, -1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from torch import Tensor
 from tasks.errors import InputError
 from tasks.mixture import Examples, Mixtures
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | tuple | None
 
 
+@runtime_checkable
 class Task(Protocol):
     """What a capability is asked: a distribution of texts and the answers for two operands.
 

@@ -55,7 +55,9 @@ class MaxIdentifier:
             raise InputError("rank_ft", self.rank_ft, f"a rank other than rank_pt = {self.rank_pt}")
         if not self._table.has("correlated"):
             possible = self._table.possible_q
-            ranks = f"the letter of rank {self.rank_ft} is never that far from the letter of rank {self.rank_pt}"
+            ranks = (
+                f"the letter of rank {self.rank_ft} is never that far from the letter of rank {self.rank_pt}"
+            )
             raise InputError("q", self.q, f"{possible[0]} to {possible[-1]}", ranks)
 
     @property
@@ -81,7 +83,9 @@ class MaxIdentifier:
         pairs = torch.tensor([(i, j) for i in range(count) for j in range(i + 1, count)])
         i, j = pairs.double().unbind(-1)
         weights = (
-            _choose(i, low - 1) * _choose(j - i - 1, high - low - 1) * _choose(count - 1 - j, self.length - high)
+            _choose(i, low - 1)
+            * _choose(j - i - 1, high - low - 1)
+            * _choose(count - 1 - j, self.length - high)
         )
         ordered = pairs if self.rank_pt < self.rank_ft else pairs.flip(-1)
         return PairTable(ordered, weights, self.q)

@@ -91,13 +91,16 @@ class Mixtures:
         most = max(len(mixture.components) for mixture in mixtures)
         spare = Component(0.0, "natural", "pt", "pt")
         rows = [m.components + (spare,) * (most - len(m.components)) for m in mixtures]
-        self._cumulative = torch.tensor([[c.weight for c in row] for row in rows], dtype=torch.float64).cumsum(-1)
+        self._cumulative = torch.tensor(
+            [[c.weight for c in row] for row in rows], dtype=torch.float64
+        ).cumsum(-1)
         self._cumulative[:, -1] = 1.0
         for column in range(most - 1, 0, -1):  # a spare of weight 0 at the end must never be drawn
             full = self._cumulative[:, column - 1] >= 1 - 1e-12
             self._cumulative[full, column - 1] = 1.0
         codes = [
-            [(KINDS.index(c.kind), OPERANDS.index(c.operand), OPERANDS.index(c.label)) for c in row] for row in rows
+            [(KINDS.index(c.kind), OPERANDS.index(c.operand), OPERANDS.index(c.label)) for c in row]
+            for row in rows
         ]
         self._cumulative = self._cumulative.to(device)
         self._codes = torch.tensor(codes, device=device)
@@ -170,7 +173,9 @@ class PairTable:
         self._cumulative = self._cumulative.to(device)
         return self
 
-    def draw(self, keys: Int[Tensor, "member"], kind: Int[Tensor, "member batch"]) -> Int[Tensor, "member batch"]:
+    def draw(
+        self, keys: Int[Tensor, "member"], kind: Int[Tensor, "member batch"]
+    ) -> Int[Tensor, "member batch"]:
         """Indices of pairs, one per sample."""
         u = random.uniform(keys, kind.shape[-1]) + kind
         found = torch.searchsorted(self._cumulative, u, right=True)

@@ -59,7 +59,11 @@ def task_of(experiment: CompiledExperiment) -> Task:
 
 def capability_of(experiment: CompiledExperiment) -> CompiledCapability:
     """The written capability an experiment starts from, from the cache where it is there."""
-    common = {"length": experiment.length, "mlp_exactness": experiment.exactness, "literal": experiment.literal}
+    common = {
+        "length": experiment.length,
+        "mlp_exactness": experiment.exactness,
+        "literal": experiment.literal,
+    }
     match experiment:
         case CounterExperiment():
             return counter(experiment.operand_pt, experiment.letters, **common)
@@ -122,7 +126,8 @@ def _stages(experiment: CompiledExperiment) -> list[tuple[Stage, list[Stage]]]:
         )
 
     revivals = [
-        Stage("reft", pretraining(), recipe(rate, experiment.reft_iterations)) for rate in experiment.reft_rates
+        Stage("reft", pretraining(), recipe(rate, experiment.reft_iterations))
+        for rate in experiment.reft_rates
     ]
     return [
         (

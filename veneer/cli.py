@@ -140,8 +140,10 @@ def _run(words: list[str]) -> None:
 
     unnamed = tyro.conf.arg(name="")
     parts = [("run", Annotated[RunOptions, unnamed]), ("experiment", Annotated[type(experiment), unnamed])]
-    Options = make_dataclass("Options", parts)  # noqa: N806 - it is a class
-    Options.__doc__ = f"{experiment.about[0].upper()}{experiment.about[1:]}. Defaults are those of '{preset}'."
+    Options = make_dataclass("Options", parts)
+    Options.__doc__ = (
+        f"{experiment.about[0].upper()}{experiment.about[1:]}. Defaults are those of '{preset}'."
+    )
     default = Options(RunOptions(preset=preset), experiment)
     options = _parse(Options, words[1:], f"veneer run {name}", default)
     from veneer.terminal import run_experiment

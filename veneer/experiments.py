@@ -134,6 +134,4 @@ def differences(ours: CompiledExperiment, theirs: dict[str, Any]) -> list[str]:
     """Fields in which a stored experiment differs, as ``name: theirs -> ours``."""
     own = {field.name: getattr(ours, field.name) for field in fields(ours)}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-    return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k, None) != v]
-
-
+    return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k) != v]

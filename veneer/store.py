@@ -132,7 +132,12 @@ class Run:
         return all((folder / name).exists() and checksum(folder / name) == sha for name, sha in files.items())
 
     def write_cell(
-        self, cell: Cell, model: Transformer, metrics: pl.DataFrame, attention: dict[str, Tensor], diverged: int
+        self,
+        cell: Cell,
+        model: Transformer,
+        metrics: pl.DataFrame,
+        attention: dict[str, Tensor],
+        diverged: int,
     ) -> None:
         """Store a finished cell, whole or not at all.
 
@@ -179,7 +184,9 @@ class Run:
             table = pl.read_parquet(self.cell_path(cell["id"]) / "metrics.parquet")
             tables.append(table.select(*[pl.lit(v).alias(k) for k, v in self._keys(cell).items()], pl.all()))
         if not tables:
-            raise InputError("run", str(self.path), "a run with at least one finished cell", "none is finished")
+            raise InputError(
+                "run", str(self.path), "a run with at least one finished cell", "none is finished"
+            )
         return pl.concat(tables, how="vertical_relaxed")
 
     def _keys(self, cell: dict[str, Any]) -> dict[str, Any]:
@@ -256,7 +263,9 @@ def _commit() -> str:
     git = ["git", "-C", str(root)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + (" with changes" if dirty.stdout.strip() else "")

@@ -98,7 +98,9 @@ class _LiveProgress:
     def fleet(self, fleet: Fleet, index: int, fleets: int) -> None:
         """Show which fleet trains."""
         stage = fleet.cells[0].stage
-        rates = ", ".join(f"{rate:g}" for rate in dict.fromkeys(c.stage.recipe.learning_rate for c in fleet.cells))
+        rates = ", ".join(
+            f"{rate:g}" for rate in dict.fromkeys(c.stage.recipe.learning_rate for c in fleet.cells)
+        )
         text = f"fleet {index + 1}/{fleets}: {stage.name} × {len(fleet.cells)}, rates {rates}"
         self._bar.update(self._total, description=text)
         if not console.is_terminal:
@@ -129,7 +131,8 @@ def _conclude(run: Run) -> None:
 
 def compile_program(program: str, options: CompileOptions) -> None:
     """``veneer compile``: compile, save, and say what came out."""
-    from compiled.files import compile_file, summary
+    from compiled.file import compile_file
+    from compiled.summary import summary
 
     vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
     settings = asdict(options)
