@@ -59,6 +59,8 @@ class MaxIdentifier:
                 f"the letter of rank {self.rank_ft} is never that far from the letter of rank {self.rank_pt}"
             )
             raise InputError("q", self.q, f"{possible[0]} to {possible[-1]}", ranks)
+        if not self._table.has("uncorrelated"):
+            raise InputError("q", self.q, "a difference that not all strings show", "every string shows it")
 
     @property
     def name(self) -> str:
