@@ -18,6 +18,8 @@ from tasks import random
 from tasks.errors import InputError
 from tasks.mixture import Examples, Mixtures, PairTable
 
+LONGEST = 300
+
 
 @dataclass(frozen=True)
 class Counter:
@@ -46,8 +48,9 @@ class Counter:
     def __post_init__(self) -> None:
         if len(set(self.letters)) != len(self.letters) or len(self.letters) < 3:
             raise InputError("letters", self.letters, "at least three different letters")
-        if self.length < 2:
-            raise InputError("length", self.length, "2 or more letters (the answer is read at the second)")
+        if not 2 <= self.length <= LONGEST:
+            why = "the answer is read at the second, and the table of counts grows with the square"
+            raise InputError("length", self.length, f"2 to {LONGEST} letters ({why})")
         if self.min_length is not None and not 2 <= self.min_length <= self.length:
             raise InputError("min_length", self.min_length, f"2 to length = {self.length}")
         for name in ("operand_pt", "operand_ft"):
