@@ -94,10 +94,8 @@ class Mixtures:
         self._cumulative = torch.tensor(
             [[c.weight for c in row] for row in rows], dtype=torch.float64
         ).cumsum(-1)
-        self._cumulative[:, -1] = 1.0
-        for column in range(most - 1, 0, -1):  # a spare of weight 0 at the end must never be drawn
-            full = self._cumulative[:, column - 1] >= 1 - 1e-12
-            self._cumulative[full, column - 1] = 1.0
+        # From the last component with a weight on this is 1 exactly, so that none behind it is ever drawn.
+        self._cumulative = self._cumulative / self._cumulative[:, -1:]
         codes = [
             [(KINDS.index(c.kind), OPERANDS.index(c.operand), OPERANDS.index(c.label)) for c in row]
             for row in rows
