@@ -37,6 +37,8 @@ class RunOptions:
     """Where to train; auto takes a GPU if there is one."""
     fleet: int | None = None
     """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints of what is in training."""
 
 
 @dataclass(frozen=True)

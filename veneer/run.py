@@ -1,7 +1,7 @@
 """Run an experiment: plan its cells into fleets, train what is not finished, store each cell."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Protocol
 
 import torch
@@ -29,23 +29,19 @@ class Progress(Protocol):
     def skipped(self, cells: int, updates: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """How cells are put into fleets.
-
-    Attributes:
-        fleet: most members of a fleet.
-    """
-
-    fleet: int
-
-
 def fleet_size(device: torch.device) -> int:
     """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
     return 64 if device.type == "cuda" else 4
 
 
-def execute(prepared: Prepared, run: Run, device: torch.device, size: int, progress: Progress) -> None:
+def execute(
+    prepared: Prepared,
+    run: Run,
+    device: torch.device,
+    size: int,
+    progress: Progress,
+    checkpoint_seconds: float = 30.0,
+) -> None:
     """Train every cell that is not finished; what is finished is left alone.
 
     Args:
@@ -54,6 +50,7 @@ def execute(prepared: Prepared, run: Run, device: torch.device, size: int, progr
         device: where to train.
         size: most members of a fleet.
         progress: told of fleets and updates.
+        checkpoint_seconds: least time between two checkpoints of a fleet in training.
     """
     fleets = plan(prepared.cells, size)
     run.write_plan(fleets)
@@ -61,12 +58,13 @@ def execute(prepared: Prepared, run: Run, device: torch.device, size: int, progr
     _write_baselines(prepared, run, device)
     _write_capabilities(prepared, run, device)
     for index, fleet in enumerate(fleets):
-        cells = [cell for cell in fleet.cells if _can_start(cell, run)]
+        ready = Fleet(tuple(cell for cell in fleet.cells if _can_start(cell, run)))
         progress.fleet(fleet, index, len(fleets))
-        if all(run.has(cell) for cell in cells):
+        if all(run.has(cell) for cell in ready.cells):
             progress.skipped(len(fleet.cells), fleet.steps)
-            continue
-        _train_fleet(prepared, run, Fleet(tuple(cells)), device, progress.updates)
+        else:
+            _train_fleet(prepared, run, ready, device, checkpoint_seconds, progress.updates)
+        run.checkpoint_path(ready).unlink(missing_ok=True)
 
 
 def _can_start(cell: Cell, run: Run) -> bool:
@@ -77,7 +75,12 @@ def _can_start(cell: Cell, run: Run) -> bool:
 
 
 def _train_fleet(
-    prepared: Prepared, run: Run, fleet: Fleet, device: torch.device, updates: Callable[[int], None]
+    prepared: Prepared,
+    run: Run,
+    fleet: Fleet,
+    device: torch.device,
+    checkpoint_seconds: float,
+    updates: Callable[[int], None],
 ) -> None:
     cells = fleet.cells
     starts = [
@@ -90,7 +93,6 @@ def _train_fleet(
         updates((step - done) * len(cells))
         done = step
 
-    checkpoint = run.path / "fleets" / f"{fleet.id}.safetensors"
     job = FleetJob(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
@@ -99,7 +101,8 @@ def _train_fleet(
         encoding=prepared.encoding,
         stream=cells[0].stage.name,
         evaluation=cells[0].evaluation,
-        checkpoint=checkpoint,
+        checkpoint=run.checkpoint_path(fleet),
+        checkpoint_seconds=checkpoint_seconds,
         progress=advance,
     )
     trained = train(job)
@@ -112,7 +115,6 @@ def _train_fleet(
         )
         maps = attention_maps(prepared, model)
         run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
-    checkpoint.unlink(missing_ok=True)
 
 
 @torch.no_grad()

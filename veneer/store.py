@@ -123,12 +123,17 @@ class Run:
         """Folder of a cell."""
         return self.path / "cells" / cell_id
 
+    def checkpoint_path(self, fleet: Fleet) -> Path:
+        """Where a fleet in training keeps its state."""
+        return self.path / "fleets" / f"{fleet.id}.safetensors"
+
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished: its folder is complete and its files are what was written."""
         folder = self.cell_path(cell.id)
-        if not (folder / "cell.json").exists():
+        try:
+            files = json.loads((folder / "cell.json").read_text())["files"]
+        except (OSError, ValueError, KeyError):  # not there, or damaged: it is then made again
             return False
-        files = read_json(folder / "cell.json")["files"]
         return all((folder / name).exists() and checksum(folder / name) == sha for name, sha in files.items())
 
     def write_cell(

@@ -33,13 +33,15 @@ def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")
+    if not options.checkpoint_seconds >= 0:
+        raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
     began = time.monotonic()
     with console.status("compiling with Tracr (kept for the next time)"):
         prepared = prepare(experiment)
     run = Run.open(options.out, options.preset, experiment)
     _announce(prepared, experiment, options, device)
     with _LiveProgress(prepared, size) as progress:
-        execute(prepared, run, device, size, progress)
+        execute(prepared, run, device, size, progress, options.checkpoint_seconds)
     report = write_report(run)
     _conclude(run)
     console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
