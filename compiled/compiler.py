@@ -5,7 +5,8 @@ its parameters, all biases included, and its fixed projection on the output dire
 so that both models are the same function up to rounding.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import haiku as hk
@@ -75,7 +76,7 @@ def compile_program(
             names the expression and the reason.
     """
     _check_arguments(vocabulary, max_length, bos, pad, mlp_exactness)
-    assembled = assemble(program, vocabulary, max_length, causal, bos, pad, mlp_exactness)
+    assembled = assemble(program, vocabulary, max_length, causal, bos, pad, mlp_exactness, source)
     tokens = assembled.input_encoder
     assert isinstance(tokens, encoder.CategoricalEncoder)
     return CompiledCapability(
@@ -101,8 +102,9 @@ def assemble(
     bos: str,
     pad: str,
     mlp_exactness: int,
+    source: str = "a RASP program",
 ) -> AssembledTransformerModel:
-    """Tracr's own compiled model.
+    """Tracr's own compiled model; arguments as for ``compile_program``.
 
     Raises:
         InputError: Tracr cannot compile the program.
@@ -111,20 +113,36 @@ def assemble(
     refused = validating.static_validate(program)
     if refused:
         reasons = "; ".join(f"{describe(r.expr)}: {' '.join(r.reason.split())}" for r in refused)
-        raise InputError("program", describe(program), "a program that Tracr can compile", reasons)
+        raise InputError("program", source, "a program that Tracr can compile", reasons)
     try:
-        return compiling.compile_rasp_to_model(
-            program,
-            vocab=cast(set[rasp.Value], set(vocabulary)),
-            max_seq_len=max_length,
-            causal=causal,
-            compiler_bos=bos,
-            compiler_pad=pad,
-            mlp_exactness=mlp_exactness,
-        )
+        with _without_random_weights():
+            return compiling.compile_rasp_to_model(
+                program,
+                vocab=cast(set[rasp.Value], set(vocabulary)),
+                max_seq_len=max_length,
+                causal=causal,
+                compiler_bos=bos,
+                compiler_pad=pad,
+                mlp_exactness=mlp_exactness,
+            )
     except REFUSALS as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError("program", describe(program), "a program that Tracr can compile", why) from error
+        raise InputError("program", source, "a program that Tracr can compile", why) from error
+
+
+@contextmanager
+def _without_random_weights() -> Iterator[None]:
+    """Let Haiku start from zeros.
+
+    Tracr has it draw random weights, then sets every one of them to zero before it writes its own;
+    drawing them is most of the compile time.
+    """
+    drawn = hk.initializers.VarianceScaling
+    setattr(hk.initializers, "VarianceScaling", lambda *_: hk.initializers.Constant(0.0))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(hk.initializers, "VarianceScaling", drawn)  # noqa: B010
 
 
 def describe(expression: rasp.RASPExpr) -> str:

@@ -92,9 +92,10 @@ def compile_file(
         candidates = EXACTNESS_LADDER if mlp_exactness is None else (mlp_exactness,)
         first = compiled_with(candidates[0])  # refuses what cannot be compiled before anything is run
         strings = _strings(vocabulary, max_length)
-        expected = [_expected(program, string, causal) for string in strings]
-        if all(answers is None for answers in expected):
-            raise InputError("program", target, "a program that RASP can run on its vocabulary")
+        expected = [_expected(program, string, causal, answer_position) for string in strings]
+        if 2 * sum(answers is None for answers in expected) > len(strings):
+            problem = "RASP's interpreter finds no answer for most strings"
+            raise InputError("program", target, "a program that RASP can run on its vocabulary", problem)
         best = first, _agreement(first, strings, expected)
         for chosen in candidates[1:]:
             if best[1] == 1:
@@ -188,20 +189,22 @@ def _strings(vocabulary: Sequence[Value], max_length: int) -> list[list[Value]]:
     return [[tokens[i] for i in row[:n]] for row, n in zip(token.tolist(), size.tolist(), strict=True)]
 
 
-def _expected(program: Any, string: list[Value], causal: bool) -> list[Value] | None:
-    """RASP's answer; None where its interpreter cannot run the program on the string."""
+def _expected(program: Any, string: list[Value], causal: bool, position: int | None) -> list[Value] | None:
+    """RASP's answers where they are read, others as None; None if there are none at all."""
     from compiled import compiler
 
     try:
-        return compiler.interpret(program, string, causal)
+        answers = compiler.interpret(program, string, causal)
     except compiler.REFUSALS:
         return None
+    read = [a if position in (None, i) else None for i, a in enumerate(answers, start=1)]
+    return None if all(answer is None for answer in read) else read
 
 
 def _agreement(
     capability: CompiledCapability, strings: list[list[Value]], expected: list[list[Value] | None]
 ) -> float:
-    """Share of interpreted strings on which every answer (or the one that is read) agrees."""
+    """Share of the strings with answers on which all of them agree."""
     right = [
         _agrees(capability, capability.run(string)[1:], answers)
         for string, answers in zip(strings, expected, strict=True)
@@ -211,10 +214,7 @@ def _agreement(
 
 
 def _agrees(capability: CompiledCapability, got: list[Value], expected: list[Value]) -> bool:
-    pairs = list(zip(got, expected, strict=True))
-    if capability.answer_position is not None:
-        pairs = pairs[capability.answer_position - 1 :][:1]
-    known = [(g, e) for g, e in pairs if e is not None]
+    known = [(g, e) for g, e in zip(got, expected, strict=True) if e is not None]
     return all(g == e or (capability.classes is None and _close(g, e)) for g, e in known)
 
 

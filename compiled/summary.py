@@ -39,9 +39,10 @@ def _tokens(capability: CompiledCapability) -> list[Value]:
 
 
 def _example(capability: CompiledCapability) -> list[Value]:
-    """Tokens 0, 1, 4, 9, ... of the vocabulary: some repeat where it is small, none where it is large."""
+    """Every seventh (or fifth) token, round and round: all differ where the vocabulary is large enough."""
     tokens = _tokens(capability)
-    return [tokens[i * i % len(tokens)] for i in range(min(capability.max_length, _EXAMPLE_LENGTH))]
+    step = 7 if len(tokens) % 7 else 5
+    return [tokens[i * step % len(tokens)] for i in range(min(capability.max_length, _EXAMPLE_LENGTH))]
 
 
 def _output(capability: CompiledCapability) -> str:
