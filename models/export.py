@@ -63,6 +63,10 @@ def to_transformer_lens(model: Transformer, name: str = "veneer") -> "transforme
     ``blocks.{I-1}.hook_out``, ``attention.I`` ``blocks.I.attn.hook_pattern`` and ``mlp.I``
     ``blocks.I.mlp.out.hook_in``. It has no tokenizer: give it token ids, special tokens included.
 
+    Two traps of TransformerLens 4.3: ``hook_attn_scores`` holds the pattern after the softmax, and
+    ``enable_compatibility_mode()`` centres the unembedding, which shifts logits and turns the one
+    class of a numerical output into 0; with ``no_processing=True`` it changes nothing.
+
     Args:
         model: a fleet of one.
         name: what TransformerLens calls it.
