@@ -143,11 +143,11 @@ def _drawn_as_whole(grammar: Grammar, largest: int) -> set[Symbol]:
     @cache
     def count(symbol: Symbol) -> float:
         if not isinstance(symbol, Nonterminal):
-            return 1
+            return 1.0
         if symbol in recursive:
             return math.inf
         ours = [rule for rule in grammar.productions if rule.lhs() == symbol]
-        return sum(math.prod(count(child) for child in rule.rhs()) for rule in ours)
+        return float(sum(math.prod(count(child) for child in rule.rhs()) for rule in ours))
 
     everything: list[Symbol] = [*grammar.terminals, *grammar.nonterminals]
     single = {symbol for symbol in grammar.nonterminals if largest == 1}

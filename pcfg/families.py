@@ -71,8 +71,8 @@ class SampleLayout:
         padding: PAD tokens behind EOS.
 
     Raises:
-        InputError: an O' below 1 or longer than the text, a family that does not exist, or two
-            tokens with one name.
+        InputError: an O' below 1 or longer than the text, a negative padding or weight, no task
+            token, or two tokens with one name.
     """
 
     grammar: Grammar = field(default_factory=jain2024)
@@ -94,8 +94,6 @@ class SampleLayout:
         if not self.task_tokens:
             raise InputError("task_tokens", self.task_tokens, "one or more")
         for token in self.task_tokens:
-            if token.family not in FAMILIES:
-                raise InputError("family", token.family, f"one of {', '.join(FAMILIES)}")
             if not token.weight >= 0:
                 raise InputError("weight", token.weight, "0 or more", f"weight of {token.name}")
         twice = sorted({name for name in self.vocabulary if self.vocabulary.count(name) > 1})
@@ -241,7 +239,7 @@ def _pairs(text: Text, operand: Int[Tensor, "*sample"]) -> Bool[Tensor, "*sample
 
 def _distance(match: Bool[Tensor, "*sample place"], occurrence: int) -> Int[Tensor, "*sample"]:
     seen = match.flip(-1).cumsum(-1)
-    return torch.where(seen[..., -1] >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
+    return torch.where(match.sum(-1) >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,18 @@ other tokens stay as the grammar made them.
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pcfg.families import SampleLayout, Text
+from pcfg.families import Family, SampleLayout, Text
 from tasks import random
 from tasks.encoding import Encoding
 from tasks.errors import InputError
 from tasks.mixture import KINDS, Examples, Mixtures, PairTable
 
-EditedFamily = Literal["C", "I"]
+EDITED: tuple[Family, ...] = ("C", "I")
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,17 @@ class OperandTask:
     """
 
     layout: SampleLayout = field(default_factory=SampleLayout)
-    family: EditedFamily = "C"
+    family: Family = "C"
     operand_pt: str = "a"
     operand_ft: str = "b"
     q: int = 1
     task_token: str | None = None
 
     def __post_init__(self) -> None:
-        families = get_args(EditedFamily)
-        if self.family not in families:
-            raise InputError("family", self.family, f"one of {', '.join(families)} (only these are edited)")
+        if self.family not in EDITED:
+            raise InputError(
+                "family", self.family, f"one of {', '.join(EDITED)}, into which answers are edited"
+            )
         for name in (self.operand_pt, self.operand_ft):
             self.layout.operand(name)
         if self.operand_pt == self.operand_ft:
@@ -133,7 +133,8 @@ class OperandTask:
         table = self._table.to(keys.device)
         wanted = table.pairs[table.draw(random.fold(keys, 1), kind)]
         edit = self._edit_counts if self.family == "C" else self._edit_distances
-        edited = edit(text, wanted, random.fold(keys, 2))
+        before, last = text[..., : -self._span], text[..., -self._span :]
+        edited = torch.cat([before, edit(last, wanted, random.fold(keys, 2))], -1)
         return text, torch.where((kind == KINDS.index("natural")).unsqueeze(-1), text, edited)
 
     def draw(self, keys: Int[Tensor, "member"], mixtures: Mixtures, batch: int) -> Examples:
@@ -160,8 +161,7 @@ class OperandTask:
     ) -> Text:
         """Give the last tokens so many of each operand."""
         letters = torch.tensor(self._operands, device=text.device).expand(wanted.shape)
-        place = torch.arange(self.layout.window, device=text.device)
-        inside = (place >= self.layout.window - self._span).expand(text.shape)
+        inside = torch.ones_like(text, dtype=torch.bool)
         return redistribute(text, inside, letters, wanted, len(self.layout.grammar.terminals), keys)
 
     def _edit_distances(
@@ -178,7 +178,7 @@ class OperandTask:
         order = wanted.argsort(-1)
         near, far = torch.take_along_dim(wanted, order, -1).unbind(-1)
         letters = torch.take_along_dim(letters, order, -1)  # of the nearer place, of the farther
-        distance = torch.arange(self.layout.window, 0, -1, device=text.device)
+        distance = torch.arange(self._span, 0, -1, device=text.device)
         first = distance < near.unsqueeze(-1)
         second = (distance > near.unsqueeze(-1)) & (distance < far.unsqueeze(-1))
         have = [((text == letters[..., 1:]) & stretch).sum(-1) for stretch in (first, second)]
