@@ -113,7 +113,7 @@ class CompiledCapability:
         longest = max(map(len, strings), default=0)
         return torch.tensor([self.encode([*s, *[self.pad] * (longest - len(s))]) for s in strings])
 
-    def decode(self, logits: Float[Tensor, "*lead classes"]) -> list[Any]:
+    def decode(self, logits: Float[Tensor, "*lead classes"]) -> Any:
         """Output values, nested in lists as the leading axes are (a single value if there are none)."""
         if self.classes is None:
             return logits.squeeze(-1).tolist()

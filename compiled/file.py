@@ -17,7 +17,7 @@ import torch
 
 from compiled import cache
 from compiled.capability import Calibration, CompiledCapability, Value
-from compiled.exactness import EXACTNESS_LADDER
+from compiled.exactness import EXACTNESS_LADDER, VERSION
 from tasks import random
 from tasks.errors import InputError
 
@@ -118,6 +118,7 @@ def compile_file(
         "pad": pad,
         "mlp_exactness": mlp_exactness,
         "answer_position": answer_position,
+        "calibration": VERSION,
     }
     return cache.remembered(recipe, make)
 
