@@ -220,6 +220,14 @@ def test_damage_is_refused_and_the_file_named(tmp_path: Path, damage: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_later_format_is_called_so(tmp_path: Path) -> None:
+    """A file of a later version may look quite different; nothing else about it is complained of."""
+    _, description = save_checkpoint(tmp_path / "model", randomized(CONFIG))
+    description.write_text(json.dumps({"format": 2, "layers": []}))
+    with pytest.raises(InputError, match="its format is 2, this version reads 1"):
+        load_checkpoint(tmp_path / "model")
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
 def test_files_of_two_checkpoints_do_not_mix(tmp_path: Path, suffix: str) -> None:
     save_checkpoint(tmp_path / "a", randomized(CONFIG))
