@@ -58,7 +58,8 @@ class FleetOptimizer:
             finite: members still alive; the others' parameters are left alone.
 
         Returns:
-            Members alive after this step: those whose gradient is finite too.
+            Members alive after this step: those whose loss, gradient and changed parameters are
+            finite too.
         """
         gradients = torch.autograd.grad(loss.sum(), self.parameters, materialize_grads=True)
         gradient = torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
@@ -70,7 +71,9 @@ class FleetOptimizer:
         change = (
             self._sgd(gradient, rate) if self.recipe.optimizer == "sgd" else self._adamw(gradient, rate, step)
         )
-        self.value.sub_(torch.where(alive.unsqueeze(1), change, 0.0))
+        changed = self.value - change
+        alive &= changed.sum(1).isfinite()
+        torch.where(alive.unsqueeze(1), changed, self.value, out=self.value)
         return alive
 
     def _sgd(
