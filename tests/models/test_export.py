@@ -113,6 +113,14 @@ def test_gpt2_of_hugging_face_gives_our_logits(
     assert difference(logits, model(tokens.unsqueeze(0)).logits[0]) < tolerance
 
 
+def test_gpt2_of_hugging_face_trains_without_dropout_as_ours_does() -> None:
+    pytest.importorskip("transformers")
+    model, tokens = randomized(GPT), some_tokens(GPT)
+    gpt2 = to_huggingface(model)
+    assert not gpt2.training
+    assert difference(gpt2.train()(tokens).logits, model(tokens.unsqueeze(0)).logits[0]) < 1e-12
+
+
 def hugging_face_gpt2(**changes: Any) -> Any:
     """A model of theirs with random weights, biases and norms included."""
     transformers = pytest.importorskip("transformers")
