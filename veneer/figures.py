@@ -7,6 +7,7 @@ the report can show some of a figure's traces without drawing it again.
 
 import re
 from collections.abc import Iterable, Sequence
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -82,7 +83,7 @@ def revival(curves: pl.DataFrame, fine_tuning_rate: float, majority: float) -> g
     rates = sorted(curves["learning_rate"].unique().to_list(), reverse=True)
     for (c_tr, rate), table in own.group_by("c_tr", "learning_rate", maintain_order=True):
         style = {
-            "color": c_tr_colour(shares, c_tr),
+            "color": c_tr_colour(shares, float(str(c_tr))),
             "dash": DASHES[rates.index(rate) % len(DASHES)],
             "symbol": ("circle", "square", "diamond", "cross")[rates.index(rate) % 4],
         }
@@ -93,7 +94,7 @@ def revival(curves: pl.DataFrame, fine_tuning_rate: float, majority: float) -> g
     return figure
 
 
-def c_tr_colour(shares: Sequence[float], c_tr: object) -> str:
+def c_tr_colour(shares: Sequence[float], c_tr: float) -> str:
     """The colour of a C_Tr among those of a run: orange for the least, green for the greatest."""
     place = list(shares).index(c_tr) / max(1, len(shares) - 1)
     return C_TR_SCALE[round(place * (len(C_TR_SCALE) - 1))]
@@ -118,7 +119,7 @@ def attention_map(
         z=share,
         x=places,
         y=places,
-        customdata=[[[tokens[q], tokens[k]] for k in places] for q in places],
+        customdata=[[[escape(tokens[q]), escape(tokens[k])] for k in places] for q in places],
         colorscale=[[0, LIGHT], [1, DARK]],
         zmin=0,
         zmax=1,
@@ -169,7 +170,7 @@ def attention_by_token(
                 y=share,
                 name=moment,
                 marker={"color": colour},
-                customdata=list(tokens),
+                customdata=[escape(token) for token in tokens],
                 hovertemplate="%{customdata}: %{y:.1%}",
             )
         )
@@ -190,7 +191,9 @@ def attention_by_token(
 def token_labels(tokens: Sequence[str], roles: Sequence[str]) -> list[str]:
     """Tick labels: the operands' tokens bold and in their colours."""
     return [
-        f'<b><span style="color:{OPERAND_COLOURS[role]}">{token}</span></b>' if role else token
+        f'<b><span style="color:{OPERAND_COLOURS[role]}">{escape(token)}</span></b>'
+        if role
+        else escape(token)
         for token, role in zip(tokens, roles, strict=True)
     ]
 
@@ -234,6 +237,7 @@ class _UpdatesAxis:
             "tickvals": [self.zero, *ticks],
             "ticktext": ["0", *(f"{tick:,}" for tick in ticks)],
             "title": {"text": "updates", "standoff": 4},
+            "ticklabeloverflow": "allow",
             "gridcolor": "#DDDDDD",
             "zeroline": False,
             "fixedrange": True,

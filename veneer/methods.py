@@ -70,7 +70,8 @@ def task(experiment: dict[str, Any]) -> list[Entry]:
         ),
         (
             "Uncorrelated",
-            "Drawn given that the difference is neither q nor 0, so that no answer is right for both operands "
+            "Drawn given that the difference is neither q nor 0, so that no answer is right for both "
+            "operands "
             "or by the shortcut “O_PT's answer + q”.",
         ),
     ]
@@ -90,23 +91,28 @@ def training(experiment: dict[str, Any]) -> list[Entry]:
     return [
         (
             "Fine-tuning",
-            f"{settings['iterations']:,} updates of {settings['batch']} samples labelled with O_FT's answer; SGD with "
-            f"momentum {settings['momentum']:g}, {clip}; linear warmup over {settings['warmup']:.0%} of the updates, "
+            f"{settings['iterations']:,} updates of {settings['batch']} samples labelled with O_FT's "
+            "answer; SGD with "
+            f"momentum {settings['momentum']:g}, {clip}; linear warmup over {settings['warmup']:.0%} of "
+            "the updates, "
             f"then a cosine to 1/100. Rates {rates}; C_Tr {', '.join(f'{c:g}' for c in settings['c_tr'])}.",
         ),
         (
             "reFT (reverse fine-tuning)",
-            f"{settings['reft_iterations']:,} updates on natural texts labelled with O_PT's answer, otherwise the same "
+            f"{settings['reft_iterations']:,} updates on natural texts labelled with O_PT's answer, "
+            "otherwise the same "
             f"recipe. Rates {reft}, where they do not exceed the rate of fine-tuning.",
         ),
         (
             "Evaluation",
-            f"{settings['evaluation_samples']:,} texts of each kind, the same for all cells, seeds and stages; "
+            f"{settings['evaluation_samples']:,} texts of each kind, the same for all cells, seeds and "
+            "stages; "
             "greedy answer at the program's answer position, scored against O_PT and against O_FT.",
         ),
         (
             "Seeds",
-            f"{seeds} ({', '.join(map(str, range(seeds)))}). A seed decides the noise on the compiled weights and the "
+            f"{seeds} ({', '.join(map(str, range(seeds)))}). A seed decides the noise on the compiled "
+            "weights and the "
             "training data.",
         ),
     ]
@@ -131,7 +137,8 @@ def capability(
             "Compiled model",
             f"{described['source']}, compiled with Tracr: {shape['blocks']} blocks, width {shape['width']}, "
             f"{_count(shape['heads'], 'head')} of {shape['key_size']}, MLP {shape['mlp_width']}, "
-            f"{'causal' if shape['causal'] else 'bidirectional'} attention, no normalization. The answer is read at "
+            f"{'causal' if shape['causal'] else 'bidirectional'} attention, no normalization. The answer "
+            "is read at "
             f"position {described['answer_position']} ({described['bos']} is position 0).",
         ),
         ("Exactness", f"Tracr's mlp_exactness is {described['mlp_exactness']} ({chosen})."),
@@ -153,7 +160,8 @@ def deviations(experiment: dict[str, Any], noise: float | None) -> list[str]:
     found = []
     if settings["clip"] is not None:
         found.append(
-            f"Gradients are clipped at a norm of {settings['clip']:g}. The paper does not mention clipping; minGPT, which "
+            f"Gradients are clipped at a norm of {settings['clip']:g}. The paper does not mention "
+            "clipping; minGPT, which "
             "it builds on, clips at 1."
         )
     for name, what in (("iterations", "fine-tuning"), ("reft_iterations", "reFT")):
@@ -165,12 +173,14 @@ def deviations(experiment: dict[str, Any], noise: float | None) -> list[str]:
         found.append(f"{len(settings['c_tr'])} values of C_Tr; the paper has {len(paper.c_tr)}.")
     if noise is not None and noise != 1e-3:
         found.append(
-            f"Noise of {noise:g} on the compiled weights. The paper's 0.001, taken as a standard deviation, costs "
+            f"Noise of {noise:g} on the compiled weights. The paper's 0.001, taken as a standard "
+            "deviation, costs "
             "accuracy at many sizes, so the scale is chosen by measuring that none is lost."
         )
     if experiment["name"] == "max-identifier":
         found.append(
-            f"q = {settings['q']} is counted as a difference of places; the paper counts the letters in between "
+            f"q = {settings['q']} is counted as a difference of places; the paper counts the letters in "
+            "between "
             "(its 1 is our 2)."
         )
     found.append(
@@ -191,10 +201,13 @@ def certainty(experiment: dict[str, Any]) -> list[str]:
         spread = f"{seeds} seeds: numbers are means; bands go from the least to the greatest seed."
     return [
         spread,
-        f"Each accuracy is measured on {samples:,} texts: a 95 % sampling interval of at most ±{sampled:.1%}.",
-        "“Wrapped” means that reFT brought O_PT back to 90 % or more; “not revived” that it gained no more than 15 "
+        f"Each accuracy is measured on {samples:,} texts: a 95 % sampling interval of at most "
+        f"±{100 * sampled:.1f} points.",
+        "“Wrapped” means that reFT brought O_PT back to 90 % or more; “not revived” that it gained no "
+        "more than 15 "
         "points over guessing or over its start within these updates. A longer reFT may still revive it.",
-        "There is no from-scratch control in this run, so it does not tell how much faster reFT is than learning O_PT "
+        "There is no from-scratch control in this run, so it does not tell how much faster reFT is than "
+        "learning O_PT "
         "anew.",
     ]
 

@@ -8,7 +8,7 @@ const defaults = Object.fromEntries(controls.map((c) => [c.id, c.value]));
 const night = matchMedia("(prefers-color-scheme: dark)");
 const narrow = matchMedia("(max-width: 600px)");
 const config = {
-  responsive: true, displaylogo: false, displayModeBar: "hover",
+  responsive: true, displaylogo: false,
   modeBarButtons: [["toImage"]], toImageButtonOptions: { format: "svg" },
 };
 // Light colours of the figures, and what they become on a dark page.
@@ -26,10 +26,11 @@ function draw(place, figure, change = () => {}) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue(printing ? "--print-ink" : "--ink");
   Object.assign(copy.layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8A929C", activecolor: ink },
     font: { color: ink || "#000", family: getComputedStyle(document.body).fontFamily, size: 12 },
   });
   change(copy);
-  Plotly.react(place, copy.data, copy.layout, config);
+  Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !narrow.matches });
 }
 
 // A trace is shown if its meta has the chosen value of every control that it is about.

@@ -20,7 +20,7 @@ from veneer import figures, methods
 from veneer.experiments import PRESETS
 from veneer.page_data import as_json, attention_data, curve_panels
 from veneer.store import FORMAT, Run, checksum, read_json
-from veneer.summary import Verdict, VerdictKind, fine_tuning_grid, verdicts
+from veneer.summary import MARGIN, REVIVED, Verdict, VerdictKind, fine_tuning_grid, verdicts
 
 NOTABLE = 0.15  # a difference from the paper that is pointed out
 READ = ("metrics.parquet", "attention.safetensors")
@@ -114,7 +114,7 @@ def render(run: Run) -> str:
         answer=headline(found),
         certainty=methods.certainty(content.experiment),
         verdicts=found,
-        rows=verdict_rows(run, found),
+        rows=verdict_rows(run, content, found),
         symbols=SYMBOLS,
         meanings=MEANINGS,
         finished=len(content.cells),
@@ -222,7 +222,10 @@ def headline(found: list[Verdict]) -> list[dict[str, Any]]:
         by_share: dict[float, list[str]] = {}
         for verdict in own:
             by_share.setdefault(verdict.c_tr, []).append(figures.rate_name(verdict.fine_tuning_rate))
-        where = "; ".join(f"C_Tr = {c:g} at {_listed(rates)}" for c, rates in sorted(by_share.items()))
+        where = "; ".join(
+            f"C_Tr = {c:g} at rate{'s' if len(rates) > 1 else ''} {_listed(rates)}"
+            for c, rates in sorted(by_share.items())
+        )
         if own:
             groups.append(
                 {"kind": kind, "meaning": meaning, "count": len(own), "of": len(found), "where": where}
@@ -247,17 +250,30 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
-def verdict_rows(run: Run, found: list[Verdict]) -> list[dict[str, Any]]:
-    """Each verdict with the accuracies on O_FT that fine-tuning ended with."""
+def verdict_rows(run: Run, content: Content, found: list[Verdict]) -> list[dict[str, Any]]:
+    """Each verdict with the accuracies on O_FT that fine-tuning ended with, and what it learned."""
     ended: dict[tuple[float, float, int], float] = {}
-    if any(verdict.before is not None for verdict in found):
+    guess = 0.0
+    if content.baselines is not None and content.cells:
+        guess = content.baselines["texts"]["uncorrelated"]["majority"]["ft"]
         grid = fine_tuning_grid(run).filter(pl.col("operand") == "ft")
         columns = grid.select("learning_rate", "c_tr", "c_te", "value").iter_rows()
         ended = {(rate, c_tr, c_te): value for rate, c_tr, c_te, value in columns}
-    return [
-        {"verdict": v, **{f"ft_{c}": ended.get((v.fine_tuning_rate, v.c_tr, c)) for c in (1, 0)}}
-        for v in found
-    ]
+    rows = []
+    for verdict in found:
+        right = [ended.get((verdict.fine_tuning_rate, verdict.c_tr, c_te)) for c_te in (1, 0)]
+        words = learned(right[0], right[1], guess)
+        rows.append({"verdict": verdict, "ft_1": right[0], "ft_0": right[1], "learned": words})
+    return rows
+
+
+def learned(correlated: float | None, uncorrelated: float | None, guess: float) -> str:
+    """What fine-tuning taught, from O_FT's accuracies on the two kinds of text and that of guessing."""
+    if correlated is None or uncorrelated is None:
+        return "–"
+    if correlated >= REVIVED and uncorrelated >= REVIVED:
+        return "the task"
+    return "the shortcut" if correlated >= REVIVED and uncorrelated <= guess + MARGIN else "neither"
 
 
 def paper_rows(run: Run) -> list[dict[str, Any]]:
@@ -305,8 +321,8 @@ def _majority_note(content: Content) -> str:
     if content.baselines is None:
         return ""
     parts = [
-        f"{figures.NAMES[o]} {percent(entry['majority'][o])} % (always {entry['answer'][o]!r}) on {kind} texts"
-        for kind, entry in content.baselines["texts"].items()
+        f"{figures.NAMES[o]} {percent(text['majority'][o])} % (always {text['answer'][o]!r}) on {kind} texts"
+        for kind, text in content.baselines["texts"].items()
         for o in ("pt", "ft")
     ]
     return "; ".join(parts)

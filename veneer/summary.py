@@ -273,7 +273,7 @@ def _decided(
         reft_rate=best["reft_rate"],
         updates_to_90=best["updates_to_90"],
         seeds=len(pairs),
-        agreeing=sum(classify(*pair, unknown.majority) == kind for pair in pairs),
+        agreeing=sum(classify(start, end, unknown.majority) == kind for start, end in pairs),
         lowest=min(value for _, value in pairs),
         highest=max(value for _, value in pairs),
     )
