@@ -1,0 +1,248 @@
+"""The dataset card: ``README.md`` with Hugging Face's front matter, and its pictures.
+
+With the front matter ``datasets.load_dataset`` finds splits and column types without a network. The
+pictures are PNG files without a date in them, so that they too are the same bytes every time.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+_HF_TYPES = {
+    "Int64": "int64",
+    "Int32": "int32",
+    "String": "string",
+    "Boolean": "bool",
+    "List(UInt8)": "uint8",
+    "List(UInt16)": "uint16",
+}
+_SIZES = [
+    (1000, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+]
+_SUFFIXES = ("parquet", "jsonl")
+_BLUE, _ORANGE, _GREY = "#3566a8", "#d9762b", "#9a9a9a"
+_MOST_BARS = 60
+_SHOWN_FILES = 200
+
+COLUMNS = {
+    "id": "number of the sample, running through all splits",
+    "text": "the text",
+    "tokens": "ids of all that a model reads; `vocabulary` in `dataset.json` names them",
+    "operand": "the operand asked",
+    "label": "the answer to it",
+    "operand_pt": "O_PT",
+    "operand_ft": "O_FT",
+    "result_pt": "r(x, O_PT): the answer for O_PT",
+    "result_ft": "r(x, O_FT): the answer for O_FT",
+    "correlated": "whether r(x, O_FT) − r(x, O_PT) = q",
+    "answer_position": "index in `tokens` at which the answer is read",
+    "label_id": "index of the label among `answers` in `dataset.json`",
+}
+
+
+def write_card(manifest: dict[str, Any], folder: Path) -> None:
+    """Write ``README.md`` and ``figures/``."""
+    (folder / "figures").mkdir(exist_ok=True)
+    draw_labels(manifest["splits"], folder / "figures" / "labels.png")
+    draw_differences(manifest["splits"], manifest["q"], folder / "figures" / "correlation.png")
+    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+
+
+def card(manifest: dict[str, Any]) -> str:
+    """The text of ``README.md``."""
+    plan = manifest["plan"]
+    parts = [
+        front_matter(manifest),
+        f"# {manifest['name']}",
+        _about(manifest),
+        "## Made by",
+        f"```console\n{manifest['command']}\n```",
+        "With " + ", ".join(f"{name} {version}" for name, version in manifest["made_with"].items()) + ". "
+        "The same command with the same versions gives the same bytes, on any number of processes.",
+        "## Splits",
+        _splits(manifest),
+        "*C* is the share of correlated samples that was asked for. *Majority* is the accuracy of always "
+        'giving the commonest label. *Shortcut* is the accuracy of "O_PT\'s answer + q" on the samples that '
+        "ask for O_FT. A model is worth looking at above both.",
+        "## Labels",
+        "![How often each answer occurs, for O_PT and O_FT](figures/labels.png)",
+        "## Correlation",
+        "![How often each difference of the two answers occurs](figures/correlation.png)",
+        "## Columns",
+        _columns(manifest),
+        "## Loading",
+        _loading(plan["formats"]),
+        "## Checksums",
+        _checksums(manifest),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def front_matter(manifest: dict[str, Any]) -> str:
+    """YAML that Hugging Face reads: files of every split, features, sizes, licence."""
+    plan = manifest["plan"]
+    samples = sum(split["samples"] for split in plan["splits"])
+    size = next((name for limit, name in _SIZES if samples < limit), "n>10M")
+    lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", f"license: {plan['license']}"]
+    lines += ["size_categories:", f"- {size}", "tags:", "- synthetic", "- veneer"]
+    lines += ["- mechanistic-interpretability", "- spurious-correlation", "configs:"]
+    for i, suffix in enumerate(suffix for suffix in _SUFFIXES if suffix in plan["formats"]):
+        lines += [f"- config_name: {'default' if i == 0 else suffix}", "  data_files:"]
+        for split in plan["splits"]:
+            lines += [
+                f"  - split: {split['name']}",
+                f"    path: data/{split['name']}-?????-of-?????.{suffix}",
+            ]
+    lines += ["dataset_info:"]
+    for i, _ in enumerate(plan["formats"]):
+        lines += _features(manifest, "default" if i == 0 else _SUFFIXES[1])
+    return "\n".join([*lines, "---"])
+
+
+def _features(manifest: dict[str, Any], config: str) -> list[str]:
+    lines = [f"- config_name: {config}", "  features:"]
+    for name, kind in manifest["columns"].items():
+        key = "list" if kind.startswith("List") else "dtype"
+        lines += [f"  - name: {name}", f"    {key}: {_HF_TYPES[kind]}"]
+    lines += ["  splits:"]
+    for split in manifest["plan"]["splits"]:
+        lines += [f"  - name: {split['name']}", f"    num_examples: {split['samples']}"]
+    return lines
+
+
+def _about(manifest: dict[str, Any]) -> str:
+    plan = manifest["plan"]
+    task = plan["task"]
+    pairs = ", ".join(f"{pt} and {ft}" for pt, ft in task["pairs"])
+    lines = [f"{task['about']} O_PT and O_FT: {pairs}."]
+    if manifest["q"] is not None:
+        lines.append(
+            f"A sample carries the spurious correlation when r(x, O_FT) − r(x, O_PT) = {manifest['q']} "
+            "(Jain et al. 2024, arXiv 2311.12786): a model can then answer for O_FT by computing the answer "
+            "for O_PT and adding a constant. In uncorrelated samples that difference is neither this nor 0."
+        )
+    lines.append("No text occurs twice, in one split or in two.")
+    if plan["held_out_by"]:
+        names = ", ".join(split["name"] for split in plan["splits"] if split["held_out"])
+        values = ", ".join(map(str, plan["held_out"]))
+        lines.append(
+            f"Held out: texts with {plan['held_out_by']} {values} occur in {names}, and nowhere else."
+        )
+    if task.get("held_out_pairs"):
+        held = ", ".join(f"{pt} and {ft}" for pt, ft in task["held_out_pairs"])
+        names = ", ".join(split["name"] for split in plan["splits"] if split["held_out"])
+        lines.append(f"Held out: the operands {held} are asked in {names}, and nowhere else.")
+    return " ".join(lines)
+
+
+def _splits(manifest: dict[str, Any]) -> str:
+    lines = [
+        "| split | samples | C | correlated | uncorrelated | r of the answers | majority | shortcut |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for split in manifest["plan"]["splits"]:
+        found = manifest["splits"][split["name"]]
+        c = "natural" if split["c"] is None else f"{split['c']:g}"
+        shares = [f"{found[name] / found['samples']:.2%}" for name in ("correlated", "uncorrelated")]
+        pearson = "–" if found["pearson"] is None else f"{found['pearson']:.3f}"
+        shortcut = "–" if found["shortcut"] is None else f"{found['shortcut']:.2%}"
+        majority = f"{found['majority']:.2%} ({found['majority_label']})"
+        cells = [split["name"], f"{found['samples']:,}", c, *shares, pearson, majority, shortcut]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _columns(manifest: dict[str, Any]) -> str:
+    rows = [f"| `{name}` | {kind} | {COLUMNS[name]} |" for name, kind in manifest["columns"].items()]
+    return "\n".join(["| column | type | what it is |", "|---|---|---|", *rows])
+
+
+def _loading(formats: list[str]) -> str:
+    suffix = next(suffix for suffix in _SUFFIXES if suffix in formats)
+    reader = {"parquet": "read_parquet", "jsonl": "read_ndjson"}[suffix]
+    return f"""```python
+import datasets, polars, torch
+
+polars.{reader}("DIR/data/*.{suffix}")
+data = datasets.load_dataset("DIR").with_format("torch")
+batches = torch.utils.data.DataLoader(next(iter(data.values())), batch_size=96)
+tokens, labels = (next(iter(batches))[name] for name in ("tokens", "label"))
+```
+
+`veneer verify DIR` checks all that is said here, and `veneer evaluate DIR --predictions FILE` scores the
+predictions of a model (columns `id` and `prediction`)."""
+
+
+def _checksums(manifest: dict[str, Any]) -> str:
+    files = list(manifest["files"].items())
+    lines = [f"{entry['sha256']}  {name}" for name, entry in files[:_SHOWN_FILES]]
+    rest = (
+        f"\nThe other {len(files) - _SHOWN_FILES} are in `dataset.json`." if len(files) > _SHOWN_FILES else ""
+    )
+    return "SHA-256, as `sha256sum --check` reads it:\n\n```\n" + "\n".join(lines) + "\n```" + rest
+
+
+def draw_labels(splits: dict[str, dict[str, Any]], path: Path) -> None:
+    """One row per split: how often each answer occurs, for O_PT and for O_FT."""
+    figure, axes = _rows_of_axes(len(splits))
+    for axis, (name, split) in zip(axes, splits.items(), strict=True):
+        values = _common(split["results_pt"], split["results_ft"])
+        for shift, key, color in ((-0.2, "results_pt", _BLUE), (0.2, "results_ft", _ORANGE)):
+            shares = [split[key].get(value, 0) / split["samples"] for value in values]
+            places = [i + shift for i in range(len(values))]
+            axis.bar(places, shares, 0.4, color=color, label=f"O_{key[-2:].upper()}")
+        _label(axis, values, f"{name} ({split['samples']:,} samples)")
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].set_xlabel("answer")
+    _save(figure, path)
+
+
+def draw_differences(splits: dict[str, dict[str, Any]], q: int | None, path: Path) -> None:
+    """One row per split: how often each difference occurs, q standing out."""
+    figure, axes = _rows_of_axes(len(splits))
+    for axis, (name, split) in zip(axes, splits.items(), strict=True):
+        values = _common(split["differences"])
+        shares = [split["differences"][value] / split["samples"] for value in values]
+        colors = [_ORANGE if q is not None and float(value) == q else _GREY for value in values]
+        axis.bar(range(len(values)), shares, 0.8, color=colors)
+        title = (
+            "no numbers to subtract"
+            if not values
+            else f"{split['correlated'] / split['samples']:.2%} have q = {q}"
+        )
+        _label(axis, values, f"{name}: {title}")
+    axes[-1].set_xlabel("r(x, O_FT) − r(x, O_PT)")
+    _save(figure, path)
+
+
+def _common(*tallies: dict[str, int]) -> list[str]:
+    """The values that occur, in their order; of very many, the commonest."""
+    values = list(dict.fromkeys(value for tally in tallies for value in tally))
+    often = {value: sum(tally.get(value, 0) for tally in tallies) for value in values}
+    kept = set(sorted(values, key=lambda value: -often[value])[:_MOST_BARS])
+    numeric = all(value.lstrip("-").replace(".", "", 1).isdigit() for value in values)
+    return sorted(kept, key=float) if numeric else sorted(kept)
+
+
+def _rows_of_axes(count: int) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 1.9 * count + 0.5), layout="constrained")
+    return figure, list(figure.subplots(count, squeeze=False)[:, 0])
+
+
+def _label(axis: Any, values: list[str], title: str) -> None:
+    step = max(1, len(values) // 15)
+    axis.set_xticks(range(0, len(values), step), [value[:12] for value in values[::step]], fontsize=8)
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.set_ylabel("share", fontsize=8)
+    axis.tick_params(axis="y", labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=110, metadata={"Software": None})
