@@ -205,3 +205,16 @@ def test_what_cannot_be_asked_is_refused_by_name(field: str, arguments: dict) ->
 def test_the_largest_q_is_possible() -> None:
     task = Counter(length=5, q=5)
     assert set(texts(task, draw(task, [fine_tuning(1.0)], 10))) == {"bbbbb"}
+
+
+def test_no_two_uses_within_a_draw_share_their_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    bits = random.bits
+
+    def recorded(keys: torch.Tensor, *shape: int) -> torch.Tensor:
+        used.extend(keys.tolist())
+        return bits(keys, *shape)
+
+    monkeypatch.setattr(random, "bits", recorded)
+    draw(Counter(length=10), [fine_tuning(0.5), only("natural")], 5)
+    assert len(used) == len(set(used)) == 8  # kind, pair, letters and order of each of the two

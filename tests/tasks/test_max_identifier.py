@@ -193,3 +193,16 @@ def test_the_largest_possible_q_is_named_and_possible() -> None:
     assert refused.value.valid == "2 to 18"
     task = MaxIdentifier(q=18)  # a to e, one between, w to z
     assert {difference(task, text) for text in texts(task, draw(task, [fine_tuning(1.0)], 50))} == {18}
+
+
+def test_no_two_uses_within_a_draw_share_their_random_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    bits = random.bits
+
+    def recorded(keys: torch.Tensor, *shape: int) -> torch.Tensor:
+        used.extend(keys.tolist())
+        return bits(keys, *shape)
+
+    monkeypatch.setattr(random, "bits", recorded)
+    draw(MaxIdentifier(), [fine_tuning(0.5), only("natural")], 5)
+    assert len(used) == len(set(used)) == 8  # kind, pair, letters and order of each of the two

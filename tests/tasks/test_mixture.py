@@ -62,10 +62,10 @@ def test_only_components_with_a_weight_are_drawn(shares: list[list[int]], key: i
 def test_the_filling_is_not_drawn_even_where_weights_sum_to_a_little_less_than_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    short = mixture(1 - 5e-10, 0.0)
+    short = mixture(0.0, 1 - 5e-10)
     largest = torch.full((2, 1), 1 - 2.0**-53, dtype=torch.float64)
     monkeypatch.setattr("tasks.random.uniform", lambda keys, batch: largest)
-    assert drawn_parts([short, mixture(0.1, 0.2, 0.7)], 1) == [[PARTS[0]], [PARTS[2]]]
+    assert drawn_parts([short, mixture(0.1, 0.2, 0.7)], 1) == [[PARTS[1]], [PARTS[2]]]
 
 
 def test_the_smallest_number_draws_the_first_component_with_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
