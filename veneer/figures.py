@@ -131,7 +131,7 @@ def attention_map(
     figure = go.Figure(heat)
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
-        height=380,
+        height=max(380, 70 + 11 * len(tokens)),
         margin={"l": 46, "r": 6, "t": 34, "b": 44},
         template="none",
         dragmode=False,
@@ -235,7 +235,10 @@ class _UpdatesAxis:
             "type": "log",
             "range": [float(edge) for edge in edges],
             "tickvals": [self.zero, *ticks],
-            "ticktext": ["0", *(f"{tick:,}" for tick in ticks)],
+            "ticktext": [
+                "0",
+                *(f"{tick // 1000}k" if tick >= 1000 and tick % 1000 == 0 else f"{tick}" for tick in ticks),
+            ],
             "title": {"text": "updates", "standoff": 4},
             "ticklabeloverflow": "allow",
             "gridcolor": "#DDDDDD",

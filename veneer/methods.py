@@ -196,7 +196,7 @@ def certainty(experiment: dict[str, Any]) -> list[str]:
     seeds, samples = settings["seeds"], settings["evaluation_samples"]
     sampled = 1.96 * 0.5 / samples**0.5
     if seeds == 1:
-        spread = "One seed: nothing here says how much another seed would differ. Run with --seeds 5 to see."
+        spread = "One seed: nothing here says how much another seed would differ (the option is --seeds)."
     else:
         spread = f"{seeds} seeds: numbers are means; bands go from the least to the greatest seed."
     return [

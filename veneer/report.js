@@ -49,7 +49,7 @@ function drawSection(section) {
     if (place.closest("[hidden]")) continue;
     draw(place, data.figures[place.dataset.figure], (figure) => {
       figure.data = figure.data.filter((trace) => shown(trace, filters));
-      if (!figure.data.some((trace) => trace.meta)) note(figure, "nothing finished");
+      if (!figure.data.some((trace) => trace.meta)) note(figure, "nothing at this choice");
       if (narrow.matches) Object.assign(figure.layout.margin, { l: 34, r: 4 });
     });
   }

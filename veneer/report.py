@@ -130,7 +130,6 @@ def render(run: Run) -> str:
         ],
         paper=paper_rows(run) if content.cells else [],
         sections=_method_sections(content),
-        baselines=content.baselines,
         environment=content.environment,
         deviations=methods.deviations(content.experiment, _noise(content)),
         command=methods.command(content.experiment),
@@ -262,7 +261,7 @@ def verdict_rows(run: Run, content: Content, found: list[Verdict]) -> list[dict[
     rows = []
     for verdict in found:
         right = [ended.get((verdict.fine_tuning_rate, verdict.c_tr, c_te)) for c_te in (1, 0)]
-        words = learned(right[0], right[1], guess)
+        words = "–" if verdict.kind == "diverged" else learned(right[0], right[1], guess)
         rows.append({"verdict": verdict, "ft_1": right[0], "ft_0": right[1], "learned": words})
     return rows
 

@@ -241,6 +241,9 @@ def verdicts(run: Run) -> list[Verdict]:
     return found
 
 
+_STAGES = {"fine-tune": "fine-tuning", "reft": "reFT"}
+
+
 def _decided(
     unknown: Verdict, last: pl.DataFrame, back: pl.DataFrame, reft_rates: int, seeds: int
 ) -> Verdict:
@@ -248,7 +251,7 @@ def _decided(
     first, reft = last.filter(pl.col("stage") == "fine-tune"), last.filter(pl.col("stage") == "reft")
     broken = last.filter(pl.col("status") != "done")
     diverged = tuple(
-        f"{stage} at {rate:g}, seed {seed}, {status}"
+        f"{_STAGES.get(stage, stage)} at {rate:g}, seed {seed}, {status}"
         for stage, rate, seed, status in broken.select("stage", "learning_rate", "seed", "status").iter_rows()
     )
     known = replace(unknown, diverged=diverged)
