@@ -5,6 +5,7 @@ pictures are PNG files without a date in them, so that they too are the same byt
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,15 @@ def _features(manifest: dict[str, Any], config: str) -> list[str]:
         key = "list" if kind.startswith("List") else "dtype"
         lines += [f"  - name: {name}", f"    {key}: {_HF_TYPES[kind]}"]
     lines += ["  splits:"]
+    suffix = "jsonl" if config == "jsonl" or manifest["plan"]["formats"] == ["jsonl"] else "parquet"
     for split in manifest["plan"]["splits"]:
-        lines += [f"  - name: {split['name']}", f"    num_examples: {split['samples']}"]
+        files = [
+            e["bytes"]
+            for f, e in manifest["files"].items()
+            if re.match(rf"data/{split['name']}-\d.*{suffix}", f)
+        ]
+        lines += [f"  - name: {split['name']}", f"    num_bytes: {sum(files)}"]
+        lines += [f"    num_examples: {split['samples']}"]
     return lines
 
 

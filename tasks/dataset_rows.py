@@ -110,7 +110,7 @@ def _empty(plan: Plan, shard: Shard, key: int, sources: int) -> Rows:
             upto = below * shard.end // split.samples - below * shard.begin // split.samples
             values[edge:upto] = value
             edge = upto
-        return values[shuffled(random.step_key(key, use), size)]
+        return values[shuffled(random.step_key(key, use), size)] if len(parts) > 1 else values
 
     kinds = [(NATURAL, split.samples)]
     if split.correlated is not None:
@@ -140,12 +140,11 @@ def fill(
 ) -> None:
     """Draw texts in rounds until each pending row has one that is new, in place."""
     acceptance, vain = [1.0] * len(sources), 0
-    ours = np.empty(0, dtype=np.uint64)
+    ours, filled = np.empty(0, dtype=np.uint64), np.zeros(len(rows.kind), dtype=bool)
     asked_for = len(rows.kind)
     for number in count(first_round):
         if not len(pending):
             return
-        found = []
         for index, source in enumerate(sources):
             mine = pending[rows.source[pending] == index]
             if not len(mine):
@@ -157,12 +156,12 @@ def fill(
             ours = np.sort(np.concatenate([ours, rows.fingerprint[placed]]))
             acceptance[index] = max(len(placed) / wanted, 1 / source.batch)
             vain = 0 if len(placed) else vain + wanted
-            found.append(placed)
+            filled[placed] = True
             if vain > source.patience:
                 done = asked_for - len(pending)
                 problem = f"{vain:,} further texts were drawn and none was a new one of the kind asked for"
                 raise InputError("samples", asked_for, f"about {done:,} in a file", problem)
-        pending = np.setdiff1d(pending, np.concatenate(found), assume_unique=True)
+        pending = pending[~filled[pending]]
 
 
 def _round(
@@ -184,14 +183,9 @@ def _round(
         rows.letters = np.zeros((len(rows.kind), texts.letters.shape[1]), dtype=texts.letters.dtype)
     hashes = fingerprints(texts.letters)
     usable = condition.keeps(texts, source.answers) & (texts.results >= 0).all(1) & _new(hashes, known)
-    places, taken = [], []
-    for value in range(len(KINDS)):
-        candidates = np.flatnonzero(usable & (kind == value))
-        waiting = mine[rows.kind[mine] == value]
-        fitting = min(len(candidates), len(waiting))
-        places.append(waiting[:fitting])
-        taken.append(candidates[:fitting])
-    place, chosen = np.concatenate(places), np.concatenate(taken)
+    place, chosen = mine[:wanted], slice(None)
+    if not (usable.all() and source.builds and wanted <= len(mine)):
+        place, chosen = _matched(rows.kind[mine], mine, kind, usable)
     rows.letters[place] = texts.letters[chosen]
     rows.sizes[place] = texts.sizes[chosen]
     rows.results[place] = texts.results[chosen]
@@ -199,14 +193,33 @@ def _round(
     return place
 
 
+def _matched(
+    wanted: Integer[np.ndarray, "pending"],
+    mine: Integer[np.ndarray, "pending"],
+    kind: Integer[np.ndarray, "text"],
+    usable: Bool[np.ndarray, "text"],
+) -> tuple[Integer[np.ndarray, "placed"], Integer[np.ndarray, "placed"]]:
+    """Rows and the texts they get: the first usable ones of each row's kind."""
+    places, taken = [], []
+    for value in range(len(KINDS)):
+        candidates = np.flatnonzero(usable & (kind == value))
+        waiting = mine[wanted == value]
+        fitting = min(len(candidates), len(waiting))
+        places.append(waiting[:fitting])
+        taken.append(candidates[:fitting])
+    return np.concatenate(places), np.concatenate(taken)
+
+
 def _new(
     hashes: UInt64[np.ndarray, "text"], known: tuple[np.ndarray, np.ndarray]
 ) -> Bool[np.ndarray, "text"]:
     """Which texts are neither among the known (sorted) nor further up in the same draw."""
-    order = hashes.argsort(kind="stable")
-    ordered = hashes[order]
     fresh = np.ones(len(hashes), dtype=bool)
-    fresh[order[1:]] = ordered[1:] != ordered[:-1]
+    ordered = np.sort(hashes)
+    if (ordered[1:] == ordered[:-1]).any():
+        order = hashes.argsort(kind="stable")
+        ordered = hashes[order]
+        fresh[order[1:]] = ordered[1:] != ordered[:-1]
     for those in known:
         if len(those):
             fresh &= those[np.minimum(np.searchsorted(those, hashes), len(those) - 1)] != hashes

@@ -86,7 +86,7 @@ def texts(
         return pl.Series([glue.join(names[i] for i in row[:size]) for row, size in rows], dtype=pl.String)
     byte = np.array([ord(name) for name in names] + [0], dtype=np.uint8)
     lines = np.full((len(letters), letters.shape[1] + 1), _NEWLINE, dtype=np.uint8)
-    np.take(byte, letters, out=lines[:, :-1])
+    lines[:, :-1] = byte.take(letters, mode="clip")
     if (sizes < letters.shape[1]).any():
         lines = lines[lines != 0]
     read = pl.read_csv(lines.tobytes(), has_header=False, schema={"text": pl.String}, quote_char=None)
@@ -101,7 +101,7 @@ def token_ids(rows: Rows, sources: Sequence[Source]) -> pl.Series:
     tokens = np.empty((len(rows.letters), before + size + behind), dtype=dtype)
     questions = np.array([source.frame.before for source in sources], dtype=dtype)
     tokens[:, :before] = questions[rows.source, rows.asked]
-    np.take(np.array(frame.ids, dtype=dtype), rows.letters, out=tokens[:, before : before + size])
+    tokens[:, before : before + size] = np.array(frame.ids, dtype=dtype).take(rows.letters, mode="clip")
     tokens[:, before + size :] = np.array(frame.behind, dtype=dtype)
     return pl.Series(tokens).cast(pl.List(pl.UInt8 if dtype == np.uint8 else pl.UInt16))
 

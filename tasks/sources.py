@@ -162,7 +162,7 @@ class CounterSource:
     def answers(self) -> tuple[int, ...]:
         return self.task.answers
 
-    @cached_property
+    @property
     def frame(self) -> Frame:
         return letters_frame(self.task.letters)
 
@@ -214,7 +214,7 @@ class MaxIdentifierSource:
     def answers(self) -> tuple[str, ...]:
         return self.task.answers
 
-    @cached_property
+    @property
     def frame(self) -> Frame:
         return letters_frame(self.task.letters)
 
@@ -266,7 +266,7 @@ def kinds_of(differences: Float[np.ndarray, "text"], q: int | None) -> Integer[n
     return np.where(differences == (np.nan if q is None else q), CORRELATED, other)
 
 
-def make(task: dict[str, Any], condition: Condition) -> list[Source]:
+def make(task: dict[str, Any], condition: Condition) -> Sequence[Source]:
     """Sources of the two written tasks, from their description.
 
     Raises:
