@@ -16,6 +16,7 @@ const darker = {
   "#0072B2": "#56B4E9", "#D55E00": "#F0904D", "#DDDDDD": "#343B44", "#999999": "#9AA3AD",
   "#F2EFFA": "#241A35", "#3F007D": "#F2EFFA", "#8C6BB1": "#B79BDB",
 };
+const paper = 700; // width of a printed page, in pixels
 let printing = false;
 
 const recolour = (text) =>
@@ -29,8 +30,9 @@ function draw(place, figure, change = () => {}) {
     modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8A929C", activecolor: ink },
     font: { color: ink || "#000", family: getComputedStyle(document.body).fontFamily, size: 12 },
   });
+  if (printing) copy.layout.width = place.classList.contains("wide-plot") ? paper : paper / 2 - 10;
   change(copy);
-  Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !narrow.matches });
+  Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !narrow.matches && !printing });
 }
 
 // A trace is shown if its meta has the chosen value of every control that it is about.
@@ -63,6 +65,9 @@ function note(figure, text) {
   }];
 }
 
+// Kept, because a page about to be printed cannot wait for the inflating.
+const inflated = new Map();
+
 async function inflate(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -72,7 +77,8 @@ async function inflate(text) {
 // One head's map as rows of shares.
 async function mapOf(id, block, head) {
   const [, heads, size] = data.attention.shape;
-  const levels = await inflate(data.attention.maps[id].example);
+  if (!inflated.has(id)) inflated.set(id, await inflate(data.attention.maps[id].example));
+  const levels = inflated.get(id);
   const start = (block * heads + head) * size * size;
   return Array.from({ length: size }, (_, q) =>
     Array.from(levels.subarray(start + q * size, start + (q + 1) * size), (level) => level / 255));

@@ -156,6 +156,8 @@ def read_content(run: Run) -> Content:
             "run", str(run.path), valid, "its experiment.json lacks fields or has another format"
         )
     for cell in cells:
+        if not isinstance(cell, dict) or cell.get("format") != FORMAT:
+            raise InputError("run", str(run.path), valid, "a cell.json in it is not of this format")
         folder = run.cell_path(str(cell.get("id")))
         for name in READ:
             if not (folder / name).exists() or checksum(folder / name) != cell.get("files", {}).get(name):

@@ -80,20 +80,23 @@ def revivals(run: Run) -> pl.DataFrame:
 
     Returns:
         Columns fine_tuning_rate, c_tr, reft_rate, before, after (means over seeds), updates_to_90
-        (evaluated update at which the mean first reaches 90 %, null if it never does), seeds.
+        (evaluated update at which the mean first reaches 90 %, null if it never does), seeds, diverged
+        (whether one of them did).
     """
     accuracy = revival_curves(run)
     keys = ["fine_tuning_rate", "c_tr", "learning_rate"]
-    curve = (
-        accuracy.group_by(*keys, "step").agg(value=pl.col("value").mean(), seeds=pl.len()).sort(*keys, "step")
+    curve = accuracy.group_by(*keys, "step").agg(
+        value=pl.col("value").mean(), seeds=pl.len(), diverged=(pl.col("status") != "done").any()
     )
     return (
-        curve.group_by(keys, maintain_order=True)
+        curve.sort(*keys, "step")
+        .group_by(keys, maintain_order=True)
         .agg(
             before=pl.col("value").first(),
             after=pl.col("value").last(),
             updates_to_90=pl.col("step").filter(pl.col("value") >= REVIVED).first(),
             seeds=pl.col("seeds").first(),
+            diverged=pl.col("diverged").any(),
         )
         .rename({"learning_rate": "reft_rate"})
         .sort(["fine_tuning_rate", "c_tr", "reft_rate"], descending=[True, False, True])
@@ -124,7 +127,8 @@ def summary_table(run: Run) -> Summary:
                 & (pl.col("c_tr") == c_tr)
                 & (pl.col("reft_rate") == reft)
             )
-            row.append("–" if found.is_empty() else f"{100 * found['after'][0]:.1f}")
+            mark = "*" if found["diverged"].any() else ""
+            row.append("–" if found.is_empty() else f"{100 * found['after'][0]:.1f}{mark}")
         rows.append(row)
     baselines = read_json(run.path / "baselines.json")["texts"]
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]

@@ -380,6 +380,13 @@ def test_a_foreign_folder_is_refused(tmp_path: Path, text: str) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", "{", '{"format": 999}'])
+def test_a_foreign_cell_is_refused(copied: Run, text: str) -> None:
+    next(copied.path.glob("cells/*/cell.json")).write_text(text)
+    with pytest.raises(InputError):
+        write_report(copied)
+
+
 def test_damaged_attention_of_a_capability_is_refused(copied: Run) -> None:
     (copied.path / "capabilities" / "seed-0" / "attention.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="attention maps"):
