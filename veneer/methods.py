@@ -183,9 +183,7 @@ def deviations(experiment: dict[str, Any], noise: float | None) -> list[str]:
             "between "
             "(its 1 is our 2)."
         )
-    found.append(
-        "Uncorrelated texts exclude equal answers for both operands; the paper does not say whether its do."
-    )
+    found.append("Uncorrelated texts also exclude those on which both operands have the same answer.")
     found.append("reFT is also run at the very rate of fine-tuning; the paper uses smaller ones only.")
     return found
 

@@ -424,7 +424,7 @@ def test_methods_say_what_was_measured_and_what_departs_from_the_paper(page: str
         "100.00% before, 98.75% after",
         "mlp_exactness is 77",
         "clipped at a norm of 1",
-        "exclude equal answers",
+        "both operands have the same answer",
         "20 updates of fine-tuning; the paper uses 10,000",
         "2 seeds: numbers are means",
         "arXiv 2311.12786v2",
