@@ -77,15 +77,31 @@ class Run:
         """Begin a run in an empty or new folder, or go on with the one that is there.
 
         Raises:
-            InputError: the folder holds another experiment, or something that is no run.
+            InputError: as ``check``, or the folder cannot be written.
         """
+        Run.check(path, experiment)
         described = {
             "format": FORMAT,
             "name": experiment.name,
             "preset": preset,
             "fields": json.loads(json.dumps(asdict(experiment))),
         }
-        run, file = Run(path), path / "experiment.json"
+        file = path / "experiment.json"
+        try:
+            if not file.exists():
+                write_json(file, described)
+        except OSError as error:
+            raise InputError("out", str(path), "a folder that can be written", str(error)) from error
+        return Run(path)
+
+    @staticmethod
+    def check(path: Path, experiment: CompiledExperiment) -> None:
+        """Whether a folder can hold an experiment's run; nothing is written.
+
+        Raises:
+            InputError: the folder holds another experiment, or something that is no run.
+        """
+        file = path / "experiment.json"
         if file.exists():
             found = read_json(file)
             if found.get("name") != experiment.name:
@@ -94,14 +110,8 @@ class Run:
             if differing := differences(experiment, found.get("fields", {})):
                 valid = "a new folder, or the same settings"
                 raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
-            return run
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
-        try:
-            write_json(file, described)
-        except OSError as error:
-            raise InputError("out", str(path), "a folder that can be written", str(error)) from error
-        return run
 
     @staticmethod
     def read(path: Path) -> "Run":

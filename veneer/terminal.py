@@ -35,6 +35,7 @@ def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
         raise InputError("fleet", size, "1 or more")
     if not options.checkpoint_seconds >= 0:
         raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
+    Run.check(options.out, experiment)
     began = time.monotonic()
     with console.status("compiling with Tracr (kept for the next time)"):
         prepared = prepare(experiment)
