@@ -1,0 +1,16 @@
+"""Compiled capabilities are made once for all tests of this room, in a cache of their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """VENEER_CACHE for the session, shared by the processes of a parallel test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "veneer-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VENEER_CACHE", str(folder))
+        yield folder
