@@ -224,7 +224,9 @@ class Transformer(nn.Module):
                 ([member, batch, head, query, key]) and ``mlp.I`` ([member, batch, position,
                 hidden]) with I a block counted from 0. Costs nothing when empty.
         """
-        members, batch, length = tokens.shape
+        _, batch, length = tokens.shape
+        if answer is not None and not 0 <= answer < length:
+            raise ValueError(f"answer position {answer} is outside the input's {length} positions")
         captured: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor) -> None:
@@ -254,10 +256,8 @@ class Transformer(nn.Module):
             keep(f"residual.{i + 1}", x)
         x = self.norm_final(x)
         x = x.unflatten(1, (batch, -1))
-        if answer is not None and capture:
-            x = x[:, :, answer]
-        elif answer is not None:
-            x = x[:, :, 0]
+        if answer is not None:
+            x = x[:, :, 0 if x.shape[2] == 1 else answer]
         return Output(torch.matmul(x, self._unembedding_for(x)), captured)
 
     def _one_hot(
@@ -320,8 +320,8 @@ class Transformer(nn.Module):
         kind = "causal" if c.causal else "bidirectional"
         return (
             f"Transformer({self.members} members of {self.parameter_count:,} parameters: {c.blocks} blocks, "
-            f"width {c.width}, {c.heads} heads of {c.key_size}, MLP {c.mlp_width}, {kind}, norm {c.normalization}, "
-            f"{c.activation}, {c.positions} positions)"
+            f"width {c.width}, {c.heads} heads of {c.key_size}, MLP {c.mlp_width}, {kind}, "
+            f"norm {c.normalization}, {c.activation}, {c.positions} positions)"
         )
 
 

@@ -85,6 +85,11 @@ class OperandTask:
         return f"pcfg/{self.layout.grammar.name}/{self.layout.window}/{self.family}"
 
     @property
+    def names_operand(self) -> bool:
+        """Whether the input says which operand is asked for."""
+        return True
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         """Token by index: the model's own vocabulary."""
         return self.layout.vocabulary

@@ -70,6 +70,11 @@ class Counter:
         return f"counter/{self.letters}/{self.length}/{self.min_length}"
 
     @property
+    def names_operand(self) -> bool:
+        """Whether the input says which operand is asked for."""
+        return False
+
+    @property
     def vocabulary(self) -> tuple[str | None, ...]:
         """Token by index; None stands for padding."""
         return (*self.letters, None)

@@ -35,6 +35,9 @@ class Task(Protocol):
     @property
     def q(self) -> int: ...  # the spurious correlation's constant
 
+    @property
+    def names_operand(self) -> bool: ...  # whether the input says which operand is asked for
+
     def draw(self, keys: Int[Tensor, "member"], mixtures: Mixtures, batch: int) -> Examples: ...
 
 
@@ -103,11 +106,16 @@ class Encoding:
         return Batch(torch.cat([front, tokens], -1), classes[examples.labels], classes[examples.results])
 
 
+def at_least_float32(logits: torch.Tensor) -> torch.Tensor:
+    """Logits as they are, but for half precision, in which no loss should be computed."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def accuracy(
     logits: torch.Tensor, results: Int[Tensor, "member batch 2"]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Accuracy and cross-entropy against each operand's answers, both [member, 2 operands]."""
-    logits = logits.float()
+    logits = at_least_float32(logits)
     right = (logits.argmax(-1, keepdim=True) == results).double().mean(1)
     both = logits.unsqueeze(2).expand(-1, -1, 2, -1)
     loss = F.cross_entropy(both.flatten(0, 2), results.flatten(), reduction="none")

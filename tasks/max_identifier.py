@@ -68,6 +68,11 @@ class MaxIdentifier:
         return f"max-identifier/{self.letters}/{self.length}"
 
     @property
+    def names_operand(self) -> bool:
+        """Whether the input says which operand is asked for."""
+        return False
+
+    @property
     def vocabulary(self) -> tuple[str | None, ...]:
         """Token by index; None stands for padding (which this task does not use)."""
         return (*self.letters, None)

@@ -84,3 +84,9 @@ def integers(keys: Int[Tensor, "*lead"], high: int, *shape: int) -> Int[Tensor, 
 def shuffled_order(keys: Int[Tensor, "*lead"], rows: int, size: int) -> Int[Tensor, "*lead rows size"]:
     """Uniformly random permutations of 0 .. size - 1, one per row."""
     return bits(keys, rows, size).argsort(dim=-1)
+
+
+def normal(keys: Int[Tensor, "..."], *shape: int) -> Float[Tensor, "..."]:
+    """Standard normal float64 numbers, by the inverse of the distribution function."""
+    centred = uniform(keys, *shape) + 2.0**-54
+    return torch.erfinv(2 * centred - 1) * 2**0.5

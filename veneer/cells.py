@@ -7,8 +7,9 @@ from compiled.capabilities import counter, max_identifier
 from compiled.capability import CompiledCapability
 from compiled.exactness import add_noise
 from finetune.cell import Cell, Origin, Stage
-from finetune.fleet import Evaluation, evaluation_steps
+from finetune.fleet import Evaluation
 from finetune.recipe import Recipe
+from finetune.trainer import evaluation_steps
 from models.transformer import Transformer
 from tasks.counter import Counter
 from tasks.encoding import Encoding, Task

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from finetune.cell import Cell, Fleet, plan
-from finetune.fleet import EVALUATED, FleetJob, Member, evaluation_batch, train
+from finetune.fleet import EVALUATED, FleetJob, Member, evaluation_batch
+from finetune.trainer import train
 from models.transformer import Transformer
 from tasks.mixture import OPERANDS, Baseline, baseline
 from veneer.cells import Prepared
@@ -153,7 +154,7 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
         maps = attention_maps(prepared, noisy)
         save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
         accuracies = {
-            name: _accuracy_on_natural(prepared, model.to(device))
+            name: _accuracy_on_natural(prepared, model.member(0).to(device))
             for name, model in (("before_noise", prepared.capability.model), ("after_noise", noisy))
         }
         write_json(folder / "accuracy.json", {"noise": origin.noise, "texts": 4000, "o_pt": accuracies})

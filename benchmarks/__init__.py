@@ -1,0 +1,1 @@
+"""Benchmarks: ratios against the plain alternative, measured in one run on one machine."""

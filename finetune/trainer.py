@@ -1,0 +1,181 @@
+"""The fleet trainer: E models of one shape in the same kernels, each with its own data and rate.
+
+What is trained on and what is measured comes from a job; the trainer knows neither tasks nor
+losses. The loss is the sum of the members' losses, so their gradients are independent. A member
+whose loss or gradient is no longer finite is frozen where it was and marked with the step; the
+others are not touched by it. Everything is a function of the step, so a run that goes on from a
+checkpoint gives what an uninterrupted one gives, bit for bit on the same device kind.
+"""
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from finetune.checkpoint import load_state, save_state
+from finetune.optimizer import FleetOptimizer
+from finetune.recipe import Recipe
+from models.transformer import Transformer
+
+Scores = tuple[Float[Tensor, "member set column"], Float[Tensor, "member set column"]]
+"""Accuracy and loss of every member on every evaluation set."""
+
+
+@runtime_checkable
+class Job(Protocol):
+    """One fleet's training.
+
+    Attributes:
+        model: the members as they start; the trainer takes it over.
+        recipe: shared by all, but for the learning rate.
+        steps: after how many updates to evaluate, ascending.
+        shape: number of evaluation sets and of columns per set.
+        checkpoint: file to keep the state in while training; None keeps none.
+        checkpoint_seconds: least time between two of them.
+        progress: called with the number of updates done.
+    """
+
+    model: Transformer
+    recipe: Recipe
+    checkpoint: Path | None
+    checkpoint_seconds: float
+    progress: Callable[[int], None]
+
+    @property
+    def rates(self) -> list[float]: ...  # each member's learning rate
+
+    @property
+    def steps(self) -> tuple[int, ...]: ...
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    def batches(self, start: int) -> Iterator[Any]: ...  # training data from a step on
+
+    def loss(self, batch: Any) -> Float[Tensor, "member"]: ...
+
+    def evaluate(self) -> Scores: ...
+
+    def reached(self, step: int) -> None: ...  # called after each evaluation (pretraining keeps models)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training a fleet gives.
+
+    Attributes:
+        model: the fleet after the last step (a diverged member: before the step that broke it).
+        steps: when it was evaluated.
+        accuracy: by evaluation, member, evaluation set and column (for fine-tuning kind of text and
+            operand).
+        loss: cross-entropy on the same.
+        train_loss: mean training loss since the evaluation before (NaN at step 0).
+        diverged_at: update at which a member stopped being finite, -1 where it never did.
+    """
+
+    model: Transformer
+    steps: tuple[int, ...]
+    accuracy: Float[Tensor, "evaluation member set column"]
+    loss: Float[Tensor, "evaluation member set column"]
+    train_loss: Float[Tensor, "evaluation member"]
+    diverged_at: Int[Tensor, "member"]
+
+
+def train(job: Job) -> Trained:
+    """Train a fleet to the end of its recipe, from its checkpoint where one is found."""
+    keep_freed_memory()
+    trainer = _Trainer(job)
+    if job.checkpoint is not None and job.checkpoint.exists():
+        trainer.restore(load_state(job.checkpoint))
+    trainer.run()
+    return trainer.result()
+
+
+class _Trainer:
+    def __init__(self, job: Job) -> None:
+        self.job, self.model = job, job.model
+        device = job.model.token_embedding.device
+        decayed = {n for n, _ in job.model.named_parameters() if n.endswith(".weight") and "norm" not in n}
+        self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, decayed | {"unembedding"})
+        members, points = job.model.members, len(job.steps)
+        self.step = 0
+        self.alive = torch.ones(members, dtype=torch.bool, device=device)
+        self.diverged_at = torch.full((members,), -1, device=device)
+        self.loss_sum = torch.zeros(members, dtype=torch.float64, device=device)
+        self.accuracy = torch.full((points, members, *job.shape), torch.nan, dtype=torch.float64)
+        self.loss = torch.full_like(self.accuracy, torch.nan)
+        self.train_loss = torch.full((points, members), torch.nan, dtype=torch.float64)
+
+    def run(self) -> None:
+        if self.step == 0 and 0 in self.job.steps:
+            self._evaluate()
+        saved = time.monotonic()
+        for batch in self.job.batches(self.step):
+            loss = self.job.loss(batch)
+            before = self.alive
+            self.alive = self.optimizer.step(loss, self.step, before)
+            self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
+            self.loss_sum += loss.detach()
+            self.step += 1
+            if self.step in self.job.steps:
+                self._evaluate()
+            self.job.progress(self.step)
+            if self.job.checkpoint is not None and time.monotonic() - saved > self.job.checkpoint_seconds:
+                save_state(self.job.checkpoint, self.state())
+                saved = time.monotonic()
+
+    def _evaluate(self) -> None:
+        point = self.job.steps.index(self.step)
+        right, loss = self.job.evaluate()
+        self.accuracy[point], self.loss[point] = right.cpu(), loss.cpu()
+        if point:
+            self.train_loss[point] = self.loss_sum.cpu() / (self.step - self.job.steps[point - 1])
+        self.loss_sum.zero_()
+        self.job.reached(self.step)
+
+    def state(self) -> dict[str, Tensor]:
+        own = ("alive", "diverged_at", "loss_sum", "accuracy", "loss", "train_loss")
+        state = {name: getattr(self, name) for name in own}
+        return {**state, "step": torch.tensor(self.step), **self.optimizer.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.step = int(state["step"])
+        self.optimizer.restore(state)
+        for name in ("alive", "diverged_at", "loss_sum", "accuracy", "loss", "train_loss"):
+            getattr(self, name).copy_(state[name])
+
+    def result(self) -> Trained:
+        return Trained(
+            self.model, self.job.steps, self.accuracy, self.loss, self.train_loss, self.diverged_at.cpu()
+        )
+
+
+def evaluation_steps(iterations: int, per_decade: int = 6) -> tuple[int, ...]:
+    """0, log-spaced steps from 10 on, and the last."""
+    steps, value = {0, iterations}, 10.0
+    while value < iterations:
+        steps.add(round(value))
+        value *= 10 ** (1 / per_decade)
+    return tuple(sorted(steps))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks instead of returning them to the kernel at every step.
+
+    Activations of a few MiB are otherwise mapped and faulted in anew at each step, which costs
+    up to a third of the time of small models (see ``make bench``). Nothing happens elsewhere.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc.mallopt(m_mmap_threshold, 32 << 20)
+        libc.mallopt(m_trim_threshold, 512 << 20)
