@@ -104,6 +104,10 @@ class Run:
         file = path / "experiment.json"
         if file.exists():
             found = read_json(file)
+            if not isinstance(found, dict):
+                raise InputError(
+                    "out", str(path), "a new folder", "its experiment.json is not one of Veneer's"
+                )
             if found.get("name") != experiment.name:
                 valid = f"a new folder, or one of {experiment.name}"
                 raise InputError("out", str(path), valid, f"it holds the experiment {found.get('name')}")

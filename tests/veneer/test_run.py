@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
 from finetune.cell import Fleet
+from models.transformer import Transformer
 from tasks.errors import InputError
 from veneer import store
 from veneer.cells import Prepared, prepare
@@ -295,8 +296,9 @@ def test_a_folder_of_another_experiment_is_refused(tmp_path: Path) -> None:
         Run.open(tmp_path, "quick", EXPERIMENT)
 
 
-def test_a_damaged_experiment_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "experiment.json").write_text('{"name": "cou')
+@pytest.mark.parametrize("content", ['{"name": "cou', "", "[]"])
+def test_a_damaged_experiment_file_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment.json").write_text(content)
     with pytest.raises(InputError, match=r"experiment\.json"):
         Run.open(tmp_path, "quick", EXPERIMENT)
 
@@ -320,3 +322,15 @@ def test_the_folder_says_what_was_run(prepared: Prepared, finished: Run) -> None
         cell.id for cell in prepared.cells if cell.depth == 0
     )
     assert metrics["value"].is_nan().sum() == len(prepared.cells)  # training loss before any training
+
+
+def test_preparing_the_run_leaves_the_capability_where_it_is(
+    prepared: Prepared, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise is made on the CPU: a run that goes on must start its cells from the same weights."""
+    moved: list[Transformer] = []
+    monkeypatch.setattr(Transformer, "to", lambda self, *_: moved.append(self) or self)
+    (finished.path / "capabilities/seed-0/accuracy.json").unlink()
+    execute(prepared, finished, CPU, 4, Quiet())
+    assert moved
+    assert all(model is not prepared.capability.model for model in moved)
