@@ -158,4 +158,4 @@ def test_at_the_papers_length_the_default_exactness_and_noise_both_fail() -> Non
     assert chosen.calibration.every_before is not None
     assert chosen.calibration.every_before < 0.5
     noisy = add_noise(chosen.model, 1e-3, [0])
-    assert float(accuracy(noisy, sets.task)) < 0.1
+    assert float(accuracy(noisy, sets.task)) < 0.5
