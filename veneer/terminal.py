@@ -1,7 +1,6 @@
 """What a run looks like in a terminal: live progress, then a table and the sentence it supports."""
 
 import time
-from dataclasses import asdict
 
 import torch
 from rich.console import Console
@@ -133,18 +132,25 @@ def _conclude(run: Run) -> None:
 
 
 def compile_program(program: str, options: CompileOptions) -> None:
-    """``veneer compile``: compile, save, and say what came out."""
+    """``veneer compile``: compile, save, and say what came out.
+
+    Raises:
+        InputError: what cannot be compiled, or a folder that is there already.
+    """
     from compiled.file import compile_file
     from compiled.summary import summary
 
-    vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
-    settings = asdict(options)
-    for used in ("vocabulary", "out", "max_length", "exactness"):
-        settings.pop(used)
     if options.out.exists():
         raise InputError("out", str(options.out), "a folder that does not exist yet")
+    vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
     capability = compile_file(
-        program, vocabulary, options.max_length, mlp_exactness=options.exactness, **settings
+        program,
+        vocabulary,
+        options.max_length,
+        causal=options.causal,
+        bos=options.bos,
+        pad=options.pad,
+        mlp_exactness=options.exactness,
     )
     capability.save(options.out)
     console.print(summary(capability), highlight=False)
