@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def generate(
     """
     if jobs < 1:
         raise InputError("jobs", jobs, "1 or more processes")
-    _check_unused(out)
+    check_unused(out)
     check_capacity(plan, make)
     partial = _open_partial(plan, out)
     try:
@@ -76,7 +75,12 @@ def generate(
     return out
 
 
-def _check_unused(out: Path) -> None:
+def check_unused(out: Path) -> None:
+    """Refuse a folder that exists and is not empty.
+
+    Raises:
+        InputError: it is.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("out", str(out), "a new or empty folder", "it is not empty")
 
@@ -310,13 +314,15 @@ def _manifest(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
             **statistics.summarize(counts, sizes, order).to_json(),
         }
     columns = dataset_table.read(folder / plan.file(shards[0], plan.formats[0])).schema
+    described = {name: value for name, value in plan.to_json().items() if name != "command"}
+    described["task"] = {name: value for name, value in plan.task.items() if name != "local"}
     frame, names = source.frame, [name for state in states for name in state["files"]]
     return {
         "format": FORMAT,
         "name": plan.name,
         "command": plan.command,
         "made_with": versions(),
-        "plan": {name: value for name, value in plan.to_json().items() if name != "command"},
+        "plan": described,
         "columns": {name: str(kind) for name, kind in columns.items()},
         "q": source.q,
         "letters": [dataset_table.word(letter) for letter in frame.letters],
@@ -342,8 +348,3 @@ def write_text(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def with_command(plan: Plan, command: str) -> Plan:
-    """The plan with the command that makes it."""
-    return replace(plan, command=command)

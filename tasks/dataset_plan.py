@@ -15,6 +15,7 @@ FORMAT = 1
 
 Asked = Literal["pt", "ft", "both"]
 FileFormat = Literal["parquet", "jsonl"]
+_NOT_DRAWN = ("about", "pairs", "held_out_pairs", "q", "local")
 _SPLIT_NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -66,7 +67,8 @@ class Plan:
 
     Attributes:
         name: what to call it.
-        task: describes the task in JSON; ``pairs`` and ``held_out_pairs`` in it are pairs of operands.
+        task: describes the task in JSON; ``pairs`` and ``held_out_pairs`` in it are pairs of operands,
+            and ``local`` is what the machine that makes the dataset needs to know and nobody else.
         splits: what to make.
         operand: whose answer is asked: O_PT's, O_FT's, or each of them for half of the samples.
         seed: chooses the texts.
@@ -152,7 +154,7 @@ class Plan:
     @property
     def stream(self) -> str:
         """Names the distribution of texts, for the random numbers: operands and q do not enter it."""
-        drawn = {k: v for k, v in self.task.items() if k not in ("pairs", "held_out_pairs", "q")}
+        drawn = {name: value for name, value in self.task.items() if name not in _NOT_DRAWN}
         return json.dumps(drawn, sort_keys=True)
 
     def to_json(self) -> dict[str, Any]:

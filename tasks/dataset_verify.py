@@ -120,7 +120,8 @@ class _Contents:
         relabel: Relabel | None,
         sample: int,
     ) -> None:
-        self.folder, self.manifest, self.plan, self.kind = folder, manifest, plan, kind
+        self.folder, self.manifest, self.plan = folder, manifest, plan
+        self.kind: FileFormat = kind
         self.relabel, self.sample = relabel, sample
         self.spaced = any(len(letter) != 1 or letter.isspace() for letter in manifest["letters"])
         self.schema = {name: _TYPES[word] for name, word in manifest["columns"].items()}

@@ -20,6 +20,9 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer run NAME                run one: --preset quick (default) or paper
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
   veneer report RUN              write RUN/report.html again
+  veneer generate TASK           write a labelled dataset; suite NAME writes several
+  veneer verify DIR              check a dataset
+  veneer evaluate DIR            score a model's predictions on one
 
 Each command explains its options with --help. Start with: veneer run counter
 """
@@ -53,12 +56,12 @@ class CompileOptions:
     """Folder for model.safetensors and capability.json."""
     causal: bool = False
     """Let a position see only itself and earlier ones."""
-    bos: str = "compiler_bos"
+    bos: str = "BOS"
     """Name of the token in front of every input."""
-    pad: str = "compiler_pad"
+    pad: str = "#"
     """Name of the token that fills up short inputs."""
-    exactness: int = 100
-    """Tracr's mlp_exactness."""
+    exactness: int | None = None
+    """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -72,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         "run": _run,
         "compile": _compile,
         "report": _report,
+        **{name: _dataset_command(name) for name in ("generate", "verify", "evaluate")},
     }
     try:
         commands[_known("command", words[0], list(commands))](words[1:])
@@ -80,6 +84,15 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _dataset_command(name: str) -> Callable[[list[str]], None]:
+    def run(words: list[str]) -> None:
+        from veneer import generate_cli
+
+        getattr(generate_cli, name)(words, _parse)
+
+    return run
 
 
 def _refuse(message: str) -> int:
@@ -103,7 +116,8 @@ def _parse(options: Any, words: list[str], prog: str, default: Any = None) -> An
     """Options by tyro, which exits with 2 and its own message on unreadable ones."""
     import tyro
 
-    default = tyro.MISSING if default is None else default
+    if default is None:
+        return tyro.cli(options, args=words, prog=prog)
     return tyro.cli(options, args=words, prog=prog, default=default)
 
 
