@@ -65,7 +65,7 @@ def execute(
             progress.skipped(len(fleet.cells), fleet.steps)
         else:
             _train_fleet(prepared, run, ready, device, checkpoint_seconds, progress.updates)
-        run.checkpoint_path(ready).unlink(missing_ok=True)
+        run.drop_checkpoint(ready)
 
 
 def _can_start(cell: Cell, run: Run) -> bool:

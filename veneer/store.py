@@ -141,6 +141,12 @@ class Run:
         """Where a fleet in training keeps its state."""
         return self.path / "fleets" / f"{fleet.id}.safetensors"
 
+    def drop_checkpoint(self, fleet: Fleet) -> None:
+        """Remove a fleet's state, and what a process that was killed while writing it left behind."""
+        path = self.checkpoint_path(fleet)
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished: its folder is complete and its files are what was written."""
         folder = self.cell_path(cell.id)
@@ -169,7 +175,8 @@ class Run:
         """
         folder = self.cell_path(cell.id)
         temporary = folder.with_name(f".{cell.id}.{os.getpid()}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in folder.parent.glob(f".{cell.id}.*.tmp"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             save_checkpoint(temporary / "model", model)

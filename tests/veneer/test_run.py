@@ -223,8 +223,18 @@ def test_a_crash_while_a_cell_is_written_leaves_no_cell(
             execute(prepared, run, CPU, 4, Quiet())
     assert not any(run.has(cell) for cell in prepared.cells)
     assert run.cells() == []
+    (left,) = (run.path / "cells").iterdir()
+    left.rename(left.with_name(left.name.replace(f".{os.getpid()}.", ".1.")))  # of another process
+    ready = Fleet(tuple(prepared.cells[0::2]))
+    half = run.checkpoint_path(ready).with_suffix(".safetensors.1.tmp")
+    half.parent.mkdir(exist_ok=True)
+    half.write_bytes(b"half")
     execute(prepared, run, CPU, 4, Quiet())
     assert all(run.has(cell) for cell in prepared.cells)
+    assert sorted(path.name for path in (run.path / "cells").iterdir()) == sorted(
+        c.id for c in prepared.cells
+    )
+    assert not any((run.path / "fleets").glob("*"))
 
 
 def test_a_crash_between_the_cells_of_a_fleet_keeps_the_first(
