@@ -143,10 +143,15 @@ def evaluation_sets(
     }
 
 
-@torch.no_grad()
 def evaluate(model: Transformer, sets: dict[Kind, tuple[Batch, ...]], answer: int) -> Scores:
     """Accuracy and loss of every member: [member, kind, operand] each."""
-    right, loss = zip(*(_score(model, batches, answer) for batches in sets.values()), strict=True)
+    return evaluate_sets(model, list(sets.values()), answer)
+
+
+@torch.no_grad()
+def evaluate_sets(model: Transformer, sets: list[tuple[Batch, ...]], answer: int) -> Scores:
+    """The same for any list of sets: [member, set, operand] each."""
+    right, loss = zip(*(_score(model, batches, answer) for batches in sets), strict=True)
     return torch.stack(right, 1), torch.stack(loss, 1)
 
 
