@@ -9,7 +9,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor
 
-from finetune.cell import Cell, Fleet, plan
+from finetune.cell import Cell, Fleet
 from finetune.fleet import EVALUATED, FleetJob, Member, evaluation_batch
 from finetune.trainer import train
 from models.transformer import Transformer
@@ -39,7 +39,7 @@ def execute(
     prepared: Prepared,
     run: Run,
     device: torch.device,
-    size: int,
+    fleets: list[Fleet],
     progress: Progress,
     checkpoint_seconds: float = 30.0,
 ) -> None:
@@ -49,12 +49,10 @@ def execute(
         prepared: the experiment.
         run: where results go.
         device: where to train.
-        size: most members of a fleet.
+        fleets: the run's plan (``Run.plan``), parents before children.
         progress: told of fleets and updates.
         checkpoint_seconds: least time between two checkpoints of a fleet in training.
     """
-    fleets = plan(prepared.cells, size)
-    run.write_plan(fleets)
     run.write_environment(device)
     _write_baselines(prepared, run, device)
     _write_capabilities(prepared, run, device)

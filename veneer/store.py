@@ -32,7 +32,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from finetune.cell import Cell, Fleet
+from finetune.cell import Cell, Fleet, plan
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.transformer import Transformer
 from tasks.errors import InputError
@@ -232,10 +232,21 @@ class Run:
             "status": cell["status"],
         }
 
-    def write_plan(self, fleets: list[Fleet]) -> None:
-        """Record which cells train together."""
-        plan = [{"fleet": fleet.id, "cells": [cell.id for cell in fleet.cells]} for fleet in fleets]
-        write_json(self.path / "plan.json", {"format": FORMAT, "fleets": plan})
+    def plan(self, cells: list[Cell], size: int) -> list[Fleet]:
+        """Which cells train together: as recorded, or planned now and recorded.
+
+        A run that goes on follows its first plan, whatever the fleet size asked for now, because
+        another grouping changes results by floating-point order.
+        """
+        file, by_id = self.path / "plan.json", {cell.id: cell for cell in cells}
+        if file.exists():
+            recorded = [fleet["cells"] for fleet in read_json(file).get("fleets", [])]
+            if sorted(i for ids in recorded for i in ids) == sorted(by_id):
+                return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+        fleets = plan(cells, size)
+        described = [{"fleet": fleet.id, "cells": [cell.id for cell in fleet.cells]} for fleet in fleets]
+        write_json(file, {"format": FORMAT, "fleets": described})
+        return fleets
 
     def write_environment(self, device: torch.device) -> None:
         """Record versions, commit and device."""

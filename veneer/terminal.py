@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from finetune.cell import Fleet, plan
+from finetune.cell import Fleet
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
 from veneer.cli import CompileOptions, RunOptions
@@ -40,8 +40,9 @@ def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
         prepared = prepare(experiment)
     run = Run.open(options.out, options.preset, experiment)
     _announce(prepared, experiment, options, device)
-    with _LiveProgress(prepared, size) as progress:
-        execute(prepared, run, device, size, progress, options.checkpoint_seconds)
+    fleets = run.plan(prepared.cells, size)
+    with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
+        execute(prepared, run, device, fleets, progress, options.checkpoint_seconds)
     report = write_report(run)
     _conclude(run)
     console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
@@ -73,11 +74,14 @@ def _announce(
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
 
 
-class _LiveProgress:
-    """Bars on a terminal, one line per fleet elsewhere."""
+class LiveProgress:
+    """A bar on a terminal, one line per fleet elsewhere.
 
-    def __init__(self, prepared: Prepared, size: int) -> None:
-        fleets = plan(prepared.cells, size)
+    Args:
+        total: model updates to come.
+    """
+
+    def __init__(self, total: int) -> None:
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -87,10 +91,10 @@ class _LiveProgress:
             console=console,
             disable=not console.is_terminal,
         )
-        self._total = self._bar.add_task("updates", total=sum(fleet.steps for fleet in fleets), rate="")
+        self._total = self._bar.add_task("updates", total=total, rate="")
         self._began, self._done = time.monotonic(), 0
 
-    def __enter__(self) -> "_LiveProgress":
+    def __enter__(self) -> "LiveProgress":
         self._bar.start()
         return self
 

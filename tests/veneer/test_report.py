@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compiled.capability import CompiledCapability
-from finetune.cell import Cell, Fleet, Origin, Stage
+from finetune.cell import Cell, Origin, Stage
 from finetune.fleet import EVALUATED, Evaluation
 from finetune.recipe import Recipe
 from models.transformer import Transformer, TransformerConfig
@@ -103,7 +103,7 @@ def store(run: Run, cell: Cell, diverged: int = -1) -> None:
 
 
 def write_surroundings(run: Run, cells: list[Cell]) -> None:
-    run.write_plan([Fleet(tuple(cells))])
+    run.plan(cells, len(cells))
     run.write_environment(torch.device("cpu"))
     entry = {"majority": {"pt": 0.3, "ft": 0.31}, "answer": {"pt": 1, "ft": 2}, "shortcut": 0.0}
     write_json(run.path / "baselines.json", {"samples": 50, "texts": dict.fromkeys(EVALUATED, entry)})

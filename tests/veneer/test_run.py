@@ -66,7 +66,7 @@ def prepared(cache: Path) -> Prepared:
 @pytest.fixture(scope="module")
 def original(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Run.open(tmp_path_factory.mktemp("finished") / "run", "quick", EXPERIMENT)
-    execute(prepared, run, CPU, 4, Quiet())
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     return run.path
 
 
@@ -152,9 +152,17 @@ def test_a_run_interrupted_at_any_stage_ends_as_one_that_was_not(
 ) -> None:
     broken = Run.open(tmp_path / "broken", "quick", EXPERIMENT)
     with pytest.raises(KeyboardInterrupt):
-        execute(prepared, broken, CPU, 4, Quiet(killed_after=updates), checkpoint_seconds=-1.0)
+        execute(
+            prepared,
+            broken,
+            CPU,
+            broken.plan(prepared.cells, 4),
+            Quiet(killed_after=updates),
+            checkpoint_seconds=-1.0,
+        )
     rest = Quiet()
-    execute(prepared, Run.open(tmp_path / "broken", "quick", EXPERIMENT), CPU, 4, rest)
+    again = Run.open(tmp_path / "broken", "quick", EXPERIMENT)
+    execute(prepared, again, CPU, again.plan(prepared.cells, 4), rest)
     assert rest.calls == 12 + 10 - -(-updates // 2) + 1  # fleets of two; only the last update is lost
     assert_same_results(finished.path, broken.path)
 
@@ -164,7 +172,7 @@ def test_a_finished_run_is_not_run_again(prepared: Prepared, finished: Run) -> N
         file: file.stat().st_mtime_ns for file in (finished.path / "cells").rglob("*") if file.is_file()
     }
     again = Quiet()
-    execute(prepared, finished, CPU, 4, again)
+    execute(prepared, finished, CPU, finished.plan(prepared.cells, 4), again)
     assert (again.trained, again.skips) == (0, len(prepared.cells))
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
@@ -172,7 +180,7 @@ def test_a_finished_run_is_not_run_again(prepared: Prepared, finished: Run) -> N
 def test_the_fleets_size_does_not_change_the_cells(prepared: Prepared, finished: Run, tmp_path: Path) -> None:
     """Only the rounding of batched products may differ."""
     alone = Run.open(tmp_path / "alone", "quick", EXPERIMENT)
-    execute(prepared, alone, CPU, 1, Quiet())
+    execute(prepared, alone, CPU, alone.plan(prepared.cells, 1), Quiet())
     ours, theirs = (run.metrics().filter(pl.col("measure") == "loss") for run in (finished, alone))
     assert_frame_equal(ours, theirs, rel_tol=1e-3)
 
@@ -197,7 +205,7 @@ def test_a_damaged_cell_is_seen_and_made_again(
         path.write_bytes(content.replace(b'"files"', b'"filed"'))
     assert not finished.has(cell)
     assert all(finished.has(other) for other in prepared.cells[1:])
-    execute(prepared, finished, CPU, 4, Quiet())
+    execute(prepared, finished, CPU, finished.plan(prepared.cells, 4), Quiet())
     assert finished.has(cell)
     assert path.read_bytes() == content
 
@@ -220,7 +228,7 @@ def test_a_crash_while_a_cell_is_written_leaves_no_cell(
         patch.setattr(store.shutil, "rmtree", lambda *_, **__: None)
         patch.setattr(f"veneer.store.{writer}", crash)
         with pytest.raises(Crash):
-            execute(prepared, run, CPU, 4, Quiet())
+            execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     assert not any(run.has(cell) for cell in prepared.cells)
     assert run.cells() == []
     (left,) = (run.path / "cells").iterdir()
@@ -229,7 +237,7 @@ def test_a_crash_while_a_cell_is_written_leaves_no_cell(
     half = run.checkpoint_path(ready).with_suffix(".safetensors.1.tmp")
     half.parent.mkdir(exist_ok=True)
     half.write_bytes(b"half")
-    execute(prepared, run, CPU, 4, Quiet())
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     assert all(run.has(cell) for cell in prepared.cells)
     assert sorted(path.name for path in (run.path / "cells").iterdir()) == sorted(
         c.id for c in prepared.cells
@@ -252,10 +260,10 @@ def test_a_crash_between_the_cells_of_a_fleet_keeps_the_first(
     with monkeypatch.context() as patch:
         patch.setattr(Run, "write_cell", once)
         with pytest.raises(Crash):
-            execute(prepared, run, CPU, 4, Quiet(), checkpoint_seconds=-1.0)
+            execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet(), checkpoint_seconds=-1.0)
     assert [cell["id"] for cell in run.cells()] == [written[0].id]
     rest = Quiet()
-    execute(prepared, run, CPU, 4, rest)
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4), rest)
     assert rest.trained == 2 * 10  # the first fleet was trained to its end; the reFTs were not
     assert_same_results(finished.path, run.path)
     assert not any((run.path / "fleets").iterdir())
@@ -265,12 +273,12 @@ def test_a_child_of_a_diverged_cell_is_not_trained(cache: Path, tmp_path: Path) 
     wild = replace(EXPERIMENT, learning_rates=(1e30, 1e-3))
     run = Run.open(tmp_path / "wild", "quick", wild)
     ready = prepare(wild)
-    execute(ready, run, CPU, 4, Quiet())
+    execute(ready, run, CPU, run.plan(ready.cells, 4), Quiet())
     status = {(c["stage"]["name"], c["stage"]["recipe"]["learning_rate"]): c["status"] for c in run.cells()}
     assert status.pop(("fine-tune", 1e30)).startswith("diverged at step ")
     assert status == {("fine-tune", 1e-3): "done", ("reft", 1e-3): "done"}
     again = Quiet()
-    execute(ready, run, CPU, 4, again)
+    execute(ready, run, CPU, run.plan(ready.cells, 4), again)
     assert again.trained == 0
 
 
@@ -341,6 +349,6 @@ def test_preparing_the_run_leaves_the_capability_where_it_is(
     moved: list[Transformer] = []
     monkeypatch.setattr(Transformer, "to", lambda self, *_: moved.append(self) or self)
     (finished.path / "capabilities/seed-0/accuracy.json").unlink()
-    execute(prepared, finished, CPU, 4, Quiet())
+    execute(prepared, finished, CPU, finished.plan(prepared.cells, 4), Quiet())
     assert moved
     assert all(model is not prepared.capability.model for model in moved)
