@@ -104,7 +104,9 @@ def read_layout(description: dict[str, Any]) -> SampleLayout:
         for token in description["task_tokens"]
     ]
     grammar = description["grammar"]
-    numbers = {name: description[name] for name in ("window", "count_last", "occurrence", "token_back", "padding")}
+    numbers = {
+        name: description[name] for name in ("window", "count_last", "occurrence", "token_back", "padding")
+    }
     return SampleLayout(
         Grammar.from_text(grammar["text"], name=grammar["name"], max_length=grammar["max_length"]),
         **numbers,

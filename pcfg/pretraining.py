@@ -50,9 +50,13 @@ def question_name(layout: SampleLayout, question: tuple[int, int]) -> str:
     return token.name if token.family == "T" else f"{token.name} {layout.grammar.terminals[question[1]]}"
 
 
-def question_batch(layout: SampleLayout, question: tuple[int, int], samples: int, device: torch.device) -> Batch:
+def question_batch(
+    layout: SampleLayout, question: tuple[int, int], samples: int, device: torch.device
+) -> Batch:
     """One question asked of natural texts, as a batch of one member; both results are its answer."""
-    key = random.stream_key(f"pcfg/{layout.grammar.name}/{layout.window}", EVALUATION_SEED, "evaluate/families")
+    key = random.stream_key(
+        f"pcfg/{layout.grammar.name}/{layout.window}", EVALUATION_SEED, "evaluate/families"
+    )
     text = layout.sampler.windows(torch.tensor([key], device=device), samples, layout.window)
     task_token, operand = (torch.full(text.shape[:2], index, device=device) for index in question)
     family = layout.task_tokens[question[0]].family
@@ -132,7 +136,9 @@ class PretrainingJob:
 
     def evaluate(self) -> Scores:
         """Accuracy and loss of the answers: [member, question, 1] each."""
-        right, loss = evaluate_sets(self.model, [(batch,) for batch in self._sets], self.layout.answer_position)
+        right, loss = evaluate_sets(
+            self.model, [(batch,) for batch in self._sets], self.layout.answer_position
+        )
         return right[..., :1], loss[..., :1]
 
     def reached(self, step: int) -> None:
