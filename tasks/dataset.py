@@ -291,7 +291,7 @@ def finish(plan: Plan, make: Make, folder: Path) -> None:
     from tasks.dataset_card import write_card
 
     sources = plan.sources(make, plan.splits[0])
-    manifest = _manifest(plan, sources[0], folder)
+    manifest = json.loads(json.dumps(_manifest(plan, sources[0], folder)))
     write_card(manifest, folder)
     for name in ("README.md", *(f"figures/{file.name}" for file in sorted((folder / "figures").iterdir()))):
         manifest["files"][name] = _described(folder / name)

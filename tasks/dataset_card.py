@@ -91,26 +91,21 @@ def front_matter(manifest: dict[str, Any]) -> str:
     lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", f"license: {plan['license']}"]
     lines += ["size_categories:", f"- {size}", "tags:", "- synthetic", "- veneer"]
     lines += ["- mechanistic-interpretability", "- spurious-correlation", "configs:"]
-    for i, suffix in enumerate(suffix for suffix in _SUFFIXES if suffix in plan["formats"]):
-        lines += [f"- config_name: {'default' if i == 0 else suffix}", "  data_files:"]
-        for split in plan["splits"]:
-            lines += [
-                f"  - split: {split['name']}",
-                f"    path: data/{split['name']}-?????-of-?????.{suffix}",
-            ]
-    lines += ["dataset_info:"]
-    for i, _ in enumerate(plan["formats"]):
-        lines += _features(manifest, "default" if i == 0 else _SUFFIXES[1])
+    # One format only: the library reads all configurations of a folder with one reader.
+    suffix = next(suffix for suffix in _SUFFIXES if suffix in plan["formats"])
+    lines += ["- config_name: default", "  data_files:"]
+    for split in plan["splits"]:
+        lines += [f"  - split: {split['name']}", f"    path: data/{split['name']}-?????-of-?????.{suffix}"]
+    lines += ["dataset_info:", *_features(manifest, suffix)]
     return "\n".join([*lines, "---"])
 
 
-def _features(manifest: dict[str, Any], config: str) -> list[str]:
-    lines = [f"- config_name: {config}", "  features:"]
+def _features(manifest: dict[str, Any], suffix: str) -> list[str]:
+    lines = ["- config_name: default", "  features:"]
     for name, kind in manifest["columns"].items():
         key = "list" if kind.startswith("List") else "dtype"
         lines += [f"  - name: {name}", f"    {key}: {_HF_TYPES[kind]}"]
     lines += ["  splits:"]
-    suffix = "jsonl" if config == "jsonl" or manifest["plan"]["formats"] == ["jsonl"] else "parquet"
     for split in manifest["plan"]["splits"]:
         files = [
             e["bytes"]
@@ -239,8 +234,11 @@ def _common(*tallies: dict[str, int]) -> list[str]:
 def _rows_of_axes(count: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 1.9 * count + 0.5), layout="constrained")
-    return figure, list(figure.subplots(count, squeeze=False)[:, 0])
+    height = 1.9 * count + 0.5
+    figure = Figure(figsize=(8, height))
+    axes = list(figure.subplots(count, squeeze=False)[:, 0])
+    figure.subplots_adjust(0.09, 0.5 / height, 0.98, 1 - 0.3 / height, hspace=0.5)
+    return figure, axes
 
 
 def _label(axis: Any, values: list[str], title: str) -> None:

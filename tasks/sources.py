@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ class Frame:
     answer: int | Literal["last", "everywhere"]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Texts with the answers for one pair of operands.
 
@@ -253,11 +254,11 @@ def index_differences(results: Integer[np.ndarray, "text 2"]) -> Float[np.ndarra
     return (results[:, 1].astype(np.int64) - results[:, 0]).astype(np.float64)
 
 
-def is_kind(kind: int, difference: float, q: int | None) -> bool:
+def is_kind(kind: int, difference: int, q: int) -> bool:
     """Whether a text with this difference of answers is of the kind."""
     if kind == NATURAL:
         return True
-    return difference == q if kind == CORRELATED else difference not in (q, 0) and difference == difference
+    return difference == q if kind == CORRELATED else difference not in (q, 0)
 
 
 def kinds_of(differences: Float[np.ndarray, "text"], q: int | None) -> Integer[np.ndarray, "text"]:

@@ -40,7 +40,7 @@ class DatasetOptions:
     jobs: int = 1
     """Processes; the files are the same for any number."""
     shard_rows: int | None = None
-    """Most samples in a file (default: so many that a file takes some 100 MB of memory to make)."""
+    """Most samples in a file (default: so many that a file takes some 50 MB of memory to make)."""
     license: str = "cc0-1.0"
     """For the dataset card."""
 
@@ -170,7 +170,7 @@ def plan_of(name: str, options: DatasetOptions, task_options: Any, command: str)
             )
         task["held_out_pairs"] = [list(pair) for pair in held]
     by, values = _held_out(options, task)
-    natural = task["q"] is None or name not in ("counter", "max-identifier", "pcfg-c", "pcfg-i")
+    natural = task["q"] is None or name not in datasets.EDITED
     splits = parse_splits(options, natural, bool(by or held))
     plan = Plan(
         name=task["pairs"][0][0] if task["task"] == "rasp" else name,

@@ -10,8 +10,7 @@ from typing import Any
 from tasks.dataset import check_unused, checksum, generate, versions, write_text
 from tasks.dataset_plan import FORMAT, Asked, FileFormat, Plan, Split
 from tasks.errors import InputError
-from veneer.dataset_sources import EDITED
-from veneer.datasets import PCFG, counter, make, max_identifier, pcfg, shard_rows
+from veneer.datasets import EDITED, PCFG, counter, make, max_identifier, pcfg, shard_rows
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ def suite_paper(samples: int | None, seed: int) -> Suite:
     }
     plans = []
     for name, task in tasks.items():
-        built = PCFG.get(name, "C") in EDITED
         splits = [Split("natural", count, None)]
-        if built:
+        if task["task"] in EDITED:
             splits = [Split("c_te_0", count, 0.0), Split("c_te_1", count, 1.0), *splits]
         pt, ft = task["pairs"][0]
         asked: list[tuple[Asked, str]] = [("pt", pt), ("ft", ft)] if pt != ft else [("pt", "any")]

@@ -8,20 +8,23 @@ to make or check a dataset. Only what is the user's own machine's affair (paths)
 import hashlib
 import string
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from pcfg.families import Family, SampleLayout
-from pcfg.grammar import Grammar
-from pcfg.grammars import GRAMMARS, grammar
 from tasks import sources as written
 from tasks.dataset_verify import Relabel
 from tasks.encoding import Value
 from tasks.errors import InputError
 from tasks.sources import Condition, Source
-from veneer.dataset_sources import PcfgSource, RaspSource, answer_of
+
+if TYPE_CHECKING:
+    from pcfg.families import SampleLayout
+    from veneer.dataset_sources import RaspSource
 
 Task = dict[str, Any]
-PCFG = {f"pcfg-{family.lower()}": family for family in get_args(Family)}
+Family = Literal["C", "CC", "I", "IC", "T"]
+PCFG: dict[str, Family] = {"pcfg-c": "C", "pcfg-cc": "CC", "pcfg-i": "I", "pcfg-ic": "IC", "pcfg-t": "T"}
+EDITED = ("counter", "max-identifier", "pcfg-c", "pcfg-i")
+"""Tasks whose texts are built to carry the correlation or not."""
 TASKS = ("counter", "max-identifier", *PCFG)
 ANSWERED = {
     "C": "occurrences of the operand in the last {number} tokens",
@@ -88,6 +91,10 @@ def pcfg(
     Raises:
         InputError: a grammar or a number that cannot be used.
     """
+    from pcfg.families import SampleLayout
+    from pcfg.grammar import Grammar
+    from pcfg.grammars import GRAMMARS, grammar
+
     found = grammar(grammar_name) if grammar_name in GRAMMARS else Grammar.from_file(grammar_name)
     occurrence = 6 if number is None else number
     back = count_last if number is None or family != "T" else number
@@ -195,18 +202,25 @@ def make(task: Task, condition: Condition) -> Sequence[Source]:
     if task["task"] == "rasp":
         return [_rasp_source(task, condition)]
     if task["task"] in PCFG:
+        from veneer.dataset_sources import PcfgSource
+
         family = PCFG[task["task"]]
         layout = _layout(task)
         return [PcfgSource(layout, family, (pt, ft), task["q"]) for pt, ft in task["pairs"]]
     return written.make(task, condition)
 
 
-def _layout(task: Task) -> SampleLayout:
+def _layout(task: Task) -> "SampleLayout":
+    from pcfg.families import SampleLayout
+    from pcfg.grammar import Grammar
+
     fields = {name: task[name] for name in ("window", "count_last", "occurrence", "token_back")}
     return SampleLayout(Grammar.from_text(task["rules"], task["grammar"]), **fields)
 
 
-def _rasp_source(task: Task, condition: Condition) -> RaspSource:
+def _rasp_source(task: Task, condition: Condition) -> "RaspSource":
+    from veneer.dataset_sources import RaspSource
+
     programs = _programs(task["local"])
     return RaspSource(
         programs=(programs[0], programs[-1]),
@@ -252,6 +266,7 @@ def relabel(task: Task, programs: Sequence[str] = ()) -> Relabel | None:
 
 def _relabel_rasp(task: Task, programs: Sequence[str]) -> Relabel:
     from compiled.file import _split
+    from veneer.dataset_sources import answer_of
 
     hashes = [hashlib.sha256(_split(target)[0].read_bytes()).hexdigest() for target in programs]
     if hashes != task["sha256"]:
@@ -287,6 +302,6 @@ _PLAIN: dict[Family, Callable[[list[str], str, int], Value]] = {
 
 
 def shard_rows(task: Task) -> int:
-    """Samples in a file: so many that some 100 MB are enough to make it."""
+    """Samples in a file: so many that some 50 MB are enough to make it."""
     length = task.get("window") or task.get("max_length") or task["length"]
-    return 1 << 17 if length <= 64 else 1 << 14 if length <= 512 else 1 << 12
+    return 1 << 16 if length <= 64 else 1 << 13 if length <= 512 else 1 << 11

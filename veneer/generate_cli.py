@@ -1,6 +1,7 @@
 """``veneer generate``, ``verify`` and ``evaluate``: options, and what is printed."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -95,13 +96,13 @@ def generate(words: list[str], parse: Parse) -> None:
 
 
 def _command(words: Sequence[str]) -> str:
-    """The command as the card shows it: without the folder and the number of processes."""
+    """The command as the card shows it: without the folders and the number of processes."""
     kept, skip = [], False
     for word in words:
         if skip or word in ("--out", "--jobs"):
             skip = not skip
         elif not word.startswith(("--out=", "--jobs=")):
-            kept.append(word)
+            kept.append(Path(word).name if re.fullmatch(r".+\.py:\w+", word) else word)
     return f"veneer {shlex.join(kept)} --out DIR"
 
 
