@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tasks.errors import InputError
-from veneer.experiments import PRESETS, CompiledExperiment
+from veneer.experiments import PRESETS, PRETRAINING, CompiledExperiment
 
 OVERVIEW = """\
 veneer: is a capability rewritten by fine-tuning, or only wrapped?
@@ -20,6 +20,7 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer run NAME                run one: --preset quick (default) or paper
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
   veneer report RUN              write RUN/report.html again
+  veneer pretrain pcfg           pretrain GPTs on task families over a grammar's strings
   veneer generate TASK           write a labelled dataset; suite NAME writes several
   veneer verify DIR              check a dataset
   veneer evaluate DIR            score a model's predictions on one
@@ -42,6 +43,18 @@ class RunOptions:
     """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints of what is in training."""
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Where to pretrain."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: a small GPT on short texts. paper: the paper's 6 blocks, width 192, windows of 250."""
+    out: Path | None = None
+    """Folder (default runs/pcfg-PRESET); an interrupted pretraining in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,7 @@ def main(argv: list[str] | None = None) -> None:
         "run": _run,
         "compile": _compile,
         "report": _report,
+        "pretrain": _pretrain,
         **{name: _dataset_command(name) for name in ("generate", "verify", "evaluate")},
     }
     try:
@@ -142,7 +156,6 @@ def _size(experiment: CompiledExperiment) -> str:
 
 
 def _run(words: list[str]) -> None:
-    import tyro
 
     if not words or words[0].startswith("-"):
         print("usage: veneer run NAME [--preset quick|paper] [options]; veneer run NAME --help lists them")
@@ -153,19 +166,43 @@ def _run(words: list[str]) -> None:
     name = _known("experiment", words[0], list(PRESETS))
     preset = _preset(words[1:])
     experiment = PRESETS[name][preset]
-
-    unnamed = tyro.conf.arg(name="")
-    parts = [("run", Annotated[RunOptions, unnamed]), ("experiment", Annotated[type(experiment), unnamed])]
-    Options = make_dataclass("Options", parts)
-    Options.__doc__ = (
-        f"{experiment.about[0].upper()}{experiment.about[1:]}. Defaults are those of '{preset}'."
-    )
-    default = Options(RunOptions(preset=preset), experiment)
-    options = _parse(Options, words[1:], f"veneer run {name}", default)
+    about = f"{experiment.about[0].upper()}{experiment.about[1:]}."
+    options, experiment = _ask(RunOptions(preset), experiment, words[1:], f"veneer run {name}", about)
     from veneer.terminal import run_experiment
 
-    out = options.run.out or Path("runs") / f"{name}-{preset}"
-    run_experiment(replace(options.run, out=out), options.experiment)
+    out = options.out or Path("runs") / f"{name}-{preset}"
+    run_experiment(replace(options, out=out), experiment)
+
+
+def _pretrain(words: list[str]) -> None:
+    if words[:1] != ["pcfg"]:
+        print("usage: veneer pretrain pcfg [--preset quick|paper] [options]; --help lists them")
+        if words[:1] not in (["-h"], ["--help"]):
+            sys.exit(2)
+        return
+    preset = _preset(words[1:])
+    about = "Pretrain GPTs on five task families over strings of a grammar."
+    start = (PretrainOptions(preset), PRETRAINING[preset])
+    options, experiment = _ask(*start, words[1:], "veneer pretrain pcfg", about)
+    from veneer.terminal import pretrain
+
+    out = options.out or Path("runs") / f"pcfg-{preset}"
+    pretrain(replace(options, out=out), experiment, f"veneer pretrain {' '.join(words)}")
+
+
+def _ask(options: Any, experiment: Any, words: list[str], prog: str, about: str) -> tuple[Any, Any]:
+    """Options and experiment as the command line changes them, read as one flat set of options."""
+    import tyro
+
+    unnamed = tyro.conf.arg(name="")
+    parts = [
+        ("options", Annotated[type(options), unnamed]),
+        ("experiment", Annotated[type(experiment), unnamed]),
+    ]
+    both = make_dataclass("Options", parts)
+    both.__doc__ = f"{about} Defaults are those of '{options.preset}'."
+    read = _parse(both, words, prog, both(options, experiment))
+    return read.options, read.experiment
 
 
 def _preset(words: list[str]) -> Literal["quick", "paper"]:

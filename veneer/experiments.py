@@ -135,3 +135,58 @@ def differences(ours: CompiledExperiment, theirs: dict[str, Any]) -> list[str]:
     own = {field.name: getattr(ours, field.name) for field in fields(ours)}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
     return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k) != v]
+
+
+@dataclass(frozen=True)
+class PcfgPretraining:
+    """Pretrain GPTs on five task families over strings of a grammar (Jain et al. 2024, App. B.2)."""
+
+    priors: tuple[str, ...] = ("L", "M", "H")
+    """Sampling priors of the operands a, b, c, one model each: L (.999, .001, 0), M (.9, .1, 0),
+    H (.5, .3, .2), or probabilities such as 0.7/0.2/0.1."""
+    grammar: str = "jain2024"
+    """A grammar by name (jain2024, deep, ambiguous) or a file in NLTK's notation."""
+    window: int = 40
+    """Tokens of text."""
+    count_last: int = 16
+    """O' of the counting families: how many of the last tokens are counted."""
+    occurrence: int = 3
+    """O' of the index families: which occurrence, from the end."""
+    token_back: int = 16
+    """O' of the token family: which token, from the end."""
+    width: int = 96
+    """Size of the residual stream."""
+    blocks: int = 2
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads per block."""
+    iterations: int = 5000
+    """Updates."""
+    learning_rate: float = 1e-3
+    """AdamW's maximal rate."""
+    warmup: float = 0.2
+    """Share of the updates with linear warmup; then a cosine to 1/100."""
+    batch: int = 96
+    """Samples per update."""
+    keep: tuple[int, ...] = ()
+    """Updates after which the models are kept, besides the last."""
+    evaluation_samples: int = 500
+    """Texts per family and operand."""
+    seeds: int = 1
+    """Number of seeds, each with its own weights and data."""
+
+
+PRETRAINING: dict[str, PcfgPretraining] = {
+    "quick": PcfgPretraining(),
+    "paper": PcfgPretraining(
+        window=250,
+        count_last=40,
+        occurrence=6,
+        token_back=40,
+        width=192,
+        blocks=6,
+        heads=6,
+        iterations=200_000,
+        keep=(10_000, 50_000, 100_000),
+    ),
+}

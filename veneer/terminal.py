@@ -11,8 +11,8 @@ from rich.table import Table
 from finetune.cell import Fleet
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
-from veneer.cli import CompileOptions, RunOptions
-from veneer.experiments import CompiledExperiment
+from veneer.cli import CompileOptions, PretrainOptions, RunOptions
+from veneer.experiments import CompiledExperiment, PcfgPretraining
 from veneer.report import write_report
 from veneer.run import execute, fleet_size
 from veneer.store import Run
@@ -159,3 +159,39 @@ def compile_program(program: str, options: CompileOptions) -> None:
     capability.save(options.out)
     console.print(summary(capability), highlight=False)
     console.print(f"wrote {options.out}/model.safetensors and capability.json", highlight=False)
+
+
+def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str) -> None:
+    """``veneer pretrain pcfg``: train what is not finished, then show what was learned.
+
+    Raises:
+        InputError: an option or field that cannot be used; nothing has been written then.
+    """
+    from veneer.pretrain import PretrainingRun
+
+    assert options.out is not None
+    device = _device(options.device)
+    run = PretrainingRun(experiment, options.out, command)
+    members, began = len(run.names), time.monotonic()
+    console.print(
+        f"[bold]pretraining[/] ({options.preset}) on {device.type}: {members} models, "
+        f"{experiment.iterations:,} updates each; results in {options.out}"
+    )
+    if not run.finished:
+        with LiveProgress(members * experiment.iterations) as progress:
+            last = 0
+
+            def advance(step: int) -> None:
+                nonlocal last
+                progress.updates((step - last) * members)
+                last = step
+
+            run.execute(device, advance)
+    final = run.final()
+    table = Table(title="Right answers after pretraining, in percent")
+    for name in final.columns:
+        table.add_column(name, justify="left" if name == "question" else "right")
+    for question, *values in final.iter_rows():
+        table.add_row(question, *(f"{100 * value:.1f}" for value in values))
+    console.print(table)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
