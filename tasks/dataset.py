@@ -200,6 +200,7 @@ class _Work:
         content = {
             "files": {name: checksum(self.folder / name) for name in files},
             "fingerprints": checksum(state.with_suffix(".npy")),
+            "columns": {name: str(kind) for name, kind in table.schema.items()},
             "joint": counts,
             "lengths": list(zip(sizes.tolist(), times.tolist(), strict=True)),
         }
@@ -313,7 +314,6 @@ def _manifest(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
             "first_id": plan.first_id(index),
             **statistics.summarize(counts, sizes, order).to_json(),
         }
-    columns = dataset_table.read(folder / plan.file(shards[0], plan.formats[0])).schema
     described = {name: value for name, value in plan.to_json().items() if name != "command"}
     described["task"] = {name: value for name, value in plan.task.items() if name != "local"}
     frame, names = source.frame, [name for state in states for name in state["files"]]
@@ -323,7 +323,7 @@ def _manifest(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
         "command": plan.command,
         "made_with": versions(),
         "plan": described,
-        "columns": {name: str(kind) for name, kind in columns.items()},
+        "columns": states[0]["columns"],
         "q": source.q,
         "letters": [dataset_table.word(letter) for letter in frame.letters],
         "vocabulary": list(frame.vocabulary),

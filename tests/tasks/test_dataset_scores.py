@@ -114,7 +114,7 @@ def test_predictions_are_read_from_any_format_and_type(
     ("how", "words"),
     [
         (lambda t: t[:-2], ["2 missing", "id 1048", "1,000 samples of test"]),
-        (lambda t: pl.concat([t, t[:1].with_columns(id=pl.lit(9999))]), ["1 extra", "id 9999"]),
+        (lambda t: pl.concat([t, t[:1].with_columns(id=pl.lit(9999, pl.Int64))]), ["1 extra", "id 9999"]),
         (lambda t: pl.concat([t, t[:1]]), ["1 repeated", "id 50"]),
         (lambda t: t.rename({"prediction": "guess"}), ["its columns are id, guess"]),
         (lambda t: t.with_columns(pl.col("id").cast(pl.String) + "x"), ["whole numbers as id"]),
