@@ -1,13 +1,9 @@
 """A written capability: a compiled Transformer with what its inputs and outputs mean.
 
-Plain data and torch only, so that a capability loads without JAX. It is stored as a folder of two
-files, ``model.safetensors`` (the weights) and ``capability.json`` (everything else).
+Plain data and torch only, so that a capability loads without JAX. It is stored as a folder with a
+checkpoint (``models.checkpoint``) whose metadata is everything but the weights.
 """
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,17 +11,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from models.transformer import Transformer, TransformerConfig
+from models.checkpoint import load_checkpoint, save_checkpoint
+from models.transformer import Transformer
 from tasks.errors import InputError
 
 Value = None | bool | int | float | str | tuple
 """What a RASP sequence holds; tuples only occur within programs that build them."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout and of the conversion; part of every cache key."""
 
 
@@ -131,19 +126,13 @@ class CompiledCapability:
         return [self.bos, *self.decode(logits)[1:]]
 
     def save(self, folder: Path) -> None:
-        """Write ``model.safetensors`` and ``capability.json``, each through a temporary name."""
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.model.state_dict().items()}
+        """Write ``model.safetensors`` and ``model.json``, the checkpoint with all of this as metadata."""
         fields = {name: getattr(self, name) for name in _PLAIN}
         fields["vocabulary"] = [_to_json(value) for value in self.vocabulary]
         fields["classes"] = None if self.classes is None else [_to_json(value) for value in self.classes]
         fields["residual_labels"] = list(self.residual_labels)
         fields["calibration"] = None if self.calibration is None else asdict(self.calibration)
-        weights = save(state)
-        fields["weights_sha256"] = hashlib.sha256(weights).hexdigest()
-        text = json.dumps({"format": FORMAT, "config": asdict(self.model.config), **fields}, indent=1)
-        _write(folder / "model.safetensors", weights)
-        _write(folder / "capability.json", text.encode())
+        save_checkpoint(folder / "model", self.model, {"capability": FORMAT, **fields})
 
     @staticmethod
     def load(folder: Path) -> "CompiledCapability":
@@ -152,36 +141,21 @@ class CompiledCapability:
         Raises:
             InputError: a file is missing or damaged, or written by another version.
         """
-        try:
-            return _read(folder)
-        except _DAMAGE as error:
-            why = " ".join(str(error).split())
-            raise InputError("capability", str(folder), "a folder written by Veneer", why) from error
+        model, fields = load_checkpoint(folder / "model")
+        if fields.pop("capability", None) != FORMAT:
+            raise InputError("capability", str(folder), "a compiled capability of this version of Veneer")
+        classes, calibration = fields.pop("classes"), fields.pop("calibration")
+        return CompiledCapability(
+            model=model,
+            vocabulary=tuple(map(_from_json, fields.pop("vocabulary"))),
+            classes=None if classes is None else tuple(map(_from_json, classes)),
+            residual_labels=tuple(fields.pop("residual_labels")),
+            calibration=None if calibration is None else Calibration(**calibration),
+            **fields,
+        )
 
 
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)
 _PLAIN = ("bos", "pad", "max_length", "causal", "mlp_exactness", "answer_position", "source")
-
-
-def _read(folder: Path) -> CompiledCapability:
-    """Raises one of ``_DAMAGE`` if the folder is not as ``save`` left it."""
-    fields = json.loads((folder / "capability.json").read_text(encoding="utf-8"))
-    weights = (folder / "model.safetensors").read_bytes()
-    if fields.pop("format") != FORMAT:
-        raise ValueError("written by another version of Veneer")
-    if hashlib.sha256(weights).hexdigest() != fields.pop("weights_sha256"):
-        raise ValueError("the weights are not those that were saved")
-    model = Transformer(TransformerConfig(**fields.pop("config")))
-    model.load_state_dict(load(weights))
-    classes, calibration = fields.pop("classes"), fields.pop("calibration")
-    return CompiledCapability(
-        model=model,
-        vocabulary=tuple(map(_from_json, fields.pop("vocabulary"))),
-        classes=None if classes is None else tuple(map(_from_json, classes)),
-        residual_labels=tuple(fields.pop("residual_labels")),
-        calibration=None if calibration is None else Calibration(**calibration),
-        **fields,
-    )
 
 
 def _look_up(classes: tuple[Value, ...], ids: Any) -> Any:
@@ -195,14 +169,3 @@ def _to_json(value: Value) -> Any:
 
 def _from_json(value: Any) -> Value:
     return tuple(map(_from_json, value["tuple"])) if isinstance(value, dict) else value
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name of its own, then put it in place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -71,7 +71,7 @@ def compile_file(
         InputError: no such file or function, one that fails or returns something else, a program
             that Tracr cannot compile, or an unusable vocabulary.
     """
-    path, function = _split(target)
+    path, function = split_target(target)
     if answer_position is not None and not 1 <= answer_position <= max_length:
         raise InputError("answer_position", answer_position, f"1 to max_length = {max_length}")
     if len(set(vocabulary)) != len(vocabulary):
@@ -146,7 +146,7 @@ def load_program(path: Path, function: str, target: str) -> Any:
     return program
 
 
-def _split(target: str) -> tuple[Path, str]:
+def split_target(target: str) -> tuple[Path, str]:
     file, colon, function = target.rpartition(":")
     if not colon or not file or not function.isidentifier():
         raise InputError("program", target, VALID)

@@ -66,7 +66,7 @@ class CompileOptions:
     max_length: int
     """Longest input, in tokens."""
     out: Path
-    """Folder for model.safetensors and capability.json."""
+    """Folder for model.safetensors and model.json."""
     causal: bool = False
     """Let a position see only itself and earlier ones."""
     bos: str = "BOS"

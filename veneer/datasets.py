@@ -142,7 +142,7 @@ def rasp(
     Raises:
         InputError: a program that cannot be loaded, or lengths, tokens or positions that cannot be used.
     """
-    from compiled.file import _split
+    from compiled.file import split_target
 
     tokens = list(vocabulary)
     if not tokens or len(set(map(str, tokens))) != len(tokens) or any(not str(t).strip() for t in tokens):
@@ -157,7 +157,7 @@ def rasp(
         valid = f"last, everywhere, or 1 to min_length = {min_length} (BOS counted)"
         raise InputError("answer_position", answer, valid)
     targets = [program] if program_ft is None else [program, program_ft]
-    files = [_split(target) for target in targets]
+    files = [split_target(target) for target in targets]
     names = [function for _, function in files]
     if len(set(names)) != len(names):
         names = [f"{path.name}:{function}" for path, function in files]
@@ -236,9 +236,9 @@ def _rasp_source(task: Task, condition: Condition) -> "RaspSource":
 
 
 def _programs(targets: Sequence[str]) -> list[Any]:
-    from compiled.file import _split, load_program
+    from compiled.file import split_target, load_program
 
-    return [load_program(*_split(target), target) for target in targets]
+    return [load_program(*split_target(target), target) for target in targets]
 
 
 def relabel(task: Task, programs: Sequence[str] = ()) -> Relabel | None:
@@ -265,10 +265,10 @@ def relabel(task: Task, programs: Sequence[str] = ()) -> Relabel | None:
 
 
 def _relabel_rasp(task: Task, programs: Sequence[str]) -> Relabel:
-    from compiled.file import _split
+    from compiled.file import split_target
     from veneer.dataset_sources import answer_of
 
-    hashes = [hashlib.sha256(_split(target)[0].read_bytes()).hexdigest() for target in programs]
+    hashes = [hashlib.sha256(split_target(target)[0].read_bytes()).hexdigest() for target in programs]
     if hashes != task["sha256"]:
         valid = f"{' and '.join(task['programs'])} as when the dataset was made"
         raise InputError("program", list(programs), valid, "their bytes are others, or it is not all of them")

@@ -125,10 +125,10 @@ def capability(
 
     Args:
         experiment: the content of ``experiment.json``.
-        described: the content of a ``capability.json``.
+        described: the content of a capability's ``model.json``.
         accuracies: by seed the content of ``accuracy.json``.
     """
-    shape = described["config"]
+    shape, described = described["config"], described["metadata"]
     chosen = "given" if experiment["fields"]["exactness"] is not None else "the smallest measured to be right"
     if experiment["fields"]["literal"]:
         chosen = "the paper's literal value"

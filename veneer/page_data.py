@@ -83,7 +83,7 @@ def attention_data(run: Run, metrics: pl.DataFrame | None) -> dict[str, Any] | N
     folders = {name: folder for name, folder in folders.items() if (folder / "accuracy.json").exists()}
     if not folders:
         return None
-    described = read_json(next(iter(folders.values())) / "capability.json")
+    described = read_json(next(iter(folders.values())) / "model.json")["metadata"]
     cells = [] if metrics is None else _named(metrics)
     folders |= {cell["cell"]: run.cell_path(cell["cell"]) for cell in cells}
     read = {name: _attention(folder / "attention.safetensors") for name, folder in folders.items()}

@@ -55,7 +55,7 @@ class Content:
         metrics: ``Run.metrics``, or None while no cell is finished.
         baselines: ``baselines.json``, or None before it is written.
         environment: ``environment.json``, likewise.
-        capability: ``capability.json`` of the first seed, likewise.
+        capability: ``model.json`` of the first seed, likewise.
         accuracies: ``accuracy.json`` by seed.
     """
 
@@ -171,7 +171,7 @@ def read_content(run: Run) -> Content:
         metrics=run.metrics() if cells else None,
         baselines=_if_written(run.path / "baselines.json"),
         environment=_if_written(run.path / "environment.json"),
-        capability=read_json(_seed(run, seeds[0]) / "capability.json") if seeds else None,
+        capability=read_json(_seed(run, seeds[0]) / "model.json") if seeds else None,
         accuracies={seed: read_json(_seed(run, seed) / "accuracy.json") for seed in seeds},
     )
 

@@ -158,7 +158,7 @@ def compile_program(program: str, options: CompileOptions) -> None:
     )
     capability.save(options.out)
     console.print(summary(capability), highlight=False)
-    console.print(f"wrote {options.out}/model.safetensors and capability.json", highlight=False)
+    console.print(f"wrote {options.out}/model.safetensors and model.json", highlight=False)
 
 
 def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str) -> None:

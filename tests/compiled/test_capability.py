@@ -73,7 +73,7 @@ def with_values(classes: tuple[Value, ...]) -> CompiledCapability:
 def test_a_saved_capability_is_the_same_again(counter: CompiledCapability, tmp_path: Path) -> None:
     counter.save(tmp_path / "kept")
     assert same(CompiledCapability.load(tmp_path / "kept"), counter)
-    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["capability.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "kept").iterdir()) == ["model.json", "model.safetensors"]
 
 
 def test_values_of_equal_looks_stay_apart(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_values_of_equal_looks_stay_apart(tmp_path: Path) -> None:
     assert [type(value) for value in loaded or ()] == [type(value) for value in values]
 
 
-@pytest.mark.parametrize("name", ["capability.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
 @pytest.mark.parametrize("harm", ["missing", "cut", "changed", "emptied"])
 def test_damage_is_noticed(counter: CompiledCapability, tmp_path: Path, name: str, harm: str) -> None:
     counter.save(tmp_path)
@@ -97,7 +97,7 @@ def test_damage_is_noticed(counter: CompiledCapability, tmp_path: Path, name: st
         path.write_bytes(content)
     else:
         path.write_bytes(content[: len(content) // 2] if harm == "cut" else b"")
-    with pytest.raises(InputError, match="capability"):
+    with pytest.raises(InputError, match="model"):
         CompiledCapability.load(tmp_path)
 
 
