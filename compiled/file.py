@@ -147,6 +147,11 @@ def load_program(path: Path, function: str, target: str) -> Any:
 
 
 def split_target(target: str) -> tuple[Path, str]:
+    """File and function of ``FILE.py:FUNCTION``.
+
+    Raises:
+        InputError: another form, or no such file.
+    """
     file, colon, function = target.rpartition(":")
     if not colon or not file or not function.isidentifier():
         raise InputError("program", target, VALID)
