@@ -22,9 +22,9 @@ class CompiledExperiment:
     """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
     reft_rates: tuple[float, ...] = (1e-3, 1e-4)
     """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
-    iterations: int = 3000
+    iterations: int = 2500
     """Fine-tuning updates (the paper: 10,000)."""
-    reft_iterations: int = 1000
+    reft_iterations: int = 800
     """reFT updates (the paper: 10,000)."""
     warmup: float = 0.2
     """Share of the updates with linear warmup."""
