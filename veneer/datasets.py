@@ -236,7 +236,7 @@ def _rasp_source(task: Task, condition: Condition) -> "RaspSource":
 
 
 def _programs(targets: Sequence[str]) -> list[Any]:
-    from compiled.file import split_target, load_program
+    from compiled.file import load_program, split_target
 
     return [load_program(*split_target(target), target) for target in targets]
 
