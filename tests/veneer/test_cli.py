@@ -224,7 +224,7 @@ def test_a_run_ends_with_its_table_and_its_report(
 def test_the_list_names_every_experiment_and_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["list"])
     said = capsys.readouterr().out
-    for word in ("counter", "max-identifier", "8 fine-tunings of 3,000 updates", "28 fine-tunings of 10,000"):
+    for word in ("counter", "max-identifier", "8 fine-tunings of 2,500 updates", "28 fine-tunings of 10,000"):
         assert word in said
 
 
