@@ -73,6 +73,8 @@ class MaxIdentifierExperiment(CompiledExperiment):
 
     length: int = 10
     """Letters per string."""
+    iterations: int = 2000
+    """Fine-tuning updates (the paper: 10,000)."""
     letters: str = "abcdefghijklmnopqrstuvwxyz"
     """The alphabet, in order."""
     rank_pt: int = 5
