@@ -1,6 +1,6 @@
 """The plain alternative: one model, ``nn.Linear`` layers, all positions, a stock optimizer.
 
-What a researcher would write without Veneer; also an independent implementation for tests.
+What a researcher would write without Veneer.
 """
 
 import math

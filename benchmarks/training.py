@@ -12,7 +12,7 @@ from finetune.fleet import Evaluation, FleetJob, Member
 from finetune.optimizer import FleetOptimizer
 from finetune.recipe import Recipe
 from finetune.trainer import keep_freed_memory
-from models.transformer import Transformer, TransformerConfig
+from models.transformer import TransformerConfig
 from tasks.mixture import fine_tuning
 from veneer.cells import Prepared, prepare
 from veneer.experiments import CounterExperiment
@@ -91,10 +91,3 @@ def _plain_loop(prepared: Prepared, device: torch.device) -> None:
         optimizer.step()
         schedule.step()
         loss.item()
-
-
-def check(transformer: Transformer) -> float:
-    """Largest difference between the two implementations' logits (used by tests)."""
-    tokens = torch.randint(transformer.config.vocabulary, (2, transformer.config.positions))
-    ours = transformer.member(0)(tokens.unsqueeze(0)).logits[0]
-    return float((ours - PlainTransformer(transformer)(tokens)).abs().max())

@@ -86,7 +86,7 @@ def add_noise(model: Transformer, std: float, seeds: Sequence[int]) -> Transform
             if parameter.requires_grad:
                 roots = [random.stream_key(f"compiled weights/{name}", seed, "noise") for seed in seeds]
                 keys = torch.tensor(roots, device=parameter.device)
-                parameter += std * _normal(keys, *parameter.shape[1:]).to(parameter.dtype)
+                parameter += std * random.normal(keys, *parameter.shape[1:]).to(parameter.dtype)
     return noisy
 
 
@@ -199,9 +199,3 @@ def choose_noise(clean: Transformer, task: Trials, before: float) -> tuple[float
         if bool((after >= before).all()):
             return std, after
     return 0.0, torch.full((len(NOISE_SEEDS),), before, dtype=torch.float64)
-
-
-def _normal(keys: Int[Tensor, "member"], *shape: int) -> Float[Tensor, "member ..."]:
-    """Standard normal float64 numbers, by the inverse of the distribution function."""
-    centred = random.uniform(keys, *shape) + 2.0**-54
-    return torch.erfinv(2 * centred - 1) * 2**0.5

@@ -8,7 +8,7 @@ the right, ``y = x @ weight + bias``, as in Haiku and GPT-2. Compiled models fol
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -323,8 +323,3 @@ class Transformer(nn.Module):
             f"width {c.width}, {c.heads} heads of {c.key_size}, MLP {c.mlp_width}, {kind}, "
             f"norm {c.normalization}, {c.activation}, {c.positions} positions)"
         )
-
-
-def with_positions(config: TransformerConfig, positions: int) -> TransformerConfig:
-    """The same shape with another maximal length."""
-    return replace(config, positions=positions)
