@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pcfg.families import Family, SampleLayout, Text
+from pcfg.families import BEFORE_TEXT, Family, SampleLayout, Text
 from tasks import random
 from tasks.encoding import Encoding
 from tasks.errors import InputError
@@ -156,6 +156,23 @@ class OperandTask:
         return Examples(
             self.layout.prompt(asked, letters[choice.operand], text), results, labels, choice.kind
         )
+
+    def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
+        """Tokens of the text that the answers for O_PT and O_FT hang on; of the prompt, none.
+
+        C: the operand's occurrences among the last tokens, those that are counted. I: the k-th
+        occurrence of the operand from the end, whose distance is asked (none where there is none).
+        """
+        layout = self.layout
+        begin = BEFORE_TEXT - 1  # as drawn, a sample has no SOS
+        place = torch.arange(tokens.shape[-1], device=tokens.device)
+        inside = (place >= begin) & (place < begin + layout.window)
+        words = torch.tensor([layout.id[x] for x in (self.operand_pt, self.operand_ft)], device=tokens.device)
+        equal = (tokens.unsqueeze(-1) == words) & inside.unsqueeze(-1)
+        if self.family == "C":
+            return equal & (place >= begin + layout.window - layout.count_last).unsqueeze(-1)
+        from_end = equal.flip(-2).cumsum(-2).flip(-2)
+        return equal & (from_end == layout.occurrence)
 
     @property
     def _operands(self) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tasks import random
@@ -129,3 +129,8 @@ class Counter:
         results = torch.cat([pt, ft], -1)
         labels = torch.take_along_dim(results, label.unsqueeze(-1), -1).squeeze(-1)
         return Examples(text, results, labels, kind)
+
+    def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
+        """Positions that hold the letter O_PT, and those that hold O_FT."""
+        letters = [self.letters.index(letter) for letter in (self.operand_pt, self.operand_ft)]
+        return tokens.unsqueeze(-1) == torch.tensor(letters, device=tokens.device)

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tasks.errors import InputError
@@ -39,6 +39,15 @@ class Task(Protocol):
     def names_operand(self) -> bool: ...  # whether the input says which operand is asked for
 
     def draw(self, keys: Int[Tensor, "member"], mixtures: Mixtures, batch: int) -> Examples: ...
+
+
+@runtime_checkable
+class MarkedTask(Task, Protocol):
+    """A task that can also say where in a text its answers come from, for the attention analyses."""
+
+    def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
+        """Positions that the answers for O_PT and for O_FT are read from, of task tokens as drawn."""
+        ...
 
 
 @dataclass(frozen=True)

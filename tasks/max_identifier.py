@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tasks import random
@@ -120,6 +120,12 @@ class MaxIdentifier:
         text = torch.take_along_dim(order, shuffle.argsort(-1), -1)[..., : self.length]
         labels = torch.take_along_dim(results, label.unsqueeze(-1), -1).squeeze(-1)
         return Examples(text, results, labels, kind)
+
+    def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
+        """The position that holds the letter of O_PT's rank, and the one of O_FT's."""
+        rank = (tokens.unsqueeze(-1) >= tokens.unsqueeze(-2)).sum(-1)
+        wanted = torch.tensor([self.rank_pt, self.rank_ft], device=tokens.device)
+        return rank.unsqueeze(-1) == wanted
 
 
 def _choose(n: Float[Tensor, "pair"], k: int) -> Float[Tensor, "pair"]:
