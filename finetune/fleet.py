@@ -11,16 +11,17 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from finetune.method import FullFineTuning, Method, Step, merge
 from finetune.recipe import Recipe
-from finetune.trainer import Scores
-from models.transformer import Transformer
+from finetune.trainer import Scores, training_forward
+from models.transformer import Output, Transformer
 from tasks import random
-from tasks.encoding import Batch, Encoding, Task, accuracy, at_least_float32
-from tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand
+from tasks.encoding import Batch, Encoding, Task, accuracy
+from tasks.errors import InputError
+from tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
 EVALUATION_SEED = 0  # evaluation sets are the same for all seeds, rates and stages
@@ -66,9 +67,11 @@ class FleetJob:
         encoding: how the models read the task.
         stream: names the stage, so that stages do not share training data.
         evaluation: what is measured when.
+        method: what moves, and down which loss.
         checkpoint: file to keep the state in while training; None keeps none.
         checkpoint_seconds: least time between two of them.
         progress: called with the number of updates done.
+        compile: whether to compile the forward pass that is trained through.
     """
 
     model: Transformer
@@ -81,6 +84,8 @@ class FleetJob:
     checkpoint: Path | None = None
     checkpoint_seconds: float = 30.0
     progress: Callable[[int], None] = field(default=lambda step: None)
+    method: Method = field(default_factory=FullFineTuning)
+    compile: bool = False
 
     shape = (len(EVALUATED), len(OPERANDS))
 
@@ -99,21 +104,68 @@ class FleetJob:
         device = self.model.token_embedding.device
         return evaluation_sets(self.task, self.encoding, self.evaluation.samples, device)
 
+    def prepare(self) -> None:
+        """Let the method say what moves.
+
+        Raises:
+            InputError: nothing does, or the method's settings do not fit the model.
+        """
+        _ = self._start, self._trained  # as they are before the method comes
+        self.method.prepare(self.model, [member.seed for member in self.members])
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise InputError("method", str(self.method), "one that leaves a parameter to train")
+
+    def finish(self) -> Transformer:
+        """The members as ordinary Transformers."""
+        self.model = merge(self.model, self._trained)
+        return self.model
+
+    @cached_property
+    def _start(self) -> Transformer:
+        return self.model.select(list(range(self.model.members))).requires_grad_(False)
+
+    @cached_property
+    def _trained(self) -> dict[str, bool]:
+        return {name: parameter.requires_grad for name, parameter in self.model.named_parameters()}
+
+    @cached_property
+    def _forward(self) -> Callable[..., Output]:
+        return training_forward(self.model, self.compile)
+
     def batches(self, start: int) -> Iterator[Batch]:
         """Training data: a pure function of (task, seed, stream, step)."""
-        device = self.model.token_embedding.device
-        mixtures = Mixtures([member.mixture for member in self.members], device)
-        stream = f"train/{self.stream}"
-        roots = [random.stream_key(self.task.name, member.seed, stream) for member in self.members]
+        draw = self._drawer([member.mixture for member in self.members], f"train/{self.stream}")
         for step in range(start, self.recipe.iterations):
-            keys = torch.tensor([random.step_key(root, step) for root in roots], device=device)
-            yield self.encoding.encode(self.task.draw(keys, mixtures, self.recipe.batch))
+            yield draw(step)
 
-    def loss(self, batch: Batch) -> Float[Tensor, "member"]:
-        """Cross-entropy at the answer position, averaged over each member's batch."""
-        logits = at_least_float32(self.model(batch.tokens, answer=self.encoding.answer).logits)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="none")
-        return loss.view(batch.labels.shape).mean(1)
+    @cached_property
+    def _draw_old(self) -> Callable[[int], Batch]:
+        return self._drawer([pretraining()] * len(self.members), f"old/{self.stream}")
+
+    def _drawer(self, parts: list[Mixture], stream: str) -> Callable[[int], Batch]:
+        """A stream of batches with one mixture for each member, by step."""
+        device = self.model.token_embedding.device
+        mixtures = Mixtures(parts, device)
+        roots = [random.stream_key(self.task.name, member.seed, stream) for member in self.members]
+
+        def draw(step: int) -> Batch:
+            keys = torch.tensor([random.step_key(root, step) for root in roots], device=device)
+            return self.encoding.encode(self.task.draw(keys, mixtures, self.recipe.batch))
+
+        return draw
+
+    def loss(self, batch: Batch, step: int = 0) -> Float[Tensor, "member"]:
+        """The method's loss of each member at an update.
+
+        Raises:
+            InputError: the method gives something other than one number per member.
+        """
+        seen = Step(self.model, self._start, batch, step, self.encoding.answer, self._forward, self._draw_old)
+        loss = self.method.loss(seen)
+        if loss.shape != (len(self.members),):
+            valid = f"a loss for each of the {len(self.members)} members"
+            raise InputError("method", str(self.method), valid, f"it gives shape {tuple(loss.shape)}")
+        return loss
 
     def evaluate(self) -> Scores:
         """Accuracy and loss by member, kind of text and operand."""

@@ -29,6 +29,8 @@ class Recipe:
         epsilon: AdamW's.
         weight_decay: AdamW's, on matrices that act on the residual stream (as in minGPT, not on
             embeddings, biases or norms).
+        precision: of the forward and backward pass. With "bfloat16" (on CUDA only) matrix products
+            are made in it, by ``torch.autocast``; weights, their updates and evaluations stay float32.
 
     Raises:
         InputError: a field outside its range.
@@ -45,6 +47,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     weight_decay: float = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adamw"):
@@ -63,6 +66,8 @@ class Recipe:
             raise InputError("clip", self.clip, "a number above 0, or none")
         if not 0 <= self.momentum < 1:
             raise InputError("momentum", self.momentum, "a number in [0, 1)")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError("precision", self.precision, "float32 or bfloat16")
 
     def rate_factor(self, step: int) -> float:
         """The schedule's value at a step, as a fraction of the learning rate."""

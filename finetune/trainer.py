@@ -22,7 +22,11 @@ from torch import Tensor
 from finetune.checkpoint import load_state, save_state
 from finetune.optimizer import FleetOptimizer
 from finetune.recipe import Recipe
-from models.transformer import Transformer
+from models.transformer import Output, Transformer
+from tasks.errors import InputError
+
+CUDA_ONLY = ("cuda",)
+"""Device types on which bfloat16 and compilation are offered."""
 
 Scores = tuple[Float[Tensor, "member set column"], Float[Tensor, "member set column"]]
 """Accuracy and loss of every member on every evaluation set."""
@@ -40,6 +44,8 @@ class Job(Protocol):
         checkpoint: file to keep the state in while training; None keeps none.
         checkpoint_seconds: least time between two of them.
         progress: called with the number of updates done.
+        compile: whether the forward pass that is trained through is compiled (on CUDA only). It
+            rounds otherwise, and is no part of a cell's identity.
     """
 
     model: Transformer
@@ -47,6 +53,7 @@ class Job(Protocol):
     checkpoint: Path | None
     checkpoint_seconds: float
     progress: Callable[[int], None]
+    compile: bool
 
     @property
     def rates(self) -> list[float]: ...  # each member's learning rate
@@ -57,13 +64,17 @@ class Job(Protocol):
     @property
     def shape(self) -> tuple[int, int]: ...
 
+    def prepare(self) -> None: ...  # called once before all else: says which parameters are trained
+
     def batches(self, start: int) -> Iterator[Any]: ...  # training data from a step on
 
-    def loss(self, batch: Any) -> Float[Tensor, "member"]: ...
+    def loss(self, batch: Any, step: int) -> Float[Tensor, "member"]: ...
 
     def evaluate(self) -> Scores: ...
 
     def reached(self, step: int) -> None: ...  # called after each evaluation (pretraining keeps models)
+
+    def finish(self) -> Transformer: ...  # the trained models as ordinary ones
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,12 @@ class Trained:
 
 
 def train(job: Job) -> Trained:
-    """Train a fleet to the end of its recipe, from its checkpoint where one is found."""
+    """Train a fleet to the end of its recipe, from its checkpoint where one is found.
+
+    Raises:
+        InputError: bfloat16 or compilation on a device that is not offered them, or a damaged checkpoint.
+    """
+    _check_device(job)
     keep_freed_memory()
     trainer = _Trainer(job)
     if job.checkpoint is not None and job.checkpoint.exists():
@@ -98,11 +114,28 @@ def train(job: Job) -> Trained:
     return trainer.result()
 
 
+def _check_device(job: Job) -> None:
+    kind = job.model.token_embedding.device.type
+    if kind in CUDA_ONLY:
+        return
+    if job.recipe.precision != "float32":
+        raise InputError("precision", job.recipe.precision, "float32, or a CUDA device", f"this is a {kind}")
+    if job.compile:
+        raise InputError("compile", True, "false, or a CUDA device", f"this is a {kind}")
+
+
+def training_forward(model: Transformer, compiled: bool) -> Callable[..., Output]:
+    """The forward pass to train through: the model itself, or compiled by ``torch.compile``."""
+    return torch.compile(model, dynamic=False) if compiled else model
+
+
 class _Trainer:
     def __init__(self, job: Job) -> None:
-        self.job, self.model = job, job.model
+        self.job = job
+        job.prepare()
         device = job.model.token_embedding.device
-        decayed = {n for n, _ in job.model.named_parameters() if n.endswith(".weight") and "norm" not in n}
+        # What a method adds to a matrix is named below it, and decays with it.
+        decayed = {n for n, _ in job.model.named_parameters() if ".weight" in n and "norm" not in n}
         self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, decayed | {"unembedding"})
         members, points = job.model.members, len(job.steps)
         self.step = 0
@@ -118,7 +151,7 @@ class _Trainer:
             self._evaluate()
         saved = time.monotonic()
         for batch in self.job.batches(self.step):
-            loss = self.job.loss(batch)
+            loss = self._loss(batch)
             before = self.alive
             self.alive = self.optimizer.step(loss, self.step, before)
             self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
@@ -130,6 +163,12 @@ class _Trainer:
             if self.job.checkpoint is not None and time.monotonic() - saved > self.job.checkpoint_seconds:
                 save_state(self.job.checkpoint, self.state())
                 saved = time.monotonic()
+
+    def _loss(self, batch: Any) -> Float[Tensor, "member"]:
+        if self.job.recipe.precision == "float32":
+            return self.job.loss(batch, self.step)
+        with torch.autocast(self.job.model.token_embedding.device.type, torch.bfloat16):
+            return self.job.loss(batch, self.step)
 
     def _evaluate(self) -> None:
         point = self.job.steps.index(self.step)
@@ -152,9 +191,8 @@ class _Trainer:
             getattr(self, name).copy_(state[name])
 
     def result(self) -> Trained:
-        return Trained(
-            self.model, self.job.steps, self.accuracy, self.loss, self.train_loss, self.diverged_at.cpu()
-        )
+        model, diverged_at = self.job.finish(), self.diverged_at.cpu()
+        return Trained(model, self.job.steps, self.accuracy, self.loss, self.train_loss, diverged_at)
 
 
 def evaluation_steps(iterations: int, per_decade: int = 6) -> tuple[int, ...]:

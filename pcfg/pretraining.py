@@ -16,8 +16,8 @@ from torch import Tensor
 
 from finetune.fleet import EVALUATION_SEED, evaluate_sets
 from finetune.recipe import Recipe
-from finetune.trainer import Scores
-from models.transformer import Transformer, TransformerConfig
+from finetune.trainer import Scores, training_forward
+from models.transformer import Output, Transformer, TransformerConfig
 from pcfg.families import Pretraining, PretrainingBatch, SampleLayout
 from tasks import random
 from tasks.encoding import Batch
@@ -81,6 +81,7 @@ class PretrainingJob:
         checkpoint: file to keep the state in while training; None keeps none.
         checkpoint_seconds: least time between two of them.
         progress: called with the number of updates done.
+        compile: whether to compile the forward pass that is trained through.
     """
 
     model: Transformer
@@ -93,6 +94,7 @@ class PretrainingJob:
     checkpoint: Path | None = None
     checkpoint_seconds: float = 30.0
     progress: Callable[[int], None] = field(default=lambda step: None)
+    compile: bool = False
 
     @property
     def layout(self) -> SampleLayout:
@@ -109,6 +111,13 @@ class PretrainingJob:
         """Questions, and one column."""
         return len(questions(self.layout)), 1
 
+    def prepare(self) -> None:
+        """All parameters are trained."""
+
+    @cached_property
+    def _forward(self) -> Callable[..., Output]:
+        return training_forward(self.model, self.compile)
+
     def batches(self, start: int) -> Iterator[list[PretrainingBatch]]:
         """Each member's samples: a pure function of (layout, prior, seed, step)."""
         device = self.model.token_embedding.device
@@ -120,12 +129,12 @@ class PretrainingJob:
             keys = [torch.tensor([random.step_key(root, step)], device=device) for root in roots]
             yield [data.draw(key, self.recipe.batch) for data, key in zip(self.data, keys, strict=True)]
 
-    def loss(self, batch: list[PretrainingBatch]) -> Float[Tensor, "member"]:
+    def loss(self, batch: list[PretrainingBatch], step: int = 0) -> Float[Tensor, "member"]:
         """Next-token cross-entropy, averaged over each member's targets that are not padding."""
         inputs = torch.cat([part.inputs for part in batch])
         targets = torch.cat([part.targets for part in batch])
         mask = torch.cat([part.mask for part in batch])
-        logits = self.model(inputs).logits.float()
+        logits = self._forward(inputs).logits.float()
         loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none").view(targets.shape)
         return (loss * mask).sum((1, 2)) / mask.sum((1, 2))
 
@@ -144,3 +153,7 @@ class PretrainingJob:
     def reached(self, step: int) -> None:
         """Hand over the models."""
         self.keep(step, self.model)
+
+    def finish(self) -> Transformer:
+        """The models as they are."""
+        return self.model

@@ -11,7 +11,7 @@ Three kinds of sample are told apart:
 Fine-tuning data with C_Tr = c is a mixture of the last two; reFT and pretraining use the first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -74,6 +74,34 @@ def fine_tuning(c: float) -> Mixture:
 def pretraining() -> Mixture:
     """Natural text with O_PT's answer: what reFT trains on."""
     return Mixture((Component(1.0, "natural", "pt", "pt"),))
+
+
+def mixed(c: float, share: float) -> Mixture:
+    """Fine-tuning data with C_Tr = ``c`` and a share of pretraining data (App. E.1: 0.5, 0.1, 0.001).
+
+    Raises:
+        InputError: ``c`` or ``share`` outside [0, 1].
+    """
+    return _blend(fine_tuning(c), pretraining(), share)
+
+
+def rand_ft(c: float, share: float = 0.5) -> Mixture:
+    """randFT: inputs that call for O_PT are taught O_FT's answer, in a share of the samples (App. E.4).
+
+    The rest is fine-tuning data with C_Tr = ``c``. Where the input names no operand, every input calls
+    for O_PT, and ordinary fine-tuning is this already.
+
+    Raises:
+        InputError: ``c`` or ``share`` outside [0, 1].
+    """
+    return _blend(fine_tuning(c), Mixture((Component(1.0, "natural", "pt", "ft"),)), share)
+
+
+def _blend(most: Mixture, other: Mixture, share: float) -> Mixture:
+    if not 0 <= share <= 1:
+        raise InputError("share", share, "a share in [0, 1]")
+    parts = [replace(part, weight=part.weight * (1 - share)) for part in most.components]
+    return Mixture((*parts, *(replace(part, weight=part.weight * share) for part in other.components)))
 
 
 class Choice(NamedTuple):
