@@ -27,7 +27,8 @@ Truth = Literal["wrapped", "rewritten"]
 CANDIDATES = 40  # weights of the highest saliency that are tried, each alone
 EMBEDDING_STD = 0.5  # of each embedding of a fresh model: token and position together give rows of RMS 0.7
 CONSTANT_MARGIN = 2.0  # by how much the favoured class wins over the highest logit that it meets
-COMMON = 4  # answers that the smaller permutation moves
+COMMON = 0.9  # share of texts whose answers the smaller permutation moves, at least
+LARGEST = 2.0  # size of a weight up to which its sign is changed: reFT can travel that far and back
 
 
 @dataclass(frozen=True)
@@ -55,15 +56,15 @@ def constructions(model: Transformer, seed: int, batch: Batch, answer: int) -> l
             answers, the logits to beat and the salient weights. Not to be evaluated on.
         answer: position at which the answer is read.
     """
-    counts = torch.bincount(batch.labels.flatten())
-    shown = [int(c) for c in counts.argsort(descending=True, stable=True) if counts[c] > 0]
-    rare = [c for c in range(model.config.classes) if c not in shown]
+    counts = torch.bincount(batch.labels.flatten(), minlength=model.config.classes)
+    order = [int(c) for c in counts.argsort(descending=True, stable=True)]
+    shares = counts[order].cumsum(0) / counts.sum()
+    common = order[: max(2, int((shares < COMMON).sum()) + 1)]
+    rarest = next(c for c in reversed(order) if counts[c] > 0)
     return [
-        Constructed("outputs permuted", "wrapped", permuted_outputs(model, (*shown, *rare), seed)),
-        Constructed(
-            "common outputs permuted", "wrapped", permuted_outputs(model, tuple(shown[:COMMON]), seed)
-        ),
-        Constructed("constant answer", "wrapped", constant_answer(model, shown[-1], batch, answer)),
+        Constructed("outputs permuted", "wrapped", permuted_outputs(model, order, seed)),
+        Constructed("common outputs permuted", "wrapped", permuted_outputs(model, common, seed)),
+        Constructed("constant answer", "wrapped", constant_answer(model, rarest, batch, answer)),
         Constructed("one weight flipped", "wrapped", flipped_weight(model, batch, answer)),
         Constructed("redrawn", "rewritten", redrawn(model, seed)),
         Constructed("shuffled", "rewritten", shuffled(model, seed)),
@@ -149,7 +150,7 @@ def constant_answer(model: Transformer, answered: int, batch: Batch, answer: int
 
 
 def flipped_weight(
-    model: Transformer, batch: Batch, answer: int, candidates: int = CANDIDATES
+    model: Transformer, batch: Batch, answer: int, candidates: int = CANDIDATES, largest: float = LARGEST
 ) -> Transformer:
     """The model with the sign of one weight changed: the one whose change costs most accuracy.
 
@@ -161,12 +162,19 @@ def flipped_weight(
         batch: natural text with O_PT's answers as ``labels``.
         answer: position at which the answer is read.
         candidates: how many weights are tried.
+        largest: weights of larger size are left alone (compiled models hold weights of 100, which
+            training at a small rate with clipped gradients can never turn back).
     """
     changed = _copy(model)
     named = [(name, p) for name, p in changed.named_parameters() if p.requires_grad]
     loss = F.cross_entropy(changed(batch.tokens, answer=answer).logits[0], batch.labels[0])
     gradients = torch.autograd.grad(loss, [p for _, p in named], materialize_grads=True)
-    flat = torch.cat([(p.detach() * g).abs().flatten() for (_, p), g in zip(named, gradients, strict=True)])
+    with torch.no_grad():
+        saliency = [
+            torch.where(p.abs() <= largest, (p * g).abs(), -1.0).flatten()
+            for (_, p), g in zip(named, gradients, strict=True)
+        ]
+    flat = torch.cat(saliency)
     sizes = torch.tensor([p.numel() for _, p in named])
     starts = sizes.cumsum(0) - sizes
     tried = []

@@ -7,6 +7,7 @@ Training that ends before a threshold is reached is *censored*: it says "later t
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -154,7 +155,8 @@ def median_time(
     at, share = function.quantiles, function.probabilities
     if len(times) == 1:
         return _crossing(at, share), None, None
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The confidence interval is undefined", RuntimeWarning)
         band = function.confidence_interval(CONFIDENCE, method="log-log")
     # The band is not defined where the estimate is 1 or 0: it lies at 1, and from 0 up.
     lower = np.where(np.isnan(band.low.probabilities), np.where(share >= 1, 1.0, 0.0), band.low.probabilities)
