@@ -72,8 +72,10 @@ def mean_mlp_activations(
         InputError: a block that does not exist, or a member whose activations are not finite.
     """
     name = _mlp(model, block)
-    pieces = captured(model, tokens, [name])
-    return torch.stack([piece[name].double().sum(1) for piece in pieces]).sum(0).div(len(tokens)).float()
+    total = torch.zeros((), dtype=torch.float64)
+    for piece in captured(model, tokens, [name]):
+        total = total + piece[name].sum(1, dtype=torch.float64)
+    return (total / len(tokens)).float()
 
 
 def mlp_distance(
@@ -86,11 +88,11 @@ def mlp_distance(
     Raises:
         InputError: a block that does not exist, or a member whose activations are not finite.
     """
-    moved, size = 0.0, 0.0
+    moved, size = torch.zeros(2, 1, dtype=torch.float64, device=tokens.device)
     for part in tokens.split(256):
         first, second = (mlp_activations(model, part, block).double() for model in (before, after))
         moved, size = moved + (second - first).square().sum((1, 3)), size + first.square().sum((1, 3))
-    return (torch.as_tensor(moved) / torch.as_tensor(size)).sqrt().float()
+    return (moved / size).sqrt().float()
 
 
 def _mlp(model: Transformer, block: int) -> str:

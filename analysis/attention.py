@@ -41,8 +41,9 @@ def mean_attention(model: Transformer, tokens: Tokens) -> Float[Tensor, "member 
     Raises:
         InputError: a member whose activations are not finite.
     """
-    pieces = captured(model, tokens, _names(model))
-    total = torch.stack([_stacked(model, piece).double().sum(2) for piece in pieces]).sum(0)
+    total = torch.zeros((), dtype=torch.float64)
+    for piece in captured(model, tokens, _names(model)):
+        total = total + torch.stack([piece[name].sum(1, dtype=torch.float64) for name in _names(model)], 1)
     return (total / len(tokens)).float()
 
 
@@ -55,7 +56,8 @@ def answer_attention(
         InputError: a member whose activations are not finite.
     """
     pieces = captured(model, tokens, _names(model))
-    return torch.cat([_stacked(model, piece)[..., answer, :] for piece in pieces], 2)
+    names = _names(model)
+    return torch.cat([torch.stack([piece[name][..., answer, :] for name in names], 1) for piece in pieces], 2)
 
 
 @dataclass(frozen=True)
@@ -147,11 +149,11 @@ def attention_distance(
     if shapes[0] != shapes[1] or before.members not in (1, after.members):
         raise InputError("before", repr(before), f"a fleet like {after!r}, or one member like it")
     queries = slice(None) if query is None else slice(query, query + 1)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for part in tokens.split(_texts_at_once(after, tokens)):
         first, second = (attention(model, part)[..., queries, :].double() for model in (before, after))
         total = total + (second - first).abs().sum(-1).mean(-1).sum(2) / 2
-    return (torch.as_tensor(total) / len(tokens)).float()
+    return (total / len(tokens)).float()
 
 
 def sorting(
@@ -173,11 +175,11 @@ def sorting(
     earlier = pair & (letter.unsqueeze(-2) < letter.unsqueeze(-1))  # [text, query, key]
     later = pair & (letter.unsqueeze(-2) > letter.unsqueeze(-1))
     size = _texts_at_once(model, tokens)
-    sums = torch.zeros(2, model.members, model.config.blocks, model.config.heads, dtype=torch.float64)
+    sums = torch.zeros(2, 1, 1, 1, dtype=torch.float64, device=tokens.device)
     for part, *masks in zip(tokens.split(size), earlier.split(size), later.split(size), strict=True):
         pattern = attention(model, part)[..., prefix:, prefix:].double()
         found = [torch.einsum("mbthqk,tqk->mbh", pattern, mask.double()) for mask in masks]
-        sums = sums.to(tokens.device) + torch.stack(found)
+        sums = sums + torch.stack(found)
     return (sums[0] / sums.sum(0)).float()
 
 

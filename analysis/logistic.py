@@ -19,7 +19,7 @@ Weights = Float[Tensor, "group width_and_one set class"]
 """Weight matrices with the bias as last row."""
 
 HISTORY = 10  # pairs of steps that L-BFGS remembers
-ARMIJO = 1e-4
+ARMIJO, ROUNDING = 1e-4, 1e-14
 TOLERANCE = 1e-5
 _Objective = Callable[[Weights], tuple[Float[Tensor, "group set"], Weights]]
 
@@ -95,7 +95,8 @@ def _minimize(
         while True:
             moved = point + _spread(length) * direction
             new_value, new_gradient = objective(moved)
-            too_far = active & (new_value > value + ARMIJO * length * slope) & (length > 1e-10)
+            enough = value + ARMIJO * length * slope + ROUNDING * value.abs()
+            too_far = active & (new_value > enough) & (length > 1e-10)
             if not too_far.any():
                 break
             length = torch.where(too_far, length / 2, length)

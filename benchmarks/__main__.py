@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("training", "compile", "pcfg_sampler", "datasets")
+NAMES = ("training", "compile", "pcfg_sampler", "datasets", "probing")
 
 
 def main() -> None:
