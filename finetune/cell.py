@@ -7,12 +7,13 @@ fine-tuning shared by several reFTs is trained once, and a finished cell is neve
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from finetune.fleet import Evaluation
+from finetune.method import FullFineTuning, Method
 from finetune.recipe import Recipe
 from tasks.encoding import Task
 from tasks.mixture import Mixture
@@ -23,14 +24,19 @@ class Origin:
     """The weights a chain of cells starts from.
 
     Attributes:
-        capability: content key of the capability (see ``compiled``).
+        capability: content key of the capability.
+        name: what reports call the capability: "compiled", or a pretrained model's name.
         noise: standard deviation of the Gaussian noise added to every weight.
-        seed: seeds the noise.
+        seed: seeds the noise, or the weights of a model that starts from scratch.
+        start: "capability"; "scratch" (weights of the capability's shape, drawn as for pretraining);
+            or the name of an alteration of the capability whose effect is known by construction.
     """
 
     capability: str
+    name: str
     noise: float
     seed: int
+    start: str = "capability"
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,13 @@ class Stage:
         name: "fine-tune", "reft", ...; stages of one name share their data stream.
         mixture: the training data.
         recipe: optimizer, rate and schedule.
+        method: what moves, and down which loss.
     """
 
     name: str
     mixture: Mixture
     recipe: Recipe
+    method: Method = field(default_factory=FullFineTuning)
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,17 @@ class Cell:
         start = {"cell": self.start.id} if isinstance(self.start, Cell) else asdict(self.start)
         return {
             "start": start,
-            "task": {"type": type(self.task).__name__, **asdict(self.task)},  # pyright: ignore[reportArgumentType]
-            "stage": asdict(self.stage),
+            "task": {"type": type(self.task).__name__, **describe(self.task)},
+            "stage": describe(self.stage),
             "evaluation": asdict(self.evaluation),
             "seed": self.seed,
+            "task_id": self.task_id,
         }
+
+    @cached_property
+    def task_id(self) -> str:
+        """Hash of the task."""
+        return content_hash([type(self.task).__name__, describe(self.task)])
 
     @property
     def origin(self) -> Origin:
@@ -91,6 +105,15 @@ class Cell:
     def depth(self) -> int:
         """Number of stages before this one."""
         return self.start.depth + 1 if isinstance(self.start, Cell) else 0
+
+
+def describe(value: Any) -> Any:
+    """A value as plain data: dataclasses field by field, others as their own ``describe`` says."""
+    if hasattr(value, "describe"):
+        return value.describe()
+    if is_dataclass(value):
+        return {part.name: describe(getattr(value, part.name)) for part in fields(value)}
+    return [describe(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def content_hash(content: Any) -> str:
@@ -134,6 +157,7 @@ def plan(cells: list[Cell], size: int) -> list[Fleet]:
             cell.task,
             replace(cell.stage.recipe, learning_rate=1.0),
             cell.stage.name,
+            cell.stage.method.describe(),
             cell.evaluation,
             cell.origin.capability,
         ]

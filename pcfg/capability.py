@@ -1,13 +1,11 @@
 """A learned capability: a pretrained GPT with the layout of its samples and what it was trained on."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.transformer import Transformer
-from pcfg.families import SampleLayout, TaskToken
-from pcfg.grammar import Grammar
+from pcfg.families import SampleLayout
 from tasks.errors import InputError
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -39,7 +37,7 @@ class LearnedCapability:
     def save(self, path: Path) -> None:
         """Write ``PATH.safetensors`` and ``PATH.json``."""
         metadata = {
-            "layout": describe_layout(self.layout),
+            "layout": self.layout.describe(),
             "operand_prior": list(self.operand_prior),
             "seed": self.seed,
             "iterations": self.iterations,
@@ -57,7 +55,7 @@ class LearnedCapability:
         """
         model, metadata = load_checkpoint(path)
         try:
-            layout = read_layout(metadata["layout"])
+            layout = SampleLayout.read(metadata["layout"])
             capability = LearnedCapability(
                 model,
                 layout,
@@ -76,39 +74,3 @@ class LearnedCapability:
             valid = f"a model of {expected[0]} tokens and {expected[1]} positions, as its layout has"
             raise InputError("checkpoint", str(path), valid, f"its vocabulary differs: {found}")
         return capability
-
-
-def describe_layout(layout: SampleLayout) -> dict[str, Any]:
-    """A layout as plain data."""
-    grammar = layout.grammar
-    return {
-        "grammar": {"name": grammar.name, "text": grammar.text, "max_length": grammar.max_length},
-        "window": layout.window,
-        "count_last": layout.count_last,
-        "occurrence": layout.occurrence,
-        "token_back": layout.token_back,
-        "padding": layout.padding,
-        "task_tokens": [asdict(token) for token in layout.task_tokens],
-    }
-
-
-def read_layout(description: dict[str, Any]) -> SampleLayout:
-    """The inverse of ``describe_layout``.
-
-    Raises:
-        KeyError, TypeError: something is missing.
-        InputError: a grammar or number that cannot be used.
-    """
-    tokens = [
-        TaskToken(**{**token, "operand_prior": token["operand_prior"] and tuple(token["operand_prior"])})
-        for token in description["task_tokens"]
-    ]
-    grammar = description["grammar"]
-    numbers = {
-        name: description[name] for name in ("window", "count_last", "occurrence", "token_back", "padding")
-    }
-    return SampleLayout(
-        Grammar.from_text(grammar["text"], name=grammar["name"], max_length=grammar["max_length"]),
-        **numbers,
-        task_tokens=tuple(tokens),
-    )

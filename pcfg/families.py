@@ -5,9 +5,9 @@ a number O' ask a question about the text, and the model answers behind ART. All
 have the same length, so the answer has one position.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,7 @@ from tasks.errors import InputError
 Family = Literal["C", "CC", "I", "IC", "T"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 SPECIAL = ("SOS", "EOS", "PAD", "SOT", "EOT", "ART", "NULL")
+_NUMBERS = ("window", "count_last", "occurrence", "token_back", "padding")
 BEFORE_TEXT, BEHIND_TEXT = 5, 4  # SOS T O O' SOT, and EOT ART answer EOS
 
 Text = Int[Tensor, "*sample position"]
@@ -104,6 +105,34 @@ class SampleLayout:
     def quick() -> "SampleLayout":
         """A small layout that a CPU learns in minutes: windows of 40, the last 16, the third."""
         return SampleLayout(window=40, count_last=16, occurrence=3, token_back=16)
+
+    def describe(self) -> dict[str, Any]:
+        """The layout as plain data, the grammar in NLTK's notation."""
+        grammar = self.grammar
+        return {
+            "grammar": {"name": grammar.name, "text": grammar.text, "max_length": grammar.max_length},
+            **{name: getattr(self, name) for name in _NUMBERS},
+            "task_tokens": [asdict(token) for token in self.task_tokens],
+        }
+
+    @staticmethod
+    def read(description: dict[str, Any]) -> "SampleLayout":
+        """The inverse of ``describe``.
+
+        Raises:
+            KeyError, TypeError: something is missing.
+            InputError: a grammar or number that cannot be used.
+        """
+        tokens = [
+            TaskToken(**{**token, "operand_prior": token["operand_prior"] and tuple(token["operand_prior"])})
+            for token in description["task_tokens"]
+        ]
+        grammar = description["grammar"]
+        return SampleLayout(
+            Grammar.from_text(grammar["text"], name=grammar["name"], max_length=grammar["max_length"]),
+            **{name: description[name] for name in _NUMBERS},
+            task_tokens=tuple(tokens),
+        )
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
@@ -211,7 +240,7 @@ class SampleLayout:
 
 def count_in_last(text: Text, operand: Int[Tensor, "*sample"], last: int) -> Int[Tensor, "*sample"]:
     """Occurrences of the operand among the last tokens."""
-    return (text[..., -last:] == operand.unsqueeze(-1)).sum(-1)
+    return _equal(text[..., -last:], operand).sum(-1)
 
 
 def count_pairs_in_last(text: Text, operand: Int[Tensor, "*sample"], last: int) -> Int[Tensor, "*sample"]:
@@ -223,7 +252,7 @@ def distance_of_occurrence(
     text: Text, operand: Int[Tensor, "*sample"], occurrence: int
 ) -> Int[Tensor, "*sample"]:
     """Distance from EOT (the last token has 1) of the n-th occurrence from the end; 0 if there is none."""
-    return _distance(text == operand.unsqueeze(-1), occurrence)
+    return _distance(_equal(text, operand), occurrence)
 
 
 def distance_of_pair(text: Text, operand: Int[Tensor, "*sample"], occurrence: int) -> Int[Tensor, "*sample"]:
@@ -233,13 +262,18 @@ def distance_of_pair(text: Text, operand: Int[Tensor, "*sample"], occurrence: in
 
 def _pairs(text: Text, operand: Int[Tensor, "*sample"]) -> Bool[Tensor, "*sample place"]:
     """Whether a pair ends at each token but the first."""
-    equal = text == operand.unsqueeze(-1)
+    equal = _equal(text, operand)
     return equal[..., 1:] & equal[..., :-1]
 
 
 def _distance(match: Bool[Tensor, "*sample place"], occurrence: int) -> Int[Tensor, "*sample"]:
-    seen = match.flip(-1).cumsum(-1)
-    return torch.where(match.sum(-1) >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
+    seen = match.flip(-1).cumsum(-1, dtype=torch.int32)
+    return torch.where(seen[..., -1] >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
+
+
+def _equal(text: Text, operand: Int[Tensor, "*sample"]) -> Bool[Tensor, "*sample position"]:
+    """Where the operand stands; compared in the text's own small integers."""
+    return text == operand.to(text.dtype).unsqueeze(-1)
 
 
 @dataclass(frozen=True)

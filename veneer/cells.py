@@ -1,49 +1,101 @@
-"""From an experiment to what trains: the capability, the task, how the one reads the other, the cells."""
+"""From an experiment to what trains: its capabilities, its task, and its cells."""
 
-import hashlib
 from dataclasses import dataclass
 
 from compiled.capabilities import counter, max_identifier
-from compiled.capability import CompiledCapability
-from compiled.exactness import add_noise
 from finetune.cell import Cell, Origin, Stage
 from finetune.fleet import Evaluation
+from finetune.method import FullFineTuning
+from finetune.methods import load_method
 from finetune.recipe import Recipe
 from finetune.trainer import evaluation_steps
 from models.transformer import Transformer
+from pcfg.operand_task import OperandTask
 from tasks.counter import Counter
 from tasks.encoding import Encoding, Task
 from tasks.errors import InputError
 from tasks.max_identifier import MaxIdentifier
-from tasks.mixture import fine_tuning, pretraining
-from veneer.experiments import CompiledExperiment, CounterExperiment, MaxIdentifierExperiment, validate
+from tasks.mixture import Mixture, fine_tuning, mixed, pretraining, rand_ft
+from veneer.experiments import (
+    CompiledExperiment,
+    CounterExperiment,
+    Experiment,
+    LearnedExperiment,
+    MaxIdentifierExperiment,
+    validate,
+)
+from veneer.origins import SCRATCH, Source, Written, origin, pretrained, start
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """An experiment ready to run.
+    """Experiments ready to run.
 
     Attributes:
-        task: what is asked.
-        capability: the written capability, without noise.
-        encoding: how it reads the task.
-        noise: standard deviation of the noise that every seed adds.
+        sources: the capabilities, by key.
         cells: everything to train, parents before children.
     """
 
-    task: Task
-    capability: CompiledCapability
-    encoding: Encoding
-    noise: float
+    sources: dict[str, Source]
     cells: list[Cell]
 
     def start(self, origin: Origin) -> Transformer:
         """The weights a chain of cells starts from."""
-        return add_noise(self.capability.model, origin.noise, [origin.seed])
+        return start(self.sources[origin.capability], origin)
+
+    def encoding(self, cell: Cell) -> Encoding:
+        """How a cell's model reads its task."""
+        return self.sources[cell.origin.capability].encoding(cell.task)
 
 
-def task_of(experiment: CompiledExperiment) -> Task:
-    """The task an experiment asks.
+def prepare(experiment: Experiment) -> Prepared:
+    """Everything that can be refused is checked here, before any training.
+
+    Raises:
+        InputError: a field that cannot be used.
+    """
+    validate(experiment)
+    chains = _chains(experiment)
+    sources = _sources(experiment)
+    cells: list[Cell] = []
+    for source in sources:
+        task = _task(experiment, source)
+        source.encoding(task)  # refuses what the model does not know
+        for seed in range(experiment.seeds):
+            for begins, stages in chains:
+                first: Origin | Cell = origin(source, seed, begins)
+                for i, stage in enumerate(stages):
+                    cell = Cell(first, task, stage, _evaluation(experiment, stage), seed)
+                    cells.append(cell)
+                    if i == 0 and len(stages) > 1:
+                        first = cell
+    return Prepared({source.key: source for source in sources}, list({c.id: c for c in cells}.values()))
+
+
+def _sources(experiment: Experiment) -> list[Source]:
+    """The capabilities an experiment starts from, written ones from the cache where they are there."""
+    if isinstance(experiment, LearnedExperiment):
+        return [pretrained(word) for word in experiment.pretrained]
+    assert isinstance(experiment, CompiledExperiment)
+    common = {
+        "length": experiment.length,
+        "mlp_exactness": experiment.exactness,
+        "literal": experiment.literal,
+    }
+    match experiment:
+        case CounterExperiment():
+            capability = counter(experiment.operand_pt, experiment.letters, **common)
+        case MaxIdentifierExperiment():
+            capability = max_identifier(experiment.rank_pt, experiment.letters, **common)
+        case _:
+            raise InputError("experiment", experiment.name, "counter or max-identifier")
+    assert capability.calibration is not None
+    noise = capability.calibration.noise_std if experiment.noise is None else experiment.noise
+    return [Written(capability, noise)]
+
+
+def _task(experiment: Experiment, source: Source) -> Task:
+    """The task an experiment asks of a capability.
 
     Raises:
         InputError: an operand, rank, length or q that does not exist.
@@ -55,90 +107,56 @@ def task_of(experiment: CompiledExperiment) -> Task:
             )
         case MaxIdentifierExperiment(letters=letters, length=length, q=q):
             return MaxIdentifier(letters, length, experiment.rank_pt, experiment.rank_ft, q)
-    raise InputError("experiment", experiment.name, "counter or max-identifier")
+        case LearnedExperiment(operand_pt=pt, operand_ft=ft, q=q):
+            layout = source.capability.layout  # pyright: ignore[reportAttributeAccessIssue]
+            return OperandTask(layout, experiment.family, pt, ft, q, experiment.task_token)  # pyright: ignore[reportArgumentType]
+    raise InputError("experiment", experiment.name, "an experiment of veneer list")
 
 
-def capability_of(experiment: CompiledExperiment) -> CompiledCapability:
-    """The written capability an experiment starts from, from the cache where it is there."""
-    common = {
-        "length": experiment.length,
-        "mlp_exactness": experiment.exactness,
-        "literal": experiment.literal,
-    }
-    match experiment:
-        case CounterExperiment():
-            return counter(experiment.operand_pt, experiment.letters, **common)
-        case MaxIdentifierExperiment():
-            return max_identifier(experiment.rank_pt, experiment.letters, **common)
-    raise InputError("experiment", experiment.name, "counter or max-identifier")
+def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
+    """What each seed goes through: where it begins, a stage, and the stages that follow that one.
 
-
-def prepare(experiment: CompiledExperiment) -> Prepared:
-    """Everything that can be refused is checked here, before any training.
-
-    Raises:
-        InputError: a field that cannot be used.
+    Besides fine-tuning and reFT there are the paper's controls: Scr. (from scratch on O_PT) and
+    Scr. + FT (from scratch on O_FT, then on O_PT), with reFT's own stages (§5.1, App. D).
     """
-    validate(experiment)
-    stages = _stages(experiment)
-    task = task_of(experiment)
-    capability = capability_of(experiment)
-    assert capability.classes is not None and capability.answer_position is not None
-    encoding = Encoding.between(
-        task,
-        capability.vocabulary,
-        capability.classes,
-        capability.bos,
-        capability.pad,
-        capability.answer_position,
-    )
-    assert capability.calibration is not None
-    noise = capability.calibration.noise_std if experiment.noise is None else experiment.noise
-    cells = []
-    for seed in range(experiment.seeds):
-        origin = Origin(_fingerprint(capability.model), noise, seed)
-        for fine_tune, revivals in stages:
-            first = Cell(origin, task, fine_tune, _evaluation(experiment, fine_tune), seed)
-            cells.append(first)
-            cells += [Cell(first, task, s, _evaluation(experiment, s), seed) for s in revivals]
-    return Prepared(task, capability, encoding, noise, cells)
-
-
-def _fingerprint(model: Transformer) -> str:
-    """Hash of the weights, so that cells of another compilation are other cells."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _stages(experiment: CompiledExperiment) -> list[tuple[Stage, list[Stage]]]:
-    """Each fine-tuning with the reFTs that follow it."""
-
-    def recipe(rate: float, iterations: int) -> Recipe:
-        return Recipe(
-            "sgd",
-            rate,
-            iterations,
-            warmup=round(experiment.warmup * iterations),
-            batch=experiment.batch,
-            clip=experiment.clip,
-            momentum=experiment.momentum,
-        )
-
     revivals = [
-        Stage("reft", pretraining(), recipe(rate, experiment.reft_iterations))
+        Stage("reft", pretraining(), _recipe(experiment, rate, experiment.reft_iterations))
         for rate in experiment.reft_rates
     ]
-    return [
-        (
-            Stage("fine-tune", fine_tuning(c), recipe(rate, experiment.iterations)),
-            [s for s in revivals if s.recipe.learning_rate <= rate],
-        )
-        for rate in experiment.learning_rates
-        for c in experiment.c_tr
-    ]
+    chains = []
+    for rate in experiment.learning_rates:
+        for c in experiment.c_tr:
+            recipe = _recipe(experiment, rate, experiment.iterations)
+            first = Stage("fine-tune", _mixture(experiment, c), recipe, load_method(experiment.method))
+            later = [stage for stage in revivals if stage.recipe.learning_rate <= rate]
+            chains.append(("capability", [first, *later]))
+    if experiment.controls and revivals:
+        rate = experiment.control_rate or max(experiment.learning_rates)
+        recipe = _recipe(experiment, rate, experiment.iterations)
+        chains.append((SCRATCH, [Stage("fine-tune", fine_tuning(0.0), recipe, FullFineTuning()), *revivals]))
+        chains += [(SCRATCH, [stage]) for stage in revivals]
+    return chains
 
 
-def _evaluation(experiment: CompiledExperiment, stage: Stage) -> Evaluation:
+def _mixture(experiment: Experiment, c: float) -> Mixture:
+    """Fine-tuning data."""
+    if isinstance(experiment, LearnedExperiment) and experiment.rand_ft:
+        return rand_ft(c, experiment.rand_ft)
+    return mixed(c, experiment.share_pretraining) if experiment.share_pretraining else fine_tuning(c)
+
+
+def _recipe(experiment: Experiment, rate: float, iterations: int) -> Recipe:
+    compiled = isinstance(experiment, CompiledExperiment)
+    return Recipe(
+        "sgd" if compiled else "adamw",
+        rate,
+        iterations,
+        warmup=round(experiment.warmup * iterations),
+        batch=experiment.batch,
+        clip=experiment.clip,
+        momentum=experiment.momentum if compiled else 0.9,
+    )
+
+
+def _evaluation(experiment: Experiment, stage: Stage) -> Evaluation:
     return Evaluation(experiment.evaluation_samples, evaluation_steps(stage.recipe.iterations))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tasks.errors import InputError
-from veneer.experiments import PRESETS, PRETRAINING, CompiledExperiment
+from veneer.experiments import PRESETS, PRETRAINING, CompiledExperiment, Experiment, LearnedExperiment
 
 OVERVIEW = """\
 veneer: is a capability rewritten by fine-tuning, or only wrapped?
@@ -145,12 +145,15 @@ def _list(words: list[str]) -> None:
             print(f"{'':{width}}    {preset:6} {_size(experiment)}")
 
 
-def _size(experiment: CompiledExperiment) -> str:
+def _size(experiment: Experiment) -> str:
     reft = [sum(r <= rate for r in experiment.reft_rates) for rate in experiment.learning_rates]
-    cells, revivals = len(experiment.learning_rates) * len(experiment.c_tr), sum(reft) * len(experiment.c_tr)
+    models = len(experiment.pretrained) if isinstance(experiment, LearnedExperiment) else 1
+    first = len(experiment.learning_rates) * len(experiment.c_tr) * models
+    revivals = sum(reft) * len(experiment.c_tr) * models
+    inputs = f"strings of {experiment.length}" if isinstance(experiment, CompiledExperiment) else "GPTs"
     return (
-        f"{cells} fine-tunings of {experiment.iterations:,} updates and {revivals} reFTs of "
-        f"{experiment.reft_iterations:,}, strings of {experiment.length}, {experiment.seeds} seed"
+        f"{first} fine-tunings of {experiment.iterations:,} updates and {revivals} reFTs of "
+        f"{experiment.reft_iterations:,}, {inputs}, {experiment.seeds} seed"
         f"{'s' if experiment.seeds != 1 else ''}"
     )
 

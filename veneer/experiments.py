@@ -11,33 +11,63 @@ from tasks.errors import InputError
 
 
 @dataclass(frozen=True)
-class CompiledExperiment:
-    """Fine-tune a written capability at several rates, then try to revive it (Jain et al. 2024, §5)."""
+class Experiment:
+    """Fine-tune a capability at several rates, then try to revive it.
 
-    length: int = 16
-    """Letters per string."""
-    learning_rates: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
-    """Fine-tuning rates: the paper's eta_L, eta_M, eta_S and eta_VS."""
+    What all experiments have in common; ``CompiledExperiment`` and ``LearnedExperiment`` add where the
+    capability comes from.
+    """
+
+    learning_rates: tuple[float, ...] = ()
+    """Fine-tuning rates."""
     c_tr: tuple[float, ...] = (0.0, 1.0)
     """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
+    reft_rates: tuple[float, ...] = ()
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 10_000
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 10_000
+    """reFT updates (the paper: 10,000)."""
+    method: str = "full"
+    """How fine-tuning changes the weights: full, last-block, lora:RANK, l2-sp:STRENGTH, ascent,
+    difference:WEIGHT, or your own as FILE.py:CLASS. reFT always trains all weights."""
+    share_pretraining: float = 0.0
+    """Share of pretraining samples mixed into fine-tuning (App. E.1: 0.5, 0.1, 0.001)."""
+    controls: bool = True
+    """Also train models from scratch: on O_PT at the reFT rates (Scr.), and on O_FT first (Scr. + FT)."""
+    control_rate: float | None = None
+    """Rate at which Scr. + FT learns O_FT; none takes the greatest fine-tuning rate."""
+    warmup: float = 0.2
+    """Share of the updates with linear warmup."""
+    batch: int = 96
+    """Samples per update."""
+    clip: float | None = 1.0
+    """Largest norm of a model's gradient; none leaves gradients alone (then high rates diverge)."""
+    evaluation_samples: int = 1000
+    """Texts in each evaluation set."""
+    seeds: int = 1
+    """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
+
+    name: ClassVar[str] = ""
+    about: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class CompiledExperiment(Experiment):
+    """Fine-tune a written capability by SGD (Jain et al. 2024, §5)."""
+
+    learning_rates: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    """Fine-tuning rates: the paper's eta_L, eta_M, eta_S and eta_VS."""
     reft_rates: tuple[float, ...] = (1e-3, 1e-4)
     """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
     iterations: int = 2500
     """Fine-tuning updates (the paper: 10,000)."""
     reft_iterations: int = 800
     """reFT updates (the paper: 10,000)."""
-    warmup: float = 0.2
-    """Share of the updates with linear warmup."""
-    batch: int = 96
-    """Samples per update."""
+    length: int = 16
+    """Letters per string."""
     momentum: float = 0.9
     """Momentum of SGD."""
-    clip: float | None = 1.0
-    """Largest norm of a model's gradient; none leaves gradients alone (then high rates diverge)."""
-    evaluation_samples: int = 1000
-    """Texts in each evaluation set."""
-    seeds: int = 1
-    """Number of seeds (0, 1, ...), each with its own noise and data."""
     exactness: int | None = None
     """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
     noise: float | None = None
@@ -45,9 +75,6 @@ class CompiledExperiment:
     that is measured to lose no accuracy."""
     literal: bool = False
     """Take the paper's literal values: exactness 100 and noise 0.001, whatever accuracy they cost."""
-
-    name: ClassVar[str] = ""
-    about: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -88,25 +115,92 @@ class MaxIdentifierExperiment(CompiledExperiment):
     about: ClassVar[str] = "a program that reads the 5th letter in order, fine-tuned to read the 7th (Tab. 3)"
 
 
-_PAPER_TRAINING: dict[str, Any] = {
+@dataclass(frozen=True)
+class LearnedExperiment(Experiment):
+    """Fine-tune a pretrained GPT by AdamW on the answer of one family and operand (App. C.2)."""
+
+    pretrained: tuple[str, ...] = ("L", "M", "H")
+    """Pretrained models: a ready one of the quick size by its operand prior (L: b in 0.1 % of the
+    questions, M: 10 %, H: 30 %), or a checkpoint of veneer pretrain."""
+    learning_rates: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 3e-5)
+    """Fine-tuning rates."""
+    c_tr: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)
+    """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
+    reft_rates: tuple[float, ...] = (1e-4,)
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 400
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 200
+    """reFT updates (the paper: 10,000)."""
+    evaluation_samples: int = 250
+    """Texts in each evaluation set."""
+    operand_pt: str = "a"
+    """O_PT: the operand that pretraining asked for most."""
+    operand_ft: str = "b"
+    """O_FT: the operand to answer for after fine-tuning."""
+    q: int = 1
+    """The correlation: the answer for O_FT = the answer for O_PT + q."""
+    task_token: str | None = None
+    """Task token that fine-tuning uses; none takes the family's first."""
+    rand_ft: float = 0.0
+    """Share of fine-tuning samples that ask for O_PT and are taught O_FT's answer (randFT, App. E.4)."""
+
+    family: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class PcfgCounterExperiment(LearnedExperiment):
+    """Count one operand in the last tokens, fine-tuned to count another."""
+
+    name: ClassVar[str] = "pcfg-counter"
+    about: ClassVar[str] = "a GPT that learned to count 'a', fine-tuned to count 'b' (Tab. 5)"
+    family: ClassVar[str] = "C"
+
+
+@dataclass(frozen=True)
+class PcfgIndexerExperiment(LearnedExperiment):
+    """Give the place of an occurrence of one operand, fine-tuned to give another's."""
+
+    name: ClassVar[str] = "pcfg-indexer"
+    about: ClassVar[str] = "a GPT that learned where 'a' occurs, fine-tuned to find 'b' (Tab. 7)"
+    family: ClassVar[str] = "I"
+
+
+_PAPER_COMPILED: dict[str, Any] = {
     "iterations": 10_000,
     "reft_iterations": 10_000,
     "c_tr": (0.0, 0.2, 0.5, 0.6, 0.8, 0.9, 1.0),
     "evaluation_samples": 2000,
 }
-PRESETS: dict[str, dict[str, CompiledExperiment]] = {
+_PAPER_LEARNED: dict[str, Any] = {
+    "pretrained": tuple(f"runs/pcfg-paper/{prior}-seed-0-200000" for prior in ("L", "M", "H")),
+    "learning_rates": (1e-3, 1e-4, 1e-5, 1e-6),
+    "reft_rates": (1e-5, 1e-6),
+    "iterations": 10_000,
+    "reft_iterations": 10_000,
+    "evaluation_samples": 1000,
+}
+PRESETS: dict[str, dict[str, Experiment]] = {
     "counter": {
         "quick": CounterExperiment(),
-        "paper": CounterExperiment(length=45, **_PAPER_TRAINING),
+        "paper": CounterExperiment(length=45, **_PAPER_COMPILED),
     },
     "max-identifier": {
         "quick": MaxIdentifierExperiment(),
-        "paper": MaxIdentifierExperiment(**_PAPER_TRAINING),
+        "paper": MaxIdentifierExperiment(**_PAPER_COMPILED),
+    },
+    "pcfg-counter": {
+        "quick": PcfgCounterExperiment(),
+        "paper": PcfgCounterExperiment(**_PAPER_LEARNED),
+    },
+    "pcfg-indexer": {
+        "quick": PcfgIndexerExperiment(),
+        "paper": PcfgIndexerExperiment(**_PAPER_LEARNED),
     },
 }
 
 
-def validate(experiment: CompiledExperiment) -> None:
+def validate(experiment: Experiment) -> None:
     """Check what no deeper value checks.
 
     Raises:
@@ -124,6 +218,27 @@ def validate(experiment: CompiledExperiment) -> None:
         raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
     if experiment.evaluation_samples < 1:
         raise InputError("evaluation_samples", experiment.evaluation_samples, "1 or more")
+    if not 0 <= experiment.share_pretraining < 1:
+        raise InputError("share_pretraining", experiment.share_pretraining, "a share in [0, 1)")
+    rate = experiment.control_rate
+    if rate is not None and not 0 < rate < float("inf"):
+        raise InputError("control_rate", rate, "a finite number above 0, or none")
+    if isinstance(experiment, LearnedExperiment):
+        _validate_learned(experiment)
+    if isinstance(experiment, CompiledExperiment):
+        _validate_compiled(experiment)
+
+
+def _validate_learned(experiment: LearnedExperiment) -> None:
+    if not experiment.pretrained or len(set(experiment.pretrained)) != len(experiment.pretrained):
+        raise InputError("pretrained", experiment.pretrained, "one or more different models")
+    if not 0 <= experiment.rand_ft < 1:
+        raise InputError("rand_ft", experiment.rand_ft, "a share in [0, 1)")
+    if experiment.rand_ft and experiment.share_pretraining:
+        raise InputError("rand_ft", experiment.rand_ft, "0 where share_pretraining is above 0")
+
+
+def _validate_compiled(experiment: CompiledExperiment) -> None:
     if experiment.noise is not None and not 0 <= experiment.noise < float("inf"):
         raise InputError("noise", experiment.noise, "a finite number, 0 or more")
     if experiment.exactness is not None and experiment.exactness < 1:
@@ -132,7 +247,7 @@ def validate(experiment: CompiledExperiment) -> None:
         raise InputError("literal", True, "only without exactness and noise, which it sets itself")
 
 
-def differences(ours: CompiledExperiment, theirs: dict[str, Any]) -> list[str]:
+def differences(ours: Experiment, theirs: dict[str, Any]) -> list[str]:
     """Fields in which a stored experiment differs, as ``name: theirs -> ours``."""
     own = {field.name: getattr(ours, field.name) for field in fields(ours)}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
@@ -162,10 +277,10 @@ class PcfgPretraining:
     """Number of blocks."""
     heads: int = 4
     """Attention heads per block."""
-    iterations: int = 5000
+    iterations: int = 6000
     """Updates."""
-    learning_rate: float = 1e-3
-    """AdamW's maximal rate."""
+    learning_rate: float = 5e-3
+    """AdamW's maximal rate (the paper: 0.001; a narrow model learns pairs only at a greater one)."""
     warmup: float = 0.2
     """Share of the updates with linear warmup; then a cosine to 1/100."""
     batch: int = 96
@@ -189,6 +304,7 @@ PRETRAINING: dict[str, PcfgPretraining] = {
         blocks=6,
         heads=6,
         iterations=200_000,
+        learning_rate=1e-3,
         keep=(10_000, 50_000, 100_000),
     ),
 }

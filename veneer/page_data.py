@@ -52,12 +52,12 @@ def curve_panels(run: Run, metrics: pl.DataFrame | None, baselines: dict[str, An
     for texts, title in figures.TEXTS.items():
         row = []
         for i, rate in enumerate(rates):
-            majority = baselines["texts"][texts]["majority"]
+            majority = baselines[texts]["majority"]
             drawn[f"behaviour-{texts}-{i}"] = figures.behaviour(trained, rate, texts, majority, names)
             row.append((f"{rate:g}", f"behaviour-{texts}-{i}"))
         behaviour.append((texts, title, row))
     curves, revival = revival_curves(run), []
-    majority = baselines["texts"]["natural"]["majority"]["pt"]
+    majority = baselines["natural"]["majority"]["pt"]
     for i, rate in enumerate(rates):
         if curves.filter(pl.col("fine_tuning_rate") == rate).is_empty():
             continue
@@ -79,7 +79,7 @@ def attention_data(run: Run, metrics: pl.DataFrame | None) -> dict[str, Any] | N
     Raises:
         InputError: a file of a capability is damaged.
     """
-    folders = {folder.name: folder for folder in sorted((run.path / "capabilities").glob("seed-*"))}
+    folders = {folder.name: folder for folder in sorted((run.path / "capabilities").glob("*-seed-*"))}
     folders = {name: folder for name, folder in folders.items() if (folder / "accuracy.json").exists()}
     if not folders:
         return None

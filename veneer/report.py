@@ -20,7 +20,15 @@ from veneer import figures, methods
 from veneer.experiments import PRESETS
 from veneer.page_data import as_json, attention_data, curve_panels
 from veneer.store import FORMAT, Run, checksum, read_json
-from veneer.summary import MARGIN, REVIVED, Verdict, VerdictKind, fine_tuning_grid, verdicts
+from veneer.summary import (
+    MARGIN,
+    REVIVED,
+    Verdict,
+    VerdictKind,
+    fine_tuning_grid,
+    first_baselines,
+    verdicts,
+)
 
 NOTABLE = 0.15  # a difference from the paper that is pointed out
 READ = ("metrics.parquet", "attention.safetensors")
@@ -169,7 +177,7 @@ def read_content(run: Run) -> Content:
         cells=cells,
         planned=None if plan is None else _planned(plan, cells, experiment["fields"]["reft_rates"]),
         metrics=run.metrics() if cells else None,
-        baselines=_if_written(run.path / "baselines.json"),
+        baselines=first_baselines(run) if (run.path / "baselines.json").exists() else None,
         environment=_if_written(run.path / "environment.json"),
         capability=read_json(_seed(run, seeds[0]) / "model.json") if seeds else None,
         accuracies={seed: read_json(_seed(run, seed) / "accuracy.json") for seed in seeds},
@@ -256,7 +264,7 @@ def verdict_rows(run: Run, content: Content, found: list[Verdict]) -> list[dict[
     ended: dict[tuple[float, float, int], float] = {}
     guess = 0.0
     if content.baselines is not None and content.cells:
-        guess = content.baselines["texts"]["uncorrelated"]["majority"]["ft"]
+        guess = content.baselines["uncorrelated"]["majority"]["ft"]
         grid = fine_tuning_grid(run).filter(pl.col("operand") == "ft")
         columns = grid.select("learning_rate", "c_tr", "c_te", "value").iter_rows()
         ended = {(rate, c_tr, c_te): value for rate, c_tr, c_te, value in columns}
@@ -323,7 +331,7 @@ def _majority_note(content: Content) -> str:
         return ""
     parts = [
         f"{figures.NAMES[o]} {percent(text['majority'][o])} % (always {text['answer'][o]!r}) on {kind} texts"
-        for kind, text in content.baselines["texts"].items()
+        for kind, text in content.baselines.items()
         for o in ("pt", "ft")
     ]
     return "; ".join(parts)

@@ -1,7 +1,7 @@
 """Run an experiment: plan its cells into fleets, train what is not finished, store each cell."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Protocol
 
 import torch
@@ -10,14 +10,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from finetune.cell import Cell, Fleet
-from finetune.fleet import EVALUATED, FleetJob, Member, evaluation_batch
+from finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
 from finetune.trainer import train
 from models.transformer import Transformer
-from tasks.mixture import OPERANDS, Baseline, baseline
+from tasks.encoding import Encoding, Task
+from tasks.mixture import OPERANDS, baseline
 from veneer.cells import Prepared
 from veneer.store import Run, metrics_table, read_json, write_json
 
 MAP_TEXTS = 256  # texts over which attention is averaged
+CAPABILITY_TEXTS = 2000  # texts of each kind on which a capability is scored as it starts
 
 
 class Progress(Protocol):
@@ -96,8 +98,9 @@ def _train_fleet(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
         recipe=cells[0].stage.recipe,
-        task=prepared.task,
-        encoding=prepared.encoding,
+        task=cells[0].task,
+        encoding=prepared.encoding(cells[0]),
+        method=cells[0].stage.method,
         stream=cells[0].stage.name,
         evaluation=cells[0].evaluation,
         checkpoint=run.checkpoint_path(fleet),
@@ -112,12 +115,12 @@ def _train_fleet(
         table = metrics_table(
             trained.steps, trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i], EVALUATED
         )
-        maps = attention_maps(prepared, model)
+        maps = attention_maps(cell.task, job.encoding, model)
         run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
 
 
 @torch.no_grad()
-def attention_maps(prepared: Prepared, model: Transformer) -> dict[str, Float[Tensor, "..."]]:
+def attention_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Float[Tensor, "..."]]:
     """Where a model looks, on natural evaluation texts.
 
     Returns:
@@ -126,11 +129,11 @@ def attention_maps(prepared: Prepared, model: Transformer) -> dict[str, Float[Te
         share of the attention of the answer position that falls on each token, averaged over them.
     """
     device = model.token_embedding.device
-    tokens = evaluation_batch(prepared.task, prepared.encoding, "natural", MAP_TEXTS, device).tokens
+    tokens = evaluation_batch(task, encoding, "natural", MAP_TEXTS, device).tokens
     blocks = range(model.config.blocks)
     captured = model(tokens, capture=[f"attention.{i}" for i in blocks]).captured
     maps = torch.stack([captured[f"attention.{i}"][0] for i in blocks])  # [block, text, head, query, key]
-    from_answer = maps[..., prepared.encoding.answer, :]
+    from_answer = maps[..., encoding.answer, :]
     one_hot = torch.nn.functional.one_hot(tokens[0], model.config.vocabulary).to(maps.dtype)
     by_token = torch.einsum("bthk,tkv->bhv", from_answer, one_hot) / len(one_hot)
     return {
@@ -142,45 +145,41 @@ def attention_maps(prepared: Prepared, model: Transformer) -> dict[str, Float[Te
 
 
 def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:
-    """The capability as each seed starts from it, with its attention and its measured accuracy."""
-    for seed, origin in sorted({cell.origin.seed: cell.origin for cell in prepared.cells}.items()):
-        folder = run.path / "capabilities" / f"seed-{seed}"
+    """Each capability as its cells start from it, with its attention and its measured accuracy."""
+    first = {c.origin: c for c in reversed(prepared.cells) if c.origin.start == "capability"}
+    for origin, cell in first.items():
+        folder = run.capability_path(origin)
         if (folder / "accuracy.json").exists():
             continue
-        noisy = prepared.start(origin)
-        replace(prepared.capability, model=noisy).save(folder)
-        maps = attention_maps(prepared, noisy)
+        source, encoding = prepared.sources[origin.capability], prepared.encoding(cell)
+        started = prepared.start(origin)
+        source.save(folder, started)
+        started = started.to(device)
+        maps = attention_maps(cell.task, encoding, started)
         save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
-        accuracies = {
-            name: _accuracy_on_natural(prepared, model.member(0).to(device))
-            for name, model in (("before_noise", prepared.capability.model), ("after_noise", noisy))
+        sets = evaluation_sets(cell.task, encoding, CAPABILITY_TEXTS, device)
+        measured = {
+            name: dict(zip(EVALUATED, evaluate(model, sets, encoding.answer)[0][0].tolist(), strict=True))
+            for name, model in (("without_noise", source.model.member(0).to(device)), ("as_started", started))
         }
-        write_json(folder / "accuracy.json", {"noise": origin.noise, "texts": 4000, "o_pt": accuracies})
-
-
-@torch.no_grad()
-def _accuracy_on_natural(prepared: Prepared, model: Transformer) -> float:
-    batch = evaluation_batch(prepared.task, prepared.encoding, "natural", 4000, model.token_embedding.device)
-    logits = model(batch.tokens, answer=prepared.encoding.answer).logits
-    return float((logits.argmax(-1) == batch.results[..., 0]).double().mean())
+        accuracy = {
+            name: {kind: dict(zip(OPERANDS, pair, strict=True)) for kind, pair in kinds.items()}
+            for name, kinds in measured.items()
+        }
+        content = {"origin": asdict(origin), "texts": CAPABILITY_TEXTS, "accuracy": accuracy}
+        write_json(folder / "accuracy.json", {**content, "about": source.describe()})
 
 
 def _write_baselines(prepared: Prepared, run: Run, device: torch.device) -> None:
     """What can be had on each evaluation set without reading it, and by the shortcut alone."""
-    samples = prepared.cells[0].evaluation.samples
-    found: dict[str, Baseline] = {}
-    for kind in EVALUATED:
-        batch = evaluation_batch(prepared.task, prepared.encoding, kind, samples, device)
-        found[kind] = baseline(_answers(prepared, batch.results[0].cpu()), prepared.task.q)
     content = {}
-    for kind, base in found.items():
-        answers = {o: prepared.task.answers[base.answer[o]] for o in OPERANDS}
-        content[kind] = {**asdict(base), "answer": answers}
-    write_json(run.path / "baselines.json", {"samples": samples, "texts": content})
-
-
-def _answers(prepared: Prepared, classes: Tensor) -> Tensor:
-    """Model classes back to the task's answer indices."""
-    inverse = torch.full((max(prepared.encoding.classes) + 1,), -1)
-    inverse[torch.tensor(prepared.encoding.classes)] = torch.arange(len(prepared.encoding.classes))
-    return inverse[classes]
+    for cell in {cell.task_id: cell for cell in reversed(prepared.cells)}.values():
+        encoding, answers, texts = prepared.encoding(cell), cell.task.answers, {}
+        inverse = torch.full((max(encoding.classes) + 1,), -1)
+        inverse[torch.tensor(encoding.classes)] = torch.arange(len(encoding.classes))
+        for kind in EVALUATED:
+            batch = evaluation_batch(cell.task, encoding, kind, cell.evaluation.samples, device)
+            found = baseline(inverse[batch.results[0].cpu()], cell.task.q)
+            texts[kind] = {**asdict(found), "answer": {o: answers[found.answer[o]] for o in OPERANDS}}
+        content[cell.task_id] = {"samples": cell.evaluation.samples, "texts": texts}
+    write_json(run.path / "baselines.json", content)

@@ -6,7 +6,7 @@
     environment.json           versions, commit, device
     plan.json                  which cells train together as a fleet
     baselines.json             majority-class and shortcut baselines of every evaluation set
-    capabilities/seed-0/       the written capability with its noise, as the cells start from it
+    capabilities/NAME-seed-0/  a capability as the cells start from it, with what it can do
     cells/ID/cell.json         what was trained, how it ended, checksums of the files beside it
     cells/ID/metrics.parquet   accuracy and loss over the updates
     cells/ID/model.safetensors weights after the last update (and model.json, their shape)
@@ -32,13 +32,29 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from finetune.cell import Cell, Fleet, plan
+from finetune.cell import Cell, Fleet, Origin, plan
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.transformer import Transformer
 from tasks.errors import InputError
-from veneer.experiments import CompiledExperiment, differences
+from veneer.experiments import Experiment, differences
 
-FORMAT = 1
+FORMAT = 2
+KEYS: dict[str, Any] = {
+    "cell": pl.String,
+    "parent": pl.String,
+    "capability": pl.String,
+    "start": pl.String,
+    "task": pl.String,
+    "stage": pl.String,
+    "learning_rate": pl.Float64,
+    "fine_tuning_rate": pl.Float64,
+    "c_tr": pl.Float64,
+    "seed": pl.Int64,
+    "status": pl.String,
+}
+"""Columns that identify a cell in every table: its id and its parent's; the capability's name and where
+the chain starts ("capability", "scratch", ...); the task's id; the stage; its rate; rate and C_Tr of the
+fine-tuning at the beginning (null where there was none); the seed; how it ended."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -73,7 +89,7 @@ class Run:
         self.path = path
 
     @staticmethod
-    def open(path: Path, preset: str, experiment: CompiledExperiment) -> "Run":
+    def open(path: Path, preset: str, experiment: Experiment) -> "Run":
         """Begin a run in an empty or new folder, or go on with the one that is there.
 
         Raises:
@@ -95,7 +111,7 @@ class Run:
         return Run(path)
 
     @staticmethod
-    def check(path: Path, experiment: CompiledExperiment) -> None:
+    def check(path: Path, experiment: Experiment) -> None:
         """Whether a folder can hold an experiment's run; nothing is written.
 
         Raises:
@@ -136,6 +152,14 @@ class Run:
     def cell_path(self, cell_id: str) -> Path:
         """Folder of a cell."""
         return self.path / "cells" / cell_id
+
+    def capability_path(self, origin: Origin) -> Path:
+        """Folder of a capability as an origin's cells start from it."""
+        return self.path / "capabilities" / f"{origin.name}-seed-{origin.seed}"
+
+    def baselines(self, task_id: str) -> dict[str, Any]:
+        """Majority-class and shortcut baselines of a task's evaluation sets, by kind of text."""
+        return read_json(self.path / "baselines.json")[task_id]["texts"]
 
     def checkpoint_path(self, fleet: Fleet) -> Path:
         """Where a fleet in training keeps its state."""
@@ -208,7 +232,8 @@ class Run:
         tables = []
         for cell in self.cells():
             table = pl.read_parquet(self.cell_path(cell["id"]) / "metrics.parquet")
-            tables.append(table.select(*[pl.lit(v).alias(k) for k, v in self._keys(cell).items()], pl.all()))
+            keys = self._keys(cell)
+            tables.append(table.select(*[pl.lit(keys[k], t).alias(k) for k, t in KEYS.items()], pl.all()))
         if not tables:
             raise InputError(
                 "run", str(self.path), "a run with at least one finished cell", "none is finished"
@@ -216,18 +241,21 @@ class Run:
         return pl.concat(tables, how="vertical_relaxed")
 
     def _keys(self, cell: dict[str, Any]) -> dict[str, Any]:
-        """What tells cells apart: stage, rate, C of the fine-tuning, rate fine-tuned at, seed."""
+        """What tells cells apart (see ``KEYS``)."""
         first = cell
         while "cell" in first["start"]:
             first = read_json(self.cell_path(first["start"]["cell"]) / "cell.json")
-        weights = {c["kind"]: c["weight"] for c in first["stage"]["mixture"]["components"]}
+        tuned = first["stage"] if first["stage"]["name"] == "fine-tune" else None
         return {
             "cell": cell["id"],
             "parent": cell["start"].get("cell", ""),
+            "capability": first["start"]["name"],
+            "start": first["start"]["start"],
+            "task": cell["task_id"],
             "stage": cell["stage"]["name"],
             "learning_rate": cell["stage"]["recipe"]["learning_rate"],
-            "fine_tuning_rate": first["stage"]["recipe"]["learning_rate"],
-            "c_tr": weights.get("correlated", 0.0),
+            "fine_tuning_rate": tuned and tuned["recipe"]["learning_rate"],
+            "c_tr": tuned and correlated_share(tuned["mixture"]),
             "seed": cell["seed"],
             "status": cell["status"],
         }
@@ -266,6 +294,13 @@ class Run:
             "threads": torch.get_num_threads(),
         }
         write_json(self.path / "environment.json", content)
+
+
+def correlated_share(mixture: dict[str, Any]) -> float:
+    """C_Tr of a described mixture: the correlated share of the samples that teach O_FT as asked."""
+    own = [c for c in mixture["components"] if c["operand"] == c["label"] == "ft" and c["kind"] != "natural"]
+    total = sum(c["weight"] for c in own)
+    return sum(c["weight"] for c in own if c["kind"] == "correlated") / total if total else 0.0
 
 
 def metrics_table(

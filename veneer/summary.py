@@ -1,12 +1,13 @@
 """A run in one table and a few sentences, as plain values for the terminal and the report."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from veneer.paper import table_3
+from veneer.paper import paper_name, paper_table
 from veneer.store import Run, read_json
 
 REVIVED = 0.9  # O_PT accuracy after reFT from which a sentence says that the capability came back
@@ -27,7 +28,7 @@ def final_accuracies(run: Run) -> pl.DataFrame:
     """Accuracy after the last update of every cell.
 
     Returns:
-        The identifying columns of ``Run.metrics``, texts, operand, value (seed by seed).
+        The columns of ``store.KEYS``, texts, operand, value (seed by seed).
     """
     metrics = run.metrics().filter(pl.col("measure") == "accuracy")
     last = pl.col("step") == pl.col("step").max().over("cell")
@@ -38,31 +39,43 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     """Final accuracies of fine-tuning by rate, C_Tr, C_Te and operand, with the paper's.
 
     Returns:
-        Columns learning_rate, c_tr, c_te (1 correlated, 0 uncorrelated), operand, value (mean over
-        seeds), seeds, paper (null where the paper has no such cell) and status (the diverged seeds
-        named, or "done").
+        Columns capability, learning_rate, c_tr, c_te (1 correlated, 0 uncorrelated), operand, value
+        (mean over seeds), seeds, paper (null where the paper has no such cell) and status (the
+        diverged seeds named, or "done"). Controls are left out.
     """
     final = final_accuracies(run).filter(
-        (pl.col("stage") == "fine-tune") & pl.col("texts").is_in(["correlated", "uncorrelated"])
+        (pl.col("stage") == "fine-tune")
+        & (pl.col("start") == "capability")
+        & pl.col("texts").is_in(["correlated", "uncorrelated"])
     )
     grouped = (
         final.with_columns(c_te=(pl.col("texts") == "correlated").cast(pl.Int64))
-        .group_by("learning_rate", "c_tr", "c_te", "operand")
+        .group_by("capability", "learning_rate", "c_tr", "c_te", "operand")
         .agg(
             value=pl.col("value").mean(),
             seeds=pl.len(),
             status=pl.col("status").filter(pl.col("status") != "done").first().fill_null("done"),
         )
     )
-    paper = table_3(run.experiment["name"]).unpivot(
+    paper = paper_table(run.experiment["name"]).unpivot(
         ["acc_operand_pt", "acc_operand_ft"],
-        index=["learning_rate", "c_tr", "c_te"],
+        index=["capability", "learning_rate", "c_tr", "c_te"],
         variable_name="operand",
         value_name="paper",
     )
     paper = paper.with_columns(operand=pl.col("operand").str.strip_prefix("acc_operand_"))
-    joined = grouped.join(paper, on=["learning_rate", "c_tr", "c_te", "operand"], how="left")
-    return joined.sort(["learning_rate", "c_tr", "c_te", "operand"], descending=[True, False, True, True])
+    on = ["capability", "learning_rate", "c_tr", "c_te", "operand"]
+    joined = grouped.join(paper, on=on, how="left")
+    order = {name: i for i, name in enumerate(capability_names(run.experiment["fields"]))}
+    place = pl.col("capability").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    return joined.sort(
+        place, "learning_rate", "c_tr", "c_te", "operand", descending=[False, True, False, True, True]
+    )
+
+
+def capability_names(settings: dict[str, Any]) -> list[str]:
+    """The capabilities of an experiment as reports name them, in order."""
+    return [Path(word).name for word in settings.get("pretrained", ["compiled"])]
 
 
 def revival_curves(run: Run) -> pl.DataFrame:
@@ -72,6 +85,7 @@ def revival_curves(run: Run) -> pl.DataFrame:
         & (pl.col("texts") == "natural")
         & (pl.col("operand") == "pt")
         & (pl.col("stage") == "reft")
+        & (pl.col("start") == "capability")
     )
 
 
@@ -79,12 +93,12 @@ def revivals(run: Run) -> pl.DataFrame:
     """O_PT accuracy on natural text after fine-tuning and after each reFT.
 
     Returns:
-        Columns fine_tuning_rate, c_tr, reft_rate, before, after (means over seeds), updates_to_90
+        Columns capability, fine_tuning_rate, c_tr, reft_rate, before, after (means over seeds), updates_to_90
         (evaluated update at which the mean first reaches 90 %, null if it never does), seeds, diverged
         (whether one of them did).
     """
     accuracy = revival_curves(run)
-    keys = ["fine_tuning_rate", "c_tr", "learning_rate"]
+    keys = ["capability", "fine_tuning_rate", "c_tr", "learning_rate"]
     curve = accuracy.group_by(*keys, "step").agg(
         value=pl.col("value").mean(), seeds=pl.len(), diverged=(pl.col("status") != "done").any()
     )
@@ -99,7 +113,7 @@ def revivals(run: Run) -> pl.DataFrame:
             diverged=pl.col("diverged").any(),
         )
         .rename({"learning_rate": "reft_rate"})
-        .sort(["fine_tuning_rate", "c_tr", "reft_rate"], descending=[True, False, True])
+        .sort(["capability", "fine_tuning_rate", "c_tr", "reft_rate"], descending=[False, True, False, True])
     )
 
 
@@ -108,11 +122,14 @@ def summary_table(run: Run) -> Summary:
     grid, back = fine_tuning_grid(run), revivals(run)
     reft_rates = back["reft_rate"].unique().sort(descending=True).to_list()
     heads = [f"C_Te={c} {o}" for c in (1, 0) for o in ("O_PT", "O_FT")]
+    several = len(capability_names(run.experiment["fields"])) > 1
     columns = ["rate", "C_Tr", *heads, *[f"O_PT after reFT {rate:g}" for rate in reft_rates]]
     rows = []
-    for rate, c_tr in grid.select("learning_rate", "c_tr").unique(maintain_order=True).iter_rows():
-        cells = grid.filter((pl.col("learning_rate") == rate) & (pl.col("c_tr") == c_tr))
-        row = [f"{rate:g}", f"{c_tr:g}"]
+    settings = grid.select("capability", "learning_rate", "c_tr").unique(maintain_order=True)
+    for capability, rate, c_tr in settings.iter_rows():
+        own = (pl.col("capability") == capability) & (pl.col("c_tr") == c_tr)
+        cells = grid.filter(own & (pl.col("learning_rate") == rate))
+        row = [*([capability] if several else []), f"{rate:g}", f"{c_tr:g}"]
         for c_te in (1, 0):
             for operand in ("pt", "ft"):
                 cell = cells.filter((pl.col("c_te") == c_te) & (pl.col("operand") == operand)).row(
@@ -122,26 +139,27 @@ def summary_table(run: Run) -> Summary:
                 mark = "" if cell["status"] == "done" else "*"
                 row.append(f"{100 * cell['value']:.1f}{mark}{paper}")
         for reft in reft_rates:
-            found = back.filter(
-                (pl.col("fine_tuning_rate") == rate)
-                & (pl.col("c_tr") == c_tr)
-                & (pl.col("reft_rate") == reft)
-            )
+            found = back.filter(own & (pl.col("fine_tuning_rate") == rate) & (pl.col("reft_rate") == reft))
             mark = "*" if found["diverged"].any() else ""
             row.append("–" if found.is_empty() else f"{100 * found['after'][0]:.1f}{mark}")
         rows.append(row)
-    baselines = read_json(run.path / "baselines.json")["texts"]
+    baselines = first_baselines(run)
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
     caption = (
-        "Accuracy in percent after the last update; in brackets the paper's Table 3. "
-        "reFT columns: on natural text. "
+        "Accuracy in percent after the last update; in brackets the paper's "
+        f"{paper_name(run.experiment['name'])}. reFT columns: on natural text. "
         f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
         f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
     )
     diverged = sorted({cell["status"] for cell in run.cells()} - {"done"})
     if diverged:
         caption += f" * {', '.join(diverged)}."
-    return Summary("Fine-tuning, then reFT", columns, rows, caption)
+    return Summary("Fine-tuning, then reFT", [*(["model"] if several else []), *columns], rows, caption)
+
+
+def first_baselines(run: Run) -> dict[str, Any]:
+    """Baselines by kind of text; of a run of several tasks those of the first."""
+    return next(iter(read_json(run.path / "baselines.json").values()))["texts"]
 
 
 VerdictKind = Literal[
@@ -151,9 +169,10 @@ VerdictKind = Literal[
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the reFT curves support for one rate of fine-tuning and C_Tr.
+    """What the reFT curves support for one capability, rate of fine-tuning and C_Tr.
 
     Attributes:
+        capability: name of the capability.
         fine_tuning_rate: the rate.
         c_tr: share of correlated fine-tuning samples.
         kind: the verdict in one or two words.
@@ -169,6 +188,7 @@ class Verdict:
         diverged: cells that diverged, in words.
     """
 
+    capability: str
     fine_tuning_rate: float
     c_tr: float
     kind: VerdictKind
@@ -211,7 +231,9 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The setting and its evidence."""
-        return f"Fine-tuned at {self.fine_tuning_rate:g} with C_Tr = {self.c_tr:g}: {self.explanation}"
+        model = "F" if self.capability == "compiled" else f"{self.capability}, f"
+        setting = f"{model}ine-tuned at {self.fine_tuning_rate:g} with C_Tr = {self.c_tr:g}"
+        return f"{setting}: {self.explanation}"
 
 
 def classify(before: float, after: float, majority: float) -> VerdictKind:
@@ -227,20 +249,26 @@ def verdicts(run: Run) -> list[Verdict]:
     """The verdict on every rate of fine-tuning and C_Tr, finished or not, large rates first."""
     fields = run.experiment["fields"]
     settings = [
-        (r, c) for r in sorted(fields["learning_rates"], reverse=True) for c in sorted(fields["c_tr"])
+        (name, rate, c_tr)
+        for name in capability_names(fields)
+        for rate in sorted(fields["learning_rates"], reverse=True)
+        for c_tr in sorted(fields["c_tr"])
     ]
     if not run.cells():
-        return [Verdict(rate, c_tr, "not finished", majority=0.0) for rate, c_tr in settings]
-    majority = read_json(run.path / "baselines.json")["texts"]["natural"]["majority"]["pt"]
+        return [Verdict(*setting, "not finished", majority=0.0) for setting in settings]
+    majority = first_baselines(run)["natural"]["majority"]["pt"]
     accuracy = run.metrics().filter(
-        (pl.col("measure") == "accuracy") & (pl.col("texts") == "natural") & (pl.col("operand") == "pt")
+        (pl.col("measure") == "accuracy")
+        & (pl.col("texts") == "natural")
+        & (pl.col("operand") == "pt")
+        & (pl.col("start") == "capability")
     )
     last = accuracy.filter(pl.col("step") == pl.col("step").max().over("cell"))
     back, found = revivals(run), []
-    for rate, c_tr in settings:
-        own = (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr)
+    for name, rate, c_tr in settings:
+        own = (pl.col("capability") == name) & (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr)
         planned = sum(reft <= rate for reft in fields["reft_rates"])
-        verdict = Verdict(rate, c_tr, "not finished", majority)
+        verdict = Verdict(name, rate, c_tr, "not finished", majority)
         found.append(_decided(verdict, last.filter(own), back.filter(own), planned, fields["seeds"]))
     return found
 

@@ -1,6 +1,7 @@
 """What a run looks like in a terminal: live progress, then a table and the sentence it supports."""
 
 import time
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -12,7 +13,7 @@ from finetune.cell import Fleet
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
 from veneer.cli import CompileOptions, PretrainOptions, RunOptions
-from veneer.experiments import CompiledExperiment, PcfgPretraining
+from veneer.experiments import Experiment, PcfgPretraining
 from veneer.report import write_report
 from veneer.run import execute, fleet_size
 from veneer.store import Run
@@ -21,7 +22,7 @@ from veneer.summary import revival_sentences, summary_table
 console = Console()
 
 
-def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
+def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     """``veneer run``: train what is not finished, then show what came out.
 
     Raises:
@@ -36,7 +37,7 @@ def run_experiment(options: RunOptions, experiment: CompiledExperiment) -> None:
         raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
     Run.check(options.out, experiment)
     began = time.monotonic()
-    with console.status("compiling with Tracr (kept for the next time)"):
+    with console.status("getting the capability ready (a compiled one is kept for the next time)"):
         prepared = prepare(experiment)
     run = Run.open(options.out, options.preset, experiment)
     _announce(prepared, experiment, options, device)
@@ -59,19 +60,27 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _announce(
-    prepared: Prepared, experiment: CompiledExperiment, options: RunOptions, device: torch.device
-) -> None:
-    calibration = prepared.capability.calibration
-    assert calibration is not None
+def _announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
     console.print(f"[bold]{experiment.name}[/] ({options.preset}) on {device.type}: {experiment.about}")
-    console.print(
-        f"compiled: {prepared.capability.model.parameter_count:,} parameters, exactness "
-        f"{calibration.mlp_exactness}, noise {prepared.noise:g}; O_PT accuracy "
-        f"{calibration.accuracy_before:.2%} before and {calibration.accuracy_after:.2%} after noise"
-    )
+    for source in prepared.sources.values():
+        console.print(_described(source.name, source.describe()), highlight=False)
     seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
+
+
+def _described(name: str, about: dict[str, Any]) -> str:
+    """A capability in one line."""
+    if about["kind"] == "written":
+        return (
+            f"compiled: {about['parameters']:,} parameters, exactness {about['exactness']}, noise "
+            f"{about['noise']:g}; O_PT accuracy {about['accuracy_before']:.2%} before and "
+            f"{about['accuracy_after']:.2%} after noise"
+        )
+    prior = ", ".join(f"{p:g}" for p in about["operand_prior"])
+    return (
+        f"{name}: {about['parameters']:,} parameters, pretrained for {about['iterations']:,} updates with "
+        f"operands at ({prior})"
+    )
 
 
 class LiveProgress:

@@ -19,7 +19,7 @@ TASKS = (Counter("abcd", 5), Counter("abcd", 6), MaxIdentifier("abcdef", 3, 1, 2
 def first_cells(choose: st.DrawFn) -> Cell:
     recipe = Recipe("sgd", choose(st.sampled_from([1e-1, 1e-2])), choose(st.sampled_from([10, 20])))
     return Cell(
-        Origin(choose(st.sampled_from(["one", "two"])), 0.1, seed := choose(st.integers(0, 3))),
+        Origin(choose(st.sampled_from(["one", "two"])), "compiled", 0.1, seed := choose(st.integers(0, 3))),
         choose(st.sampled_from(TASKS)),
         Stage("fine-tune", fine_tuning(choose(st.sampled_from([0.0, 1.0]))), recipe),
         Evaluation(10, (0, recipe.iterations)),
@@ -92,7 +92,10 @@ def test_fleets_are_as_few_and_as_even_as_the_size_allows(named: list[Cell], siz
 @given(st.integers(1, 200), st.integers(1, 64))
 def test_any_number_of_equal_cells_is_divided_evenly(count: int, size: int) -> None:
     stage = Stage("fine-tune", fine_tuning(1.0), Recipe("sgd", 0.1, 10))
-    many = [Cell(Origin("one", 0.1, i), TASKS[0], stage, Evaluation(10, (0, 10)), i) for i in range(count)]
+    many = [
+        Cell(Origin("one", "compiled", 0.1, i), TASKS[0], stage, Evaluation(10, (0, 10)), i)
+        for i in range(count)
+    ]
     lengths = [len(fleet.cells) for fleet in plan(many, size)]
     assert sum(lengths) == count
     assert max(lengths) <= size
@@ -109,7 +112,7 @@ def test_the_plan_is_a_function_of_cells_and_size(named: list[Cell], size: int) 
 
 def test_a_cell_is_known_by_its_content() -> None:
     stage = Stage("fine-tune", fine_tuning(1.0), Recipe("sgd", 0.1, 10))
-    cell = Cell(Origin("one", 0.1, 0), TASKS[0], stage, Evaluation(10, (0, 10)), 0)
+    cell = Cell(Origin("one", "compiled", 0.1, 0), TASKS[0], stage, Evaluation(10, (0, 10)), 0)
     others = [
         replace(cell, seed=1),
         replace(cell, task=replace(TASKS[0], q=2)),
@@ -129,7 +132,7 @@ def test_a_cell_is_known_by_its_content() -> None:
 
 def test_tasks_of_other_types_with_equal_fields_are_other_cells() -> None:
     stage = Stage("fine-tune", fine_tuning(1.0), Recipe("sgd", 0.1, 10))
-    one = Cell(Origin("one", 0.1, 0), TASKS[0], stage, Evaluation(10, (0, 10)), 0)
+    one = Cell(Origin("one", "compiled", 0.1, 0), TASKS[0], stage, Evaluation(10, (0, 10)), 0)
 
     class Recounted(Counter):
         pass

@@ -9,7 +9,7 @@ import torch
 from finetune.initialize import initialize
 from finetune.recipe import Recipe
 from finetune.trainer import Trained, train
-from pcfg.capability import LearnedCapability, describe_layout, read_layout
+from pcfg.capability import LearnedCapability
 from pcfg.families import JAILBREAK, Pretraining, SampleLayout
 from pcfg.grammars import grammar
 from pcfg.pretraining import PRIORS, PretrainingJob, gpt, question_batch, question_name, questions
@@ -96,7 +96,7 @@ def test_pretraining_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", [LAYOUT, SampleLayout(grammar("deep"), 8, 4, 1, 2, JAILBREAK, padding=3)])
 def test_a_layout_survives_plain_data(layout: SampleLayout) -> None:
-    assert read_layout(describe_layout(layout)) == layout
+    assert SampleLayout.read(layout.describe()) == layout
 
 
 def capability() -> LearnedCapability:

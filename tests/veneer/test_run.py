@@ -35,6 +35,7 @@ EXPERIMENT = CounterExperiment(
     iterations=12,
     reft_iterations=10,
     evaluation_samples=20,
+    controls=False,
 )
 CPU = torch.device("cpu")
 
@@ -133,7 +134,7 @@ def survives(kills: int, options: list[str], folder: Path) -> int:
 
 
 SMALL = ["--length", "6", "--iterations", "60", "--reft-iterations", "30", "--evaluation-samples", "50"]
-SMALL += ["--checkpoint-seconds", "0"]
+SMALL += ["--checkpoint-seconds", "0", "--no-controls"]
 
 
 def test_a_run_killed_twice_ends_as_one_that_was_not(cache: Path, tmp_path: Path) -> None:
@@ -333,8 +334,8 @@ def test_the_folder_says_what_was_run(prepared: Prepared, finished: Run) -> None
     planned = json.loads((finished.path / "plan.json").read_text())["fleets"]
     assert sorted(c for fleet in planned for c in fleet["cells"]) == sorted(c.id for c in prepared.cells)
     assert json.loads((finished.path / "environment.json").read_text())["device"] == "cpu"
-    capability = json.loads((finished.path / "capabilities/seed-0/accuracy.json").read_text())
-    assert capability["o_pt"]["before_noise"] > 0.99
+    capability = json.loads((finished.path / "capabilities/compiled-seed-0/accuracy.json").read_text())
+    assert capability["accuracy"]["without_noise"]["natural"]["pt"] > 0.99
     metrics = finished.metrics()
     assert metrics.filter(pl.col("stage") == "reft")["parent"].unique().sort().to_list() == sorted(
         cell.id for cell in prepared.cells if cell.depth == 0
@@ -348,7 +349,8 @@ def test_preparing_the_run_leaves_the_capability_where_it_is(
     """Noise is made on the CPU: a run that goes on must start its cells from the same weights."""
     moved: list[Transformer] = []
     monkeypatch.setattr(Transformer, "to", lambda self, *_: moved.append(self) or self)
-    (finished.path / "capabilities/seed-0/accuracy.json").unlink()
+    (finished.path / "capabilities/compiled-seed-0/accuracy.json").unlink()
     execute(prepared, finished, CPU, finished.plan(prepared.cells, 4), Quiet())
     assert moved
-    assert all(model is not prepared.capability.model for model in moved)
+    (source,) = prepared.sources.values()
+    assert all(model is not source.model for model in moved)

@@ -9,9 +9,9 @@ import torch
 from finetune.cell import Cell
 from finetune.fleet import EVALUATED
 from models.transformer import Transformer, TransformerConfig
+from tasks.counter import Counter
 from veneer import cells
 from veneer.experiments import CounterExperiment
-from veneer.paper import table_3
 from veneer.store import Run, metrics_table, write_json
 from veneer.summary import fine_tuning_grid, revival_sentences, revivals, summary_table
 
@@ -22,7 +22,9 @@ EXPERIMENT = CounterExperiment(
     reft_rates=(0.001,),
     iterations=20,
     reft_iterations=20,
+    controls=False,
 )
+TASK = Counter(length=4)
 STEPS = (0, 10, 20)
 GUESSING = 0.3  # O_PT, natural text
 MODEL = Transformer(TransformerConfig(3, 3, 5, 4, 1, 1, 2, 3))
@@ -32,17 +34,18 @@ MODEL = Transformer(TransformerConfig(3, 3, 5, 4, 1, 1, 2, 3))
 def run(tmp_path: Path) -> Run:
     run = Run.open(tmp_path / "run", "quick", EXPERIMENT)
     majority = {"natural": {"pt": GUESSING, "ft": 0.2}, "uncorrelated": {"pt": 0.4, "ft": 0.5}}
-    write_json(run.path / "baselines.json", {"texts": {k: {"majority": v} for k, v in majority.items()}})
+    texts = {k: {"majority": v} for k, v in majority.items()}
+    write_json(run.path / "baselines.json", {"task": {"texts": texts}})
     return run
 
 
 def planned(experiment: CounterExperiment = EXPERIMENT) -> list[Cell]:
     """The experiment's cells, fine-tunings and reFTs, as a capability of weights zero would start them."""
-    stages, made = cells._stages(experiment), []
+    chains, made = cells._chains(experiment), []
     for seed in range(experiment.seeds):
-        for fine_tune, reft in stages:
-            origin = cells.Origin("zero", 0.0, seed)
-            first = Cell(origin, cells.task_of(experiment), fine_tune, cells.Evaluation(5, STEPS), seed)
+        for _, (fine_tune, *reft) in chains:
+            origin = cells.Origin("zero", "compiled", 0.0, seed)
+            first = Cell(origin, TASK, fine_tune, cells.Evaluation(5, STEPS), seed)
             made += [first, *(replace(first, start=first, stage=stage) for stage in reft)]
     return made
 
@@ -170,7 +173,9 @@ def test_values_are_means_over_seeds(tmp_path: Path) -> None:
     two = replace(EXPERIMENT, seeds=2, learning_rates=(0.1,), c_tr=(0.0,))
     run = Run.open(tmp_path / "two", "quick", two)
     majority = {"pt": GUESSING, "ft": 0.2}
-    write_json(run.path / "baselines.json", {"texts": {k: {"majority": majority} for k in EVALUATED}})
+    write_json(
+        run.path / "baselines.json", {"task": {"texts": {k: {"majority": majority} for k in EVALUATED}}}
+    )
     for seed, (first, second) in enumerate(zip(*[iter(planned(two))] * 2, strict=True)):
         assert first.seed == second.seed == seed
         store(run, first, (1.0, 0.5, 0.1))
@@ -189,7 +194,9 @@ def test_the_best_reft_decides(tmp_path: Path) -> None:
     several = replace(EXPERIMENT, learning_rates=(0.1,), c_tr=(0.0,), reft_rates=(0.01, 0.001))
     run = Run.open(tmp_path / "several", "quick", several)
     majority = {"pt": GUESSING, "ft": 0.2}
-    write_json(run.path / "baselines.json", {"texts": {k: {"majority": majority} for k in EVALUATED}})
+    write_json(
+        run.path / "baselines.json", {"task": {"texts": {k: {"majority": majority} for k in EVALUATED}}}
+    )
     first, slow, slower = planned(several)
     store(run, first, (1.0, 0.5, 0.1))
     store(run, slow, (0.1, 0.2, 0.2))
@@ -202,7 +209,7 @@ def test_the_best_reft_decides(tmp_path: Path) -> None:
 
 def test_the_papers_table_covers_its_sweep() -> None:
     for task in ("counter", "max-identifier"):
-        table = table_3(task)
+        table = paper_table(task)
         assert table["c_tr"].unique().sort().to_list() == [0, 0.2, 0.5, 0.6, 0.8, 0.9, 1]
         assert table["learning_rate"].unique().sort().to_list() == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1])
         assert len(table) == 7 * 4 * 2

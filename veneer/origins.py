@@ -1,0 +1,209 @@
+"""Where a chain of cells starts: a written capability with noise, a pretrained model, or fresh weights.
+
+Experiments and the run know origins only; whether a capability was written or learned is settled here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from compiled.capability import CompiledCapability
+from compiled.exactness import add_noise
+from finetune.cell import Origin
+from finetune.initialize import initialize
+from models.transformer import Transformer
+from pcfg.capability import CHECKPOINTS, LearnedCapability
+from pcfg.operand_task import OperandTask
+from tasks.encoding import Encoding, Task, Value
+from tasks.errors import InputError
+
+SCRATCH = "scratch"
+
+
+class Source(Protocol):
+    """A capability as an experiment starts from it."""
+
+    @property
+    def name(self) -> str: ...  # in reports
+
+    @property
+    def key(self) -> str: ...  # hash of the weights, so that cells of other weights are other cells
+
+    @property
+    def noise(self) -> float: ...  # standard deviation of what is added to every weight
+
+    @property
+    def model(self) -> Transformer: ...  # without noise, a fleet of one
+
+    @property
+    def vocabulary(self) -> Sequence[Value]: ...  # token by id
+
+    def encoding(self, task: Task) -> Encoding: ...  # how the model reads a task
+
+    def save(self, folder: Path, model: Transformer) -> None: ...  # as it starts, as FOLDER/model.*
+
+    def describe(self) -> dict[str, Any]: ...  # what a reader should know, as plain data
+
+
+def start(source: Source, origin: Origin) -> Transformer:
+    """The weights that an origin stands for, a fleet of one.
+
+    Raises:
+        InputError: an alteration that does not exist.
+    """
+    if origin.start == SCRATCH:
+        fresh = initialize(source.model.config, [origin.seed])
+        if source.model.config.unembedding == "fixed":
+            with torch.no_grad():
+                fresh.unembedding.copy_(source.model.unembedding)
+        return fresh
+    return add_noise(source.model, origin.noise, [origin.seed]) if origin.noise else source.model.member(0)
+
+
+def origin(source: Source, seed: int, begins: str = "capability") -> Origin:
+    """The origin of a seed's cells."""
+    return Origin(source.key, source.name, source.noise if begins != SCRATCH else 0.0, seed, begins)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A compiled program; every seed adds its own noise.
+
+    Attributes:
+        capability: the capability, without noise.
+        noise: standard deviation of the noise.
+    """
+
+    capability: CompiledCapability
+    noise: float
+    name: str = "compiled"
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the weights."""
+        return fingerprint(self.model)
+
+    @property
+    def model(self) -> Transformer:
+        """Without noise."""
+        return self.capability.model
+
+    @property
+    def vocabulary(self) -> Sequence[Value]:
+        """Token by id."""
+        return self.capability.vocabulary
+
+    def encoding(self, task: Task) -> Encoding:
+        """Tokens and answers matched by value.
+
+        Raises:
+            InputError: a token or an answer that the program does not know.
+        """
+        own = self.capability
+        assert own.classes is not None and own.answer_position is not None
+        return Encoding.between(task, own.vocabulary, own.classes, own.bos, own.pad, own.answer_position)
+
+    def save(self, folder: Path, model: Transformer) -> None:
+        """As ``CompiledCapability.save`` writes it."""
+        replace(self.capability, model=model).save(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """Parameters, exactness, noise and what they cost in accuracy."""
+        calibration = self.capability.calibration
+        assert calibration is not None
+        return {
+            "kind": "written",
+            "parameters": self.model.parameter_count,
+            "exactness": calibration.mlp_exactness,
+            "noise": self.noise,
+            "accuracy_before": calibration.accuracy_before,
+            "accuracy_after": calibration.accuracy_after,
+        }
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A pretrained model; all seeds start from the same weights.
+
+    Attributes:
+        capability: the model with the layout of its samples.
+        name: of the model in reports.
+    """
+
+    capability: LearnedCapability
+    name: str
+    noise: float = 0.0
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the weights."""
+        return fingerprint(self.model)
+
+    @property
+    def model(self) -> Transformer:
+        """The model."""
+        return self.capability.model
+
+    @property
+    def vocabulary(self) -> Sequence[Value]:
+        """Token by id."""
+        return self.capability.layout.vocabulary
+
+    def encoding(self, task: Task) -> Encoding:
+        """The task's own: it is asked in the model's vocabulary.
+
+        Raises:
+            InputError: a task of another vocabulary.
+        """
+        if not isinstance(task, OperandTask) or task.layout != self.capability.layout:
+            valid = f"a task in the layout that {self.name!r} was pretrained with"
+            raise InputError("pretrained", self.name, valid, "its vocabulary or layout differs")
+        return task.encoding
+
+    def save(self, folder: Path, model: Transformer) -> None:
+        """As ``LearnedCapability.save`` writes it."""
+        replace(self.capability, model=model).save(folder / "model")
+
+    def describe(self) -> dict[str, Any]:
+        """Parameters, prior, pretraining and its accuracies."""
+        own = self.capability
+        return {
+            "kind": "learned",
+            "parameters": self.model.parameter_count,
+            "operand_prior": list(own.operand_prior),
+            "iterations": own.iterations,
+            "seed": own.seed,
+            "accuracy": own.accuracy,
+            "command": own.command,
+        }
+
+
+def pretrained(word: str) -> Learned:
+    """A pretrained model by the name of a ready one (L, M, H, ...) or by its checkpoint's path.
+
+    Raises:
+        InputError: neither.
+    """
+    ready = {
+        path.stem.removeprefix("quick-"): path.with_suffix("") for path in CHECKPOINTS.glob("quick-*.json")
+    }
+    if word in ready:
+        return Learned(LearnedCapability.load(ready[word]), word)
+    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
+    if not path.with_name(f"{path.name}.json").exists():
+        valid = f"{', '.join(sorted(ready))}, or a checkpoint that veneer pretrain pcfg made"
+        raise InputError("pretrained", word, valid, "there is no such file")
+    return Learned(LearnedCapability.load(path), path.name)
+
+
+def fingerprint(model: Transformer) -> str:
+    """Hash of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
