@@ -21,6 +21,8 @@ from tasks.errors import InputError
 from tasks.mixture import KINDS, Examples, Mixtures, PairTable
 
 EDITED: tuple[Family, ...] = ("C", "I")
+_GROUP = 56  # bits of a random number below a token's group, when tokens are ordered by both
+_LETTER = 24  # the lowest of them choose a letter; the order is settled by those above
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,8 @@ class OperandTask:
     ) -> Text:
         """Give the last tokens so many of each operand."""
         letters = torch.tensor(self._operands, device=text.device).expand(wanted.shape)
-        inside = torch.ones_like(text, dtype=torch.bool)
-        return redistribute(text, inside, letters, wanted, len(self.layout.grammar.terminals), keys)
+        terminals = len(self.layout.grammar.terminals)
+        return redistribute(text, torch.ones_like(text), letters, wanted.unsqueeze(-2), terminals, keys)
 
     def _edit_distances(
         self, text: Text, wanted: Int[Tensor, "member batch 2"], keys: Int[Tensor, "member"]
@@ -196,63 +198,73 @@ class OperandTask:
         possible to the text.
         """
         terminals, k = len(self.layout.grammar.terminals), self.layout.occurrence
-        letters = torch.tensor(self._operands, device=text.device).expand(wanted.shape)
-        order = wanted.argsort(-1)
-        near, far = torch.take_along_dim(wanted, order, -1).unbind(-1)
-        letters = torch.take_along_dim(letters, order, -1)  # of the nearer place, of the farther
+        letters = torch.tensor(self._operands, device=text.device)
+        near, far = wanted.amin(-1), wanted.amax(-1)
+        letters = torch.where((wanted[..., :1] < wanted[..., 1:]), letters, letters.flip(-1))  # nearer first
+        written = letters.to(text.dtype)
         distance = torch.arange(self._span, 0, -1, device=text.device)
         first = distance < near.unsqueeze(-1)
         second = (distance > near.unsqueeze(-1)) & (distance < far.unsqueeze(-1))
-        have = [((text == letters[..., 1:]) & stretch).sum(-1) for stretch in (first, second)]
-        least = (k - 1 - (far - near - 1)).clamp_min(0)
-        most = torch.minimum(torch.full_like(near, k - 1), near - k)
-        split = torch.maximum(torch.minimum(have[0], most), least)
-        text = redistribute(
-            text, first, letters, torch.stack([torch.full_like(split, k - 1), split], -1), terminals, keys
-        )
-        others = ((text == letters[..., :1]) & second).sum(-1)
-        others = torch.minimum(others, far - near - 1 - (k - 1 - split))
-        text = redistribute(
-            text, second, letters, torch.stack([others, k - 1 - split], -1), terminals, random.fold(keys, 0)
-        )
+        of_nearer, of_farther = text == written[..., :1], text == written[..., 1:]
+        room = far - near - 1
+        least, most = (k - 1 - room).clamp_min(0), (near - k).clamp_max(k - 1)
+        split = torch.maximum(torch.minimum((of_farther & first).sum(-1), most), least)
+        others = torch.minimum((of_nearer & second).sum(-1), room - (k - 1 - split))
+        counts = [torch.full_like(split, k - 1), split, others, k - 1 - split]
+        by_stretch = torch.stack(counts, -1).unflatten(-1, (2, 2))
+        stretch = first.to(torch.int8) + 2 * second.to(torch.int8)
+        text = redistribute(text, stretch, letters, by_stretch, terminals, keys)
         for column, place in enumerate((near, far)):
-            text = torch.where(
-                distance == place.unsqueeze(-1), letters[..., column : column + 1].to(text.dtype), text
-            )
+            text = torch.where(distance == place.unsqueeze(-1), written[..., column : column + 1], text)
         return text
 
 
 def redistribute(
     text: Text,
-    inside: Bool[Tensor, "member batch position"],
+    stretch: Int[Tensor, "member batch position"],
     letters: Int[Tensor, "member batch 2"],
-    wanted: Int[Tensor, "member batch 2"],
+    wanted: Int[Tensor, "member batch stretch 2"],
     terminals: int,
     keys: Int[Tensor, "member"],
 ) -> Text:
-    """Change as few tokens inside a stretch as give it so many of two letters.
+    """Change as few tokens as give each stretch of a text so many of two letters.
 
     Of a letter (or of the remaining ones, taken together) that is too frequent, tokens at random places
     are replaced by what is lacking, in random order; where others are lacking, each is uniform among
     the terminals other than the two.
+
+    Args:
+        text: terminals.
+        stretch: the stretch each token is in, counted from 1; 0 for tokens to leave alone.
+        letters: the two letters.
+        wanted: how many of them each stretch is to have.
+        terminals: how many there are.
+        keys: of the random numbers.
     """
-    size = text.shape[1:]
-    group = torch.where(text == letters[..., :1], 0, torch.where(text == letters[..., 1:], 1, 2))
-    group = torch.where(inside, group, 3)
-    have = torch.stack([(group == g).sum(-1) for g in range(4)], -1)
-    outside = have[..., 3:]
-    want = torch.cat([wanted, text.shape[-1] - outside - wanted.sum(-1, keepdim=True), outside], -1)
-    order = (group + random.uniform(random.fold(keys, 0), *size)).argsort(-1)
-    ordered = torch.take_along_dim(group, order, -1)
-    start = have.cumsum(-1) - have
-    rank = torch.arange(text.shape[-1], device=text.device) - torch.take_along_dim(start, ordered, -1)
-    surplus = torch.zeros_like(inside).scatter_(-1, order, rank >= torch.take_along_dim(want, ordered, -1))
-    lacking = (want - have).clamp_min(0)
-    queue = random.uniform(random.fold(keys, 1), *size).masked_fill(~surplus, 2.0).argsort(-1).argsort(-1)
-    is_other = queue >= lacking[..., :1] + lacking[..., 1:2]
-    low, high = letters.amin(-1, keepdim=True), letters.amax(-1, keepdim=True)
-    other = random.integers(random.fold(keys, 2), terminals - 2, *size)
-    other = other + (other >= low)
-    other = other + (other >= high)
-    letter = torch.where(queue < lacking[..., :1], letters[..., :1], letters[..., 1:])
-    return torch.where(surplus, torch.where(is_other, other, letter).to(text.dtype), text)
+    written = letters.to(text.dtype)
+    kind = 2 - 2 * (text == written[..., :1]).to(torch.int8) - (text == written[..., 1:]).to(torch.int8)
+    group = (3 * stretch + kind).long()  # of the tokens that can stand for each other
+    drawn = random.bits(keys, *text.shape[1:]) & ((1 << _GROUP) - 1)
+    drawn, order = (drawn | (group << _GROUP)).sort(-1)  # by group, in random order within it
+    edges = torch.arange(3 * wanted.shape[-2] + 4, device=text.device) << _GROUP
+    edges = torch.searchsorted(drawn, edges.expand(*drawn.shape[:-1], -1).contiguous())
+    have = edges.diff().unflatten(-1, (-1, 3))
+    rest = have[..., 1:, :].sum(-1, keepdim=True) - wanted.sum(-1, keepdim=True)
+    want = torch.cat([have[..., :1, :], torch.cat([wanted, rest], -1)], -2)
+    group = drawn >> _GROUP
+    rank = torch.arange(text.shape[-1], device=text.device)
+    surplus = rank >= torch.take_along_dim(edges[..., :-1] + want.flatten(-2), group, -1)
+    # Either one group has a surplus, and its tokens are in random order, or all get the same: so what
+    # is lacking is handed out in this order.
+    replaced = (have - want).clamp_min(0).sum(-1)
+    lacking = torch.cat([replaced.cumsum(-1).unsqueeze(-1) - replaced.unsqueeze(-1), want - have], -1)
+    first, second = lacking.clamp_min(0).cumsum(-1)[..., 1:3].repeat_interleave(3, -2).unbind(-1)
+    queue = surplus.cumsum(-1)
+    is_first = queue <= torch.take_along_dim(first, group, -1)
+    is_second = queue <= torch.take_along_dim(second, group, -1)
+    other = ((drawn & ((1 << _LETTER) - 1)) * (terminals - 2)) >> _LETTER
+    other = other + (other >= letters.amin(-1, keepdim=True))
+    other = other + (other >= letters.amax(-1, keepdim=True))
+    letter = torch.where(is_first, letters[..., :1], torch.where(is_second, letters[..., 1:], other))
+    letter = torch.where(surplus, letter.to(text.dtype), torch.take_along_dim(text, order, -1))
+    return torch.empty_like(text).scatter_(-1, order, letter)

@@ -161,19 +161,39 @@ def test_a_sample_depends_on_its_key_and_mixture_alone(family: Family) -> None:
     key=st.integers(0, 1000),
     data=st.data(),
 )
-def test_redistributing_makes_the_fewest_changes_and_only_inside(
+def test_redistributing_makes_the_fewest_changes_in_each_stretch(
     text: list[int], letters: list[int], key: int, data: st.DataObject
 ) -> None:
-    inside = data.draw(st.lists(st.booleans(), min_size=len(text), max_size=len(text)))
-    first = data.draw(st.integers(0, sum(inside)))
-    wanted = [first, data.draw(st.integers(0, sum(inside) - first))]
-    tensors = (torch.tensor([[x]]) for x in (text, inside, letters, wanted))
+    stretch = data.draw(st.lists(st.integers(0, 2), min_size=len(text), max_size=len(text)))
+    wanted = []
+    for number in (1, 2):
+        first = data.draw(st.integers(0, stretch.count(number)))
+        wanted.append([first, data.draw(st.integers(0, stretch.count(number) - first))])
+    tensors = (torch.tensor([[x]]) for x in (text, stretch, letters, wanted))
     result = redistribute(*tensors, terminals=5, keys=torch.tensor([key]))[0, 0].tolist()
-    pairs = list(zip(text, result, inside, strict=True))
-    assert all(old == new for old, new, here in pairs if not here)
-    new, old = (Counter(letters.index(p[i]) if p[i] in letters else 2 for p in pairs if p[2]) for i in (1, 0))
-    assert [new[0], new[1]] == wanted
-    assert sum(a != b for a, b, _ in pairs) == sum(max(0, old[g] - new[g]) for g in range(3))
+    pairs = list(zip(text, result, stretch, strict=True))
+    assert all(old == new for old, new, where in pairs if where == 0)
+    for number in (1, 2):
+        mine = [pair for pair in pairs if pair[2] == number]
+        new, old = (Counter(letters.index(p[i]) if p[i] in letters else 2 for p in mine) for i in (1, 0))
+        assert [new[0], new[1]] == wanted[number - 1]
+        assert sum(a != b for a, b, _ in mine) == sum(max(0, old[g] - new[g]) for g in range(3))
+
+
+@pytest.mark.parametrize("text", [[0] * 6, [1] * 6, [2, 3, 4, 2, 3, 4]])
+def test_redistributing_favours_no_place_and_no_other_letter(text: list[int]) -> None:
+    """Each place is changed, and holds each letter, equally often over many draws."""
+    rows, wanted = 30_000, [1, 2] if text[0] > 1 else [2, 2]
+    parts = (text, [1] * 6, [0, 1], [wanted])
+    tensors = [torch.tensor(x).expand(1, rows, *torch.tensor(x).shape) for x in parts]
+    result = redistribute(*tensors, terminals=5, keys=torch.tensor([8]))
+    for letter, count in enumerate(wanted):
+        share = (result == letter).double().mean((0, 1))
+        assert torch.allclose(share, torch.full_like(share, count / 6), atol=0.015)
+    if text[0] < 2:
+        for letter in (2, 3, 4):
+            share = (result == letter).double().mean((0, 1))
+            assert torch.allclose(share, torch.full_like(share, 2 / 18), atol=0.015)
 
 
 @pytest.mark.parametrize(
