@@ -1,5 +1,7 @@
 """Mixtures: components come with their weights, and nothing else comes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,9 @@ from tasks.mixture import (
     PairTable,
     baseline,
     fine_tuning,
+    mixed,
     pretraining,
+    rand_ft,
 )
 
 PARTS = (
@@ -94,6 +98,38 @@ def test_fine_tuning_teaches_the_new_operand_and_reft_the_old_one() -> None:
     parts = [(c.weight, c.kind, c.operand, c.label) for c in fine_tuning(0.3).components]
     assert parts == [(0.3, "correlated", "ft", "ft"), (0.7, "uncorrelated", "ft", "ft")]
     assert pretraining() == Mixture((Component(1.0, "natural", "pt", "pt"),))
+
+
+shares = st.floats(0, 1)
+
+
+@given(shares, shares)
+def test_old_data_come_with_their_share_and_the_rest_stays_in_proportion(c: float, share: float) -> None:
+    for mixture_of, label in ((mixed, "pt"), (rand_ft, "ft")):
+        weight: dict[tuple[str, str, str], float] = dict.fromkeys(
+            [("correlated", "ft", "ft"), ("uncorrelated", "ft", "ft"), ("natural", "pt", label)], 0.0
+        )
+        for part in mixture_of(c, share).components:
+            weight[part.kind, part.operand, part.label] += part.weight
+        expected = [(1 - share) * c, (1 - share) * (1 - c), share]
+        assert list(weight.values()) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.001])
+def test_old_data_are_drawn_as_often_as_asked(share: float) -> None:
+    (drawn,) = drawn_parts([mixed(0.5, share)], 50_000)
+    old = drawn.count(("natural", "pt", "pt"))
+    assert stats.binomtest(old, 50_000, share).pvalue > 1e-3
+    (drawn,) = drawn_parts([rand_ft(0.5, share)], 50_000)
+    assert drawn.count(("natural", "pt", "ft")) == old
+
+
+@pytest.mark.parametrize("mixture_of", [mixed, rand_ft])
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_is_a_fraction(mixture_of: Callable[[float, float], Mixture], share: float) -> None:
+    with pytest.raises(InputError) as refused:
+        mixture_of(0.5, share)
+    assert refused.value.field == "share"
 
 
 def test_a_pair_of_weight_zero_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

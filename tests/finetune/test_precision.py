@@ -1,0 +1,59 @@
+"""bfloat16 and compilation: refused where they are not offered, and float32 where it matters."""
+
+import pytest
+import torch
+
+import finetune.trainer
+from finetune.fleet import Evaluation, FleetJob, Member
+from finetune.recipe import Recipe
+from finetune.trainer import train
+from models.transformer import Transformer, TransformerConfig
+from tasks.counter import Counter
+from tasks.encoding import Encoding
+from tasks.errors import InputError
+from tasks.mixture import fine_tuning
+
+TASK = Counter("abcd", 5)
+ENCODING = Encoding.between(TASK, ("BOS", *"abcd", "#"), range(6), "BOS", "#", 2)
+CONFIG = TransformerConfig.gpt(6, 6, width=16, blocks=2, heads=2)
+
+
+def job(precision: str = "float32", device: str = "cpu", **settings: object) -> FleetJob:
+    generator = torch.Generator().manual_seed(5)
+    model = Transformer(CONFIG, 2)
+    for parameter in model.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
+    recipe = Recipe("adamw", 1.0, 20, batch=32, precision=precision)  # pyright: ignore[reportArgumentType]
+    members = [Member(fine_tuning(1.0), 1e-2, seed) for seed in range(2)]
+    evaluation = Evaluation(50, (0, 20))
+    return FleetJob(model.to(device), members, recipe, TASK, ENCODING, "fine-tune", evaluation, **settings)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(("field", "asked"), [("precision", job("bfloat16")), ("compile", job(compile=True))])
+def test_a_cpu_is_refused_before_any_work(field: str, asked: FleetJob) -> None:
+    asked.progress = pytest.fail
+    with pytest.raises(InputError) as refused:
+        train(asked)
+    assert refused.value.field == field
+    assert "\n" not in str(refused.value)
+
+
+def test_in_bfloat16_products_are_rounded_and_weights_and_evaluations_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the CPU's autocast, which is let in for this alone."""
+    monkeypatch.setattr(finetune.trainer, "CUDA_ONLY", ("cuda", "cpu"))
+    half, full = train(job("bfloat16")), train(job())
+    assert all(p.dtype == torch.float32 for p in half.model.parameters())
+    assert torch.equal(half.loss[0], full.loss[0])  # evaluated in float32, before any update
+    relative = (half.train_loss[1] / full.train_loss[1] - 1).abs()
+    assert (relative > 1e-6).all()
+    assert (relative < 2e-2).all()
+    assert (half.train_loss[1] < half.loss[0, :, 0, 1]).all()
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_bfloat16_and_compilation_train_as_float32_does() -> None:
+    plain = train(job(device="cuda"))
+    for other in (job("bfloat16", "cuda"), job(device="cuda", compile=True)):
+        torch.testing.assert_close(train(other).train_loss[1], plain.train_loss[1], rtol=2e-2, atol=0)
