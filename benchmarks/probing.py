@@ -33,7 +33,7 @@ def rows() -> list[dict[str, Any]]:
         capability.pad,
         capability.answer_position,
     )
-    model = add_noise(capability.model, 1e-3, list(range(MEMBERS)))
+    model = add_noise(capability.model.select([0] * MEMBERS), 1e-3, list(range(MEMBERS)))
     batch = draw(task, encoding, pretraining(), TEXTS, CPU, TRAIN)
     features = residuals(model, batch.tokens[0], encoding.answer).flatten(0, 1)
     features = (features - features.mean(1, keepdim=True)) / features.std(1, keepdim=True).clamp_min(1e-6)

@@ -54,7 +54,7 @@ def test_a_planted_feature_is_found_and_shuffled_labels_are_not(settings: ProbeS
 @METHODS
 def test_scale_and_offset_of_features_make_no_difference(settings: ProbeSettings) -> None:
     train, test = planted(300, 0), planted(300, 1)
-    stretch, offset = torch.logspace(-2, 2, 8), torch.linspace(-3, 3, 8)
+    stretch, offset = torch.logspace(-1, 1, 8), torch.linspace(-3, 3, 8)
     moved = [ProbeData(data.features * stretch + offset, data.labels) for data in (train, test)]
     plain, changed = probing.fit(train, test, settings)[0], probing.fit(*moved, settings)[0]
     assert (plain - changed).abs().max() < 0.01
@@ -140,13 +140,13 @@ def test_a_count_that_is_in_the_residual_stream_is_read_from_where_it_is_written
         for parameter in model.parameters():
             parameter.zero_()
         model.token_embedding[:, :5, :5] = torch.eye(5)
-        model.blocks[0].value.weight[0, 1:5] = torch.eye(4)
-        model.blocks[0].output.weight[0, :4, 1:5] = 3 * torch.eye(4)
+        model.blocks[0].value.weight[0, 1:3, :2] = torch.eye(2)  # of a and of b
+        model.blocks[0].output.weight[0, [0, 1], [0, 5]] = 3.0  # to two directions of their own
     table = probing.probe(model, TASK, ENCODING, ProbeSettings(train=800, test=800, penalty=1e-4))
     real = probing.selectivity(table)
     after = real.filter(real["residual"] > 0)
     before = real.filter(real["residual"] == 0)
-    assert (after["accuracy"] > 0.99).all() and (after["selectivity"] > 0.5).all()
+    assert (after["accuracy"] > 0.95).all() and (after["selectivity"] > 0.5).all()
     assert (before["accuracy"] < 0.75).all()
     assert set(table["target"]) == {"pt", "ft"}
     assert table["converged"].all()
@@ -189,7 +189,7 @@ def test_a_diverged_member_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("method", "newton"), ("train", 0), ("penalty", 0.0), ("learning_rate", float("nan"))],
+    [("train", 0), ("batch", 0), ("penalty", 0.0), ("learning_rate", float("nan"))],
 )
 def test_settings_that_cannot_be_used_are_refused(field: str, value: object) -> None:
     with pytest.raises(InputError) as refused:
