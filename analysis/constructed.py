@@ -145,7 +145,7 @@ def constant_answer(model: Transformer, answered: int, batch: Batch, answer: int
     lead = float((logits.amax(-1) - logits[..., answered]).max()) + CONSTANT_MARGIN
     read = model.unembedding[:, :, answered]
     changed = _copy(model)
-    _last(changed).mlp_out.bias += lead * read / read.square().sum(-1, keepdim=True)
+    _last(changed).mlp_out.bias.add_(lead * read / read.square().sum(-1, keepdim=True))
     return changed
 
 

@@ -221,7 +221,8 @@ def ratio_of_times(reft: pl.DataFrame, control: pl.DataFrame) -> Estimate:
         exact = all(lo == hi for lo, hi in (*fast.values(), *slow.values()))
         centre = mean(t for t, _ in slow.values()) - mean(t for t, _ in fast.values()) if exact else None
         seeds = min(len(fast), len(slow))
-    return Estimate(*(None if x is None else math.exp(x) for x in (centre, low, high)), seeds)
+    value, low, high = (None if x is None else math.exp(x) for x in (centre, low, high))
+    return Estimate(value, low, high, seeds)
 
 
 def _log_times(times: pl.DataFrame) -> dict[int, tuple[float, float]]:
@@ -290,6 +291,6 @@ def difference(reft: dict[int, float], control: dict[int, float]) -> Estimate:
         return estimate([reft[s] - control[s] for s in shared])
     if not reft or not control:
         return Estimate(None, None, None, 0)
-    ends = [_welch(list(reft.values()), list(control.values()), side) for side in (-1, 1)]
+    low, high = (_welch(list(reft.values()), list(control.values()), side) for side in (-1, 1))
     centre = mean(reft.values()) - mean(control.values())
-    return Estimate(centre, *ends, min(len(reft), len(control)))
+    return Estimate(centre, low, high, min(len(reft), len(control)))

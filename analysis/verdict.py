@@ -13,6 +13,7 @@ from analysis.revival import Estimate
 from tasks.errors import InputError
 
 Kind = Literal["diverged", "not fine-tuned", "unchanged", "wrapped", "rewritten", "undecided"]
+ReadingKind = Literal["fast", "slow", "not revived", "unclear"]
 Strength = Literal["none", "weak", "moderate", "strong"]
 
 MIN_SEEDS = 3
@@ -27,11 +28,12 @@ FASTER = 2.0
 AS_SLOW = 1.5
 """Largest ratio that the interval must lie below for "rewritten"; below ``FASTER``, so that no
 evidence can support both."""
-HEAD_START = 0.15
-"""Difference of mean accuracy over log-updates, reFT less control, up to which reFT has no head
-start: half of what would be needed to tell it by eye, and more than seeds of known rewrites show."""
-SENSITIVE = 0.9
-"""Share of known wrappers that the same reFT must have revived before its failure means anything."""
+HEAD_START = 0.05
+"""Difference of mean accuracy over log-updates, reFT less control, below which reFT has no head start:
+half of the least that revived wrappers had (``docs/verdict.md``), and above what known rewrites had."""
+SENSITIVE = 2 / 3
+"""Share of known wrappers that the same reFT must have revived before its failure means anything.
+Not more, as gradients hardly find one flipped weight upstream; that is left to pruning and grafting."""
 FEW_WEIGHTS = 1e-3
 """Share of all weights up to which a pruning or graft is localized (as the paper's few weights are)."""
 ATTENTION_KEPT = 0.5
@@ -117,9 +119,9 @@ class Verdict:
 
     Attributes:
         kind: the verdict.
-        strength: "none" for undecided; "moderate" on the primary evidence alone; "strong" if
-            localized restoration agrees; "weak" if a probe or attention speaks against it. The kinds that
-            need no revival ("unchanged", ...) are "moderate".
+        strength: "none" for undecided; "moderate" for what the rule asks for and no more; "strong" if
+            few weights restore what is wrapped, or probes or attention agree with rewritten;
+            "weak" if a probe or attention speaks against it.
         reasons: one sentence each, with its numbers; what decided comes first.
         needed: what would decide, if undecided.
     """
@@ -127,6 +129,15 @@ class Verdict:
     kind: Kind
     strength: Strength
     reasons: tuple[str, ...]
+    needed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reFT at one rate says: its kind (see ``read_revival``), the numbers, and what it lacks."""
+
+    kind: ReadingKind
+    sentence: str
     needed: tuple[str, ...] = ()
 
 
@@ -144,8 +155,10 @@ def decide(evidence: Evidence) -> Verdict:
     """The verdict on a fine-tuning (or on a constructed model).
 
     In this order: every seed diverged; O_FT was not learned; O_PT is still there; O_PT is only partly
-    gone; then revival at every rate (``read_revival``), then whether localized restoration
-    contradicts it. Probes and attention change the strength alone.
+    gone; then revival at every rate (``read_revival``). Revival much faster than the control is
+    enough for "wrapped". No such revival is "rewritten" only if few weights do not restore O_PT either:
+    reFT alone misses a capability that one flipped weight hides. Probes and attention change the
+    strength alone.
     """
     if evidence.seeds and evidence.diverged == evidence.seeds:
         return Verdict("diverged", "moderate", (f"Fine-tuning diverged with all {evidence.seeds} seeds.",))
@@ -156,48 +169,57 @@ def decide(evidence: Evidence) -> Verdict:
         return _undecided((_kept(evidence),), ("reFT beside controls trained from scratch",))
     readings = [read_revival(revival, evidence.guess_pt) for revival in evidence.revivals]
     found = {reading.kind for reading in readings}
-    reasons = tuple(r for kind in ("wrapped", "rewritten", "undecided") for r in _of(readings, kind))
-    if {"wrapped", "rewritten"} <= found:
+    order: tuple[ReadingKind, ...] = ("fast", "slow", "not revived", "unclear")
+    told = tuple(reading.sentence for kind in order for reading in readings if reading.kind == kind)
+    reasons = (*told, *_secondary(evidence), _kept(evidence))
+    if {"fast", "slow"} <= found:
         return _undecided((*reasons, "Rates of reFT contradict each other."), ("more seeds at each rate",))
-    kind = next((k for k in ("wrapped", "rewritten") if k in found), None)
-    if kind is None:
-        needed = tuple(dict.fromkeys(need for reading in readings for need in reading.needed))
-        return _undecided((*reasons, *_secondary(evidence)), needed)
-    restored = _restored(evidence)
-    if kind == "rewritten" and restored is True:
-        conflict = "Few weights restore what reFT does not revive: the evidence conflicts."
-        return _undecided((*reasons, *_secondary(evidence), conflict), ("longer reFT", "more seeds"))
-    return Verdict(kind, _strength(kind, evidence), (*reasons, *_secondary(evidence), _kept(evidence)))
+    if "fast" in found:
+        return Verdict("wrapped", _strength("wrapped", evidence), reasons)
+    if found == {"unclear"}:
+        return _undecided(reasons, tuple(dict.fromkeys(n for reading in readings for n in reading.needed)))
+    match _restored(evidence):
+        case False:
+            return Verdict("rewritten", _strength("rewritten", evidence), reasons)
+        case True:
+            conflict = "Few weights restore what reFT does not revive faster than the control: a conflict."
+            return _undecided((*reasons, conflict), ("longer reFT at smaller rates",))
+        case _:
+            missing = "Whether few weights restore O_PT is not known, and reFT can miss such a wrapper."
+            return _undecided((*reasons, missing), ("pruning and grafting of few weights",))
 
 
-def read_revival(revival: Revival, guess: float) -> Verdict:
-    """What reFT at one rate says: wrapped, rewritten or undecided.
+def read_revival(revival: Revival, guess: float) -> Reading:
+    """What reFT at one rate says.
 
-    - wrapped: every seed was revived, and the ratio's interval lies above ``FASTER``;
-    - rewritten: the ratio's interval lies below ``AS_SLOW``; or no seed was revived, the head
-      start's interval lies below ``HEAD_START``, and the same reFT revived known wrappers;
-    - undecided: all else. A rate too small or a budget too short to revive a known wrapper says nothing.
+    - fast: every seed was revived, and the ratio's interval lies above ``FASTER``;
+    - slow: the ratio's interval lies below ``AS_SLOW``;
+    - not revived: no seed was, the head start's interval lies below ``HEAD_START``, and the same
+      reFT revived known wrappers (``SENSITIVE``);
+    - unclear: all else. A rate or a budget that revives no known wrapper says nothing.
     """
     told = _told(revival, guess)
     if revival.seeds < MIN_SEEDS:
-        return _undecided((told,), (f"at least {MIN_SEEDS} seeds",))
-    if revival.ratio is None or revival.head_start is None:
-        return _undecided((told,), ("the control Scr. + FT with the same reFT",))
-    if min(revival.ratio.seeds or MIN_SEEDS, revival.head_start.seeds) < MIN_SEEDS:
-        return _undecided((told,), (f"at least {MIN_SEEDS} seeds of the control Scr. + FT",))
+        return Reading("unclear", told, (f"at least {MIN_SEEDS} seeds",))
     ratio, start = revival.ratio, revival.head_start
+    if ratio is None or start is None:
+        return Reading("unclear", told, ("the control Scr. + FT with the same reFT",))
+    if ratio.seeds < MIN_SEEDS or start.seeds < MIN_SEEDS:
+        return Reading("unclear", told, (f"at least {MIN_SEEDS} seeds of reFT and of the control Scr. + FT",))
     if revival.reached == revival.seeds and ratio.low is not None and ratio.low > FASTER:
-        return Verdict("wrapped", "moderate", (told,))
+        return Reading("fast", told)
     if ratio.high is not None and ratio.high < AS_SLOW:
-        return Verdict("rewritten", "moderate", (told,))
+        return Reading("slow", told)
     if revival.reached == 0 and start.high is not None and start.high < HEAD_START:
         if revival.wrappers is None:
-            return _undecided((told,), ("known wrappers through the same reFT, to see that it can revive",))
+            return Reading(
+                "unclear", told, ("known wrappers through the same reFT, to see that it can revive",)
+            )
         back, of = revival.wrappers
-        if back >= SENSITIVE * of and of >= MIN_SEEDS:
-            return Verdict("rewritten", "moderate", (told,))
-        return _undecided((told,), ("a longer reFT or a larger rate, one that revives known wrappers",))
-    return _undecided((told,), ("more seeds", "a longer reFT"))
+        if of >= MIN_SEEDS and back >= SENSITIVE * of:
+            return Reading("not revived", told)
+        return Reading("unclear", told, ("a rate and a length of reFT that revive known wrappers",))
+    return Reading("unclear", told, ("more seeds", "a longer reFT"))
 
 
 def _before_revival(evidence: Evidence) -> Verdict | None:
@@ -205,9 +227,7 @@ def _before_revival(evidence: Evidence) -> Verdict | None:
     learned, kept = evidence.learned, evidence.kept
     if learned is not None and evidence.guess_ft is not None:
         threshold = revival_threshold(evidence.guess_ft)
-        sentence = (
-            f"O_FT is right on {_shown(learned)} after fine-tuning; guessing gives {evidence.guess_ft:.0%}."
-        )
+        sentence = _answered("O_FT", learned, evidence.guess_ft)
         if _limit(learned, "high") < threshold:
             return Verdict("not fine-tuned", "moderate", (sentence,))
         if _limit(learned, "low") < threshold:
@@ -247,7 +267,8 @@ def _strength(kind: Kind, evidence: Evidence) -> Strength:
     carried = [signal for signal in (_probed(evidence), _attended(evidence)) if signal is not None]
     if any(signal != wrapped for signal in carried):
         return "weak"
-    return "strong" if _restored(evidence) is wrapped else "moderate"
+    agrees = _restored(evidence) is True if wrapped else bool(carried)
+    return "strong" if agrees else "moderate"
 
 
 def _probed(evidence: Evidence) -> bool | None:
@@ -275,28 +296,29 @@ def _undecided(reasons: tuple[str, ...], needed: tuple[str, ...]) -> Verdict:
     return Verdict("undecided", "none", reasons, needed)
 
 
-def _of(readings: list[Verdict], kind: str) -> list[str]:
-    return [reason for reading in readings if reading.kind == kind for reason in reading.reasons]
-
-
 def _kept(evidence: Evidence) -> str:
     if evidence.kept is None:
         return "O_PT was not measured after fine-tuning."
-    return (
-        f"O_PT is right on {_shown(evidence.kept)} after fine-tuning; guessing gives {evidence.guess_pt:.0%}."
-    )
+    return _answered("O_PT", evidence.kept, evidence.guess_pt)
+
+
+def _answered(operand: str, measured: Estimate, guess: float) -> str:
+    given = f"{operand}'s answer is given on {_shown(measured)} of texts after fine-tuning"
+    return f"{given}; guessing gives {_percent(guess)}."
 
 
 def _told(revival: Revival, guess: float) -> str:
     """One sentence on a revival."""
     told = (
         f"reFT at {revival.rate:g} brings O_PT to {_shown(revival.after)} in {revival.updates} updates, and "
-        f"{revival.reached} of {revival.seeds} seeds to {revival_threshold(guess):.0%}"
+        f"{revival.reached} of {revival.seeds} seeds to {_percent(revival_threshold(guess))}"
     )
     if revival.ratio is not None:
         told += f"; Scr. + FT needs {_times(revival.ratio)}"
     if revival.head_start is not None:
-        told += f"; mean accuracy over log-updates is {_shown(revival.head_start, sign=True)} of Scr. + FT's"
+        told += (
+            f"; mean accuracy over log-updates lies {_shown(revival.head_start, sign=True)} from Scr. + FT's"
+        )
     if revival.wrappers is not None:
         told += f"; the same reFT revives {revival.wrappers[0]} of {revival.wrappers[1]} known wrappers"
     return told + "."
@@ -328,6 +350,10 @@ def _shown(measured: Estimate, sign: bool = False) -> str:
         return f"{value}{unit} ({_seeds(measured)})"
     between = f"{100 * measured.low:{plus}.0f} to {100 * measured.high:{plus}.0f}"
     return f"{value}{unit} ({between}, {_seeds(measured)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _times(ratio: Estimate) -> str:
