@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("training", "compile", "pcfg_sampler", "datasets", "probing")
+NAMES = ("training", "pretraining", "compile", "pcfg_sampler", "datasets", "probing")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for name in options.names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
-        found += _show(module.rows(device) if name == "training" else module.rows())
+        found += _show(module.rows(device) if name.endswith("training") else module.rows())
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 
