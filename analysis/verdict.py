@@ -30,7 +30,7 @@ AS_SLOW = 1.5
 evidence can support both."""
 HEAD_START = 0.05
 """Difference of mean accuracy over log-updates, reFT less control, below which reFT has no head start:
-half of the least that revived wrappers had (``docs/verdict.md``), and above what known rewrites had."""
+half of the least that revived wrappers had at 1e-3 (``docs/verdict.md``), and above what rewrites had."""
 SENSITIVE = 2 / 3
 """Share of known wrappers that the same reFT must have revived before its failure means anything.
 Not more, as gradients hardly find one flipped weight upstream; that is left to pruning and grafting."""
