@@ -110,7 +110,7 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
     }
 
 
-def alternating_work(works: list[Callable[[], None]], device: torch.device) -> list[float]:
+def alternating_work(works: list[Callable[[], object]], device: torch.device) -> list[float]:
     """Median seconds of pieces of work run in turns: of processor time on a CPU, of the clock on a GPU."""
     times: list[list[float]] = [[] for _ in works]
     clock = time.process_time if device.type == "cpu" else time.perf_counter
