@@ -8,7 +8,7 @@ fine-tuning shared by several reFTs is trained once, and a finished cell is neve
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -76,14 +76,19 @@ class Cell:
 
     @cached_property
     def id(self) -> str:
-        """Hash of the content, 16 hexadecimal digits."""
-        return content_hash(self.describe())
+        """Hash of the content, 16 hexadecimal digits.
+
+        Parts that many cells share (task, stage, evaluation) enter by their own hashes, which are
+        worked out once.
+        """
+        return content_hash(
+            [self._start, self.task_id, _part(self.stage), _times(self.evaluation), self.seed]
+        )
 
     def describe(self) -> dict[str, Any]:
         """The content as plain data; a parent cell enters by its id."""
-        start = {"cell": self.start.id} if isinstance(self.start, Cell) else asdict(self.start)
         return {
-            "start": start,
+            "start": self._start,
             "task": {"type": type(self.task).__name__, **describe(self.task)},
             "stage": describe(self.stage),
             "evaluation": asdict(self.evaluation),
@@ -91,10 +96,14 @@ class Cell:
             "task_id": self.task_id,
         }
 
-    @cached_property
+    @property
+    def _start(self) -> dict[str, Any]:
+        return {"cell": self.start.id} if isinstance(self.start, Cell) else dict(vars(self.start))
+
+    @property
     def task_id(self) -> str:
         """Hash of the task."""
-        return content_hash([type(self.task).__name__, describe(self.task)])
+        return _part(self.task)
 
     @property
     def origin(self) -> Origin:
@@ -116,10 +125,34 @@ def describe(value: Any) -> Any:
     return [describe(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def content_hash(content: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_canonical(content).encode()).hexdigest()[:16]
+
+
+def _part(part: Any) -> str:
+    """Hash of a part that many cells share; the part, which never changes, keeps it."""
+    kept = vars(part)
+    if "_content_hash" not in kept:
+        kept["_content_hash"] = content_hash([type(part).__name__, describe(part)])
+    return kept["_content_hash"]
+
+
+def _group(stage: Stage) -> str:
+    """Hash of what the stages of one fleet agree in; the stage keeps it."""
+    kept = vars(stage)
+    if "_group_hash" not in kept:
+        recipe = replace(stage.recipe, learning_rate=1.0)
+        kept["_group_hash"] = content_hash([stage.name, describe(recipe), stage.method.describe()])
+    return kept["_group_hash"]
+
+
+@lru_cache
+def _times(evaluation: Evaluation) -> str:
+    return content_hash(asdict(evaluation))
 
 
 @dataclass(frozen=True)
@@ -151,19 +184,12 @@ def plan(cells: list[Cell], size: int) -> list[Fleet]:
         while isinstance(parent, Cell):
             unique.setdefault(parent.id, parent)
             parent = parent.start
-    groups: dict[tuple[int, str], list[Cell]] = {}
+    groups: dict[tuple[int, tuple[str, ...]], list[Cell]] = {}
     for cell in unique.values():
-        shared = [
-            cell.task,
-            replace(cell.stage.recipe, learning_rate=1.0),
-            cell.stage.name,
-            cell.stage.method.describe(),
-            cell.evaluation,
-            cell.origin.capability,
-        ]
-        groups.setdefault((cell.depth, repr(shared)), []).append(cell)
+        shared = (cell.task_id, _group(cell.stage), _times(cell.evaluation), cell.origin.capability)
+        groups.setdefault((cell.depth, shared), []).append(cell)
     fleets = []
-    for (_depth, _shared), members in sorted(groups.items(), key=lambda item: item[0][0]):
+    for (_depth, _), members in sorted(groups.items(), key=lambda item: item[0][0]):
         # As even as can be: five cells at size four are fleets of three and two.
         count = -(-len(members) // size)
         bounds = [round(i * len(members) / count) for i in range(count + 1)]

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -195,6 +196,7 @@ class _Trainer:
         return Trained(model, self.job.steps, self.accuracy, self.loss, self.train_loss, diverged_at)
 
 
+@lru_cache
 def evaluation_steps(iterations: int, per_decade: int = 6) -> tuple[int, ...]:
     """0, log-spaced steps from 10 on, and the last."""
     steps, value = {0, iterations}, 10.0
