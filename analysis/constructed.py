@@ -8,7 +8,6 @@ as an origin. Wrapper and capability are meant as in Jain et al. 2024, §3: a mi
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.transformer import Block, Transformer
+from models.transformer import Block, LayerNorm, Transformer
 from tasks import random
 from tasks.encoding import Batch
 from tasks.errors import InputError
@@ -31,44 +30,48 @@ COMMON = 0.9  # share of texts whose answers the smaller permutation moves, at l
 LARGEST = 2.0  # size of a weight up to which its sign is changed: reFT can travel that far and back
 
 
-@dataclass(frozen=True)
-class Constructed:
-    """A model and what is true of it.
-
-    Attributes:
-        name: how it was made, in one or two words.
-        truth: "wrapped" or "rewritten".
-        model: the altered model, a fleet of one.
-    """
-
-    name: str
-    truth: Truth
-    model: Transformer
+TRUTHS: dict[str, Truth] = {
+    "outputs permuted": "wrapped",
+    "common outputs permuted": "wrapped",
+    "constant answer": "wrapped",
+    "one weight flipped": "wrapped",
+    "redrawn": "rewritten",
+    "shuffled": "rewritten",
+}
+"""What is true of each construction, by its name."""
 
 
-def constructions(model: Transformer, seed: int, batch: Batch, answer: int) -> list[Constructed]:
-    """Every construction that needs the model alone: four wrappers and two rewrites.
+def construct(name: str, model: Transformer, seed: int, batch: Batch, answer: int) -> Transformer:
+    """A capability altered so that its truth is known: a fleet of one.
 
     Args:
+        name: one of ``TRUTHS``.
         model: the capability, a fleet of one.
         seed: seeds what is drawn.
         batch: natural text with O_PT's answers as ``labels``, of one member: finds the common
             answers, the logits to beat and the salient weights. Not to be evaluated on.
         answer: position at which the answer is read.
+
+    Raises:
+        InputError: a name that is not there.
     """
     counts = torch.bincount(batch.labels.flatten(), minlength=model.config.classes)
-    order = [int(c) for c in counts.argsort(descending=True, stable=True)]
+    order = [int(c) for c in counts.argsort(descending=True, stable=True) if counts[c] > 0]
     shares = counts[order].cumsum(0) / counts.sum()
-    common = order[: max(2, int((shares < COMMON).sum()) + 1)]
-    rarest = next(c for c in reversed(order) if counts[c] > 0)
-    return [
-        Constructed("outputs permuted", "wrapped", permuted_outputs(model, order, seed)),
-        Constructed("common outputs permuted", "wrapped", permuted_outputs(model, common, seed)),
-        Constructed("constant answer", "wrapped", constant_answer(model, rarest, batch, answer)),
-        Constructed("one weight flipped", "wrapped", flipped_weight(model, batch, answer)),
-        Constructed("redrawn", "rewritten", redrawn(model, seed)),
-        Constructed("shuffled", "rewritten", shuffled(model, seed)),
-    ]
+    match name:
+        case "outputs permuted":
+            return permuted_outputs(model, order, seed)
+        case "common outputs permuted":
+            return permuted_outputs(model, order[: max(2, int((shares < COMMON).sum()) + 1)], seed)
+        case "constant answer":
+            return constant_answer(model, order[-1], batch, answer)
+        case "one weight flipped":
+            return flipped_weight(model, batch, answer)
+        case "redrawn":
+            return redrawn(model, seed)
+        case "shuffled":
+            return shuffled(model, seed)
+    raise InputError("construction", name, ", ".join(TRUTHS))
 
 
 def cycle(classes: Sequence[int], seed: int) -> dict[int, int]:
@@ -124,28 +127,26 @@ def _reorder_residual(name: str, parameter: Tensor, order: Int[Tensor, "width"])
 
 @torch.no_grad()
 def constant_answer(model: Transformer, answered: int, batch: Batch, answer: int) -> Transformer:
-    """The model with one vector added to the last block's output bias, so that it always says one class.
+    """The model with one vector added to the last bias of the stream, so that it always says one class.
 
-    The vector points along what the unembedding reads for the class, and is as long as the logits
-    of ``batch`` make necessary (their largest lead over the class, and ``CONSTANT_MARGIN``).
-    Models with a final norm are steered before it, where a shift has no fixed effect on the logits.
+    The vector raises the class's logit and, as far as it can, no other; it is as long as the logits
+    of ``batch`` make necessary (their largest lead over the class, and ``CONSTANT_MARGIN``). It is
+    added to the final norm's bias, or to the last MLP's where there is no norm.
 
     Args:
-        model: a fleet of one without final norm.
+        model: a fleet of one.
         answered: the class.
         batch: texts on which the logits are looked at.
         answer: position at which the answer is read.
-
-    Raises:
-        InputError: a model with norms.
     """
-    if model.config.normalization != "none":
-        raise InputError("model", model.config.normalization, "a model without normalization")
     logits = model(batch.tokens, answer=answer).logits
     lead = float((logits.amax(-1) - logits[..., answered]).max()) + CONSTANT_MARGIN
-    read = model.unembedding[:, :, answered]
+    wanted = torch.zeros_like(model.unembedding[0, 0])
+    wanted[answered] = lead
     changed = _copy(model)
-    _last(changed).mlp_out.bias.add_(lead * read / read.square().sum(-1, keepdim=True))
+    normed = isinstance(changed.norm_final, LayerNorm)
+    bias = changed.norm_final.bias if normed else _last(changed).mlp_out.bias
+    bias.add_(torch.linalg.pinv(model.unembedding[0].T) @ wanted)
     return changed
 
 

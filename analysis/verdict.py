@@ -156,9 +156,9 @@ def decide(evidence: Evidence) -> Verdict:
 
     In this order: every seed diverged; O_FT was not learned; O_PT is still there; O_PT is only partly
     gone; then revival at every rate (``read_revival``). Revival much faster than the control is
-    enough for "wrapped". No such revival is "rewritten" only if few weights do not restore O_PT either:
-    reFT alone misses a capability that one flipped weight hides. Probes and attention change the
-    strength alone.
+    enough for "wrapped", and so is that pruning or grafting few weights restores O_PT: reFT alone misses
+    a capability that one flipped weight hides. No such revival, and no such weights, is "rewritten".
+    Probes and attention change the strength alone.
     """
     if evidence.seeds and evidence.diverged == evidence.seeds:
         return Verdict("diverged", "moderate", (f"Fine-tuning diverged with all {evidence.seeds} seeds.",))
@@ -174,19 +174,14 @@ def decide(evidence: Evidence) -> Verdict:
     reasons = (*told, *_secondary(evidence), _kept(evidence))
     if {"fast", "slow"} <= found:
         return _undecided((*reasons, "Rates of reFT contradict each other."), ("more seeds at each rate",))
-    if "fast" in found:
+    if "fast" in found or _restored(evidence) is True:
         return Verdict("wrapped", _strength("wrapped", evidence), reasons)
     if found == {"unclear"}:
         return _undecided(reasons, tuple(dict.fromkeys(n for reading in readings for n in reading.needed)))
-    match _restored(evidence):
-        case False:
-            return Verdict("rewritten", _strength("rewritten", evidence), reasons)
-        case True:
-            conflict = "Few weights restore what reFT does not revive faster than the control: a conflict."
-            return _undecided((*reasons, conflict), ("longer reFT at smaller rates",))
-        case _:
-            missing = "Whether few weights restore O_PT is not known, and reFT can miss such a wrapper."
-            return _undecided((*reasons, missing), ("pruning and grafting of few weights",))
+    if _restored(evidence) is False:
+        return Verdict("rewritten", _strength("rewritten", evidence), reasons)
+    missing = "Whether few weights restore O_PT is not known, and reFT can miss such a wrapper."
+    return _undecided((*reasons, missing), ("pruning and grafting of few weights",))
 
 
 def read_revival(revival: Revival, guess: float) -> Reading:
@@ -253,7 +248,7 @@ def _limit(measured: Estimate, side: Literal["low", "high"]) -> float:
 
 def _restored(evidence: Evidence) -> bool | None:
     """Whether few weights restore O_PT: yes, no, or None where not measured or not clear."""
-    if evidence.restored is None or evidence.restored_share is None:
+    if evidence.restored is None or evidence.restored_share is None or evidence.restored.seeds < MIN_SEEDS:
         return None
     threshold = revival_threshold(evidence.guess_pt)
     if evidence.restored_share <= FEW_WEIGHTS and _limit(evidence.restored, "low") >= threshold:

@@ -1,6 +1,7 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from compiled.capabilities import counter, max_identifier
 from finetune.cell import Cell, Origin, Stage
@@ -24,7 +25,7 @@ from veneer.experiments import (
     MaxIdentifierExperiment,
     validate,
 )
-from veneer.origins import SCRATCH, Source, Written, origin, pretrained, start
+from veneer.origins import CONSTRUCTIONS, SCRATCH, Source, Written, origin, pretrained, start
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,11 @@ class Prepared:
 
     def start(self, origin: Origin) -> Transformer:
         """The weights a chain of cells starts from."""
-        return start(self.sources[origin.capability], origin)
+        return start(self.sources[origin.capability], origin, self._tasks[origin])
+
+    @cached_property
+    def _tasks(self) -> dict[Origin, Task]:
+        return {cell.origin: cell.task for cell in self.cells}
 
     def encoding(self, cell: Cell) -> Encoding:
         """How a cell's model reads its task."""
@@ -116,8 +121,9 @@ def _task(experiment: Experiment, source: Source) -> Task:
 def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
     """What each seed goes through: where it begins, a stage, and the stages that follow that one.
 
-    Besides fine-tuning and reFT there are the paper's controls: Scr. (from scratch on O_PT) and
-    Scr. + FT (from scratch on O_FT, then on O_PT), with reFT's own stages (§5.1, App. D).
+    Where a chain begins is an ``Origin.start``. Besides fine-tuning and reFT there are the paper's
+    controls: Scr. (from scratch on O_PT) and Scr. + FT (from scratch on O_FT, then on O_PT), with
+    reFT's own stages (§5.1, App. D).
     """
     revivals = [
         Stage("reft", pretraining(), _recipe(experiment, rate, experiment.reft_iterations))
@@ -135,6 +141,8 @@ def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
         recipe = _recipe(experiment, rate, experiment.iterations)
         chains.append((SCRATCH, [Stage("fine-tune", fine_tuning(0.0), recipe, FullFineTuning()), *revivals]))
         chains += [(SCRATCH, [stage]) for stage in revivals]
+    if experiment.constructed:
+        chains += [(name, [stage]) for name in CONSTRUCTIONS for stage in revivals]
     return chains
 
 

@@ -18,6 +18,7 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
 
   veneer list                    the experiments, and what each costs
   veneer run NAME                run one: --preset quick (default) or paper
+  veneer analyse RUN             look inside a run's models, and give verdicts
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
   veneer report RUN              write RUN/report.html again
   veneer pretrain pcfg           pretrain GPTs on task families over a grammar's strings
@@ -43,6 +44,19 @@ class RunOptions:
     """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints of what is in training."""
+
+
+@dataclass(frozen=True)
+class AnalyseOptions:
+    """Look inside the models of a run: pruning, grafting, probes, attention, revival times, verdicts.
+
+    Each analysis is a table RUN/analysis/NAME.parquet; those that are complete are not made again.
+    """
+
+    only: tuple[str, ...] = ()
+    """The analyses to make; none given makes all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "list": _list,
         "run": _run,
+        "analyse": _analyse,
         "compile": _compile,
         "report": _report,
         "pretrain": _pretrain,
@@ -228,6 +243,17 @@ def _compile(words: list[str]) -> None:
     from veneer.terminal import compile_program
 
     compile_program(program, options)
+
+
+def _analyse(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        _parse(AnalyseOptions, ["--help"], "veneer analyse RUN")
+    if words[0].startswith("-"):
+        raise InputError("run", words[0], "the folder of a run as the first argument")
+    options = _parse(AnalyseOptions, words[1:], f"veneer analyse {words[0]}")
+    from veneer.terminal import analyse_run
+
+    analyse_run(Path(words[0]), options)
 
 
 def _report(words: list[str]) -> None:

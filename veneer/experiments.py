@@ -37,6 +37,8 @@ class Experiment:
     """Also train models from scratch: on O_PT at the reFT rates (Scr.), and on O_FT first (Scr. + FT)."""
     control_rate: float | None = None
     """Rate at which Scr. + FT learns O_FT; none takes the greatest fine-tuning rate."""
+    constructed: bool = False
+    """Also reFT models whose truth is known by construction (wrapped, rewritten), for the verdict."""
     warmup: float = 0.2
     """Share of the updates with linear warmup."""
     batch: int = 96

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
+from analysis.constructed import TRUTHS, construct, from_scratch
+from analysis.texts import draw
 from compiled.capability import CompiledCapability
 from compiled.exactness import add_noise
 from finetune.cell import Origin
@@ -21,8 +23,12 @@ from pcfg.capability import CHECKPOINTS, LearnedCapability
 from pcfg.operand_task import OperandTask
 from tasks.encoding import Encoding, Task, Value
 from tasks.errors import InputError
+from tasks.mixture import pretraining
 
-SCRATCH = "scratch"
+CAPABILITY, SCRATCH = "capability", "scratch"
+CONSTRUCTIONS = tuple(f"{truth}: {name}" for name, truth in TRUTHS.items())
+"""Starts of models whose truth is known by construction."""
+CONSTRUCTION_TEXTS = 512
 
 
 class Source(Protocol):
@@ -43,6 +49,9 @@ class Source(Protocol):
     @property
     def vocabulary(self) -> Sequence[Value]: ...  # token by id
 
+    @property
+    def residual_labels(self) -> tuple[str, ...]: ...  # of a written one's residual stream
+
     def encoding(self, task: Task) -> Encoding: ...  # how the model reads a task
 
     def save(self, folder: Path, model: Transformer) -> None: ...  # as it starts, as FOLDER/model.*
@@ -50,22 +59,37 @@ class Source(Protocol):
     def describe(self) -> dict[str, Any]: ...  # what a reader should know, as plain data
 
 
-def start(source: Source, origin: Origin) -> Transformer:
+def start(source: Source, origin: Origin, task: Task) -> Transformer:
     """The weights that an origin stands for, a fleet of one.
 
-    Raises:
-        InputError: an alteration that does not exist.
+    Args:
+        source: the origin's capability.
+        origin: what is asked for.
+        task: what its cells are asked: a constructed model's alteration is fitted to natural texts.
     """
     if origin.start == SCRATCH:
-        fresh = initialize(source.model.config, [origin.seed])
-        if source.model.config.unembedding == "fixed":
-            with torch.no_grad():
-                fresh.unembedding.copy_(source.model.unembedding)
-        return fresh
-    return add_noise(source.model, origin.noise, [origin.seed]) if origin.noise else source.model.member(0)
+        # GPTs begin as they did before pretraining; models without norms need larger weights.
+        compiled = source.model.config.normalization == "none"
+        return (
+            from_scratch(source.model, [origin.seed])
+            if compiled
+            else initialize(source.model.config, [origin.seed])
+        )
+    own = add_noise(source.model, origin.noise, [origin.seed]) if origin.noise else source.model.member(0)
+    if origin.start == CAPABILITY:
+        return own
+    return _constructed(source, task, own, origin)
 
 
-def origin(source: Source, seed: int, begins: str = "capability") -> Origin:
+def _constructed(source: Source, task: Task, model: Transformer, origin: Origin) -> Transformer:
+    encoding, (_, name) = source.encoding(task), origin.start.split(": ")
+    batch = draw(
+        task, encoding, pretraining(), CONSTRUCTION_TEXTS, torch.device("cpu"), "construct", origin.seed
+    )
+    return construct(name, model, origin.seed, batch, encoding.answer)
+
+
+def origin(source: Source, seed: int, begins: str = CAPABILITY) -> Origin:
     """The origin of a seed's cells."""
     return Origin(source.key, source.name, source.noise if begins != SCRATCH else 0.0, seed, begins)
 
@@ -97,6 +121,11 @@ class Written:
     def vocabulary(self) -> Sequence[Value]:
         """Token by id."""
         return self.capability.vocabulary
+
+    @property
+    def residual_labels(self) -> tuple[str, ...]:
+        """Tracr's names of the directions."""
+        return self.capability.residual_labels
 
     def encoding(self, task: Task) -> Encoding:
         """Tokens and answers matched by value.
@@ -153,6 +182,11 @@ class Learned:
     def vocabulary(self) -> Sequence[Value]:
         """Token by id."""
         return self.capability.layout.vocabulary
+
+    @property
+    def residual_labels(self) -> tuple[str, ...]:
+        """None: what directions mean was learned."""
+        return ()
 
     def encoding(self, task: Task) -> Encoding:
         """The task's own: it is asked in the model's vocabulary.

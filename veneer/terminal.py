@@ -1,8 +1,10 @@
 """What a run looks like in a terminal: live progress, then a table and the sentence it supports."""
 
 import time
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -12,7 +14,7 @@ from rich.table import Table
 from finetune.cell import Fleet
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
-from veneer.cli import CompileOptions, PretrainOptions, RunOptions
+from veneer.cli import AnalyseOptions, CompileOptions, PretrainOptions, RunOptions
 from veneer.experiments import Experiment, PcfgPretraining
 from veneer.report import write_report
 from veneer.run import execute, fleet_size
@@ -142,6 +144,43 @@ def _conclude(run: Run) -> None:
     console.print(shown)
     for sentence in revival_sentences(run):
         console.print(f"• {sentence}")
+
+
+def analyse_run(folder: Path, options: AnalyseOptions) -> None:
+    """``veneer analyse``: make the tables, write the report again, and show the verdicts.
+
+    Raises:
+        InputError: no run, or one that lacks what an analysis needs.
+    """
+    from veneer.analyse import ANALYSES, analyse
+
+    run, began = Run.read(folder), time.monotonic()
+    names = options.only or tuple(ANALYSES)
+    with console.status("looking inside") as status:
+        paths = analyse(run, _device(options.device), names, lambda text: status.update(text))
+    report = write_report(run)
+    if (file := run.path / "analysis" / "verdicts.parquet") in paths:
+        console.print(_verdicts(pl.read_parquet(file)))
+    console.print(f"tables: {', '.join(path.name for path in paths)} in {run.path / 'analysis'}")
+    console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
+
+
+def _verdicts(table: pl.DataFrame) -> Table:
+    """The verdicts with what decided, one row per setting."""
+    shown = Table(title="Verdicts")
+    for name, justify in (("model", "left"), ("rate", "right"), ("C_Tr", "right"), ("verdict", "left")):
+        shown.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
+    shown.add_column("because", ratio=1)
+    for row in table.iter_rows(named=True):
+        own = row["start"] == "capability"
+        rate, c_tr = (f"{row[name]:g}" if own else "" for name in ("fine_tuning_rate", "c_tr"))
+        strength = "" if row["strength"] == "none" else f" ({row['strength']})"
+        because = row["reasons"][0]
+        if row["needed"]:
+            because += f" It would take {'; '.join(row['needed'])}."
+        model = row["capability"] if own else row["start"]
+        shown.add_row(model, rate, c_tr, f"[bold]{row['kind']}[/]{strength}", because)
+    return shown
 
 
 def compile_program(program: str, options: CompileOptions) -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from analysis.constructed import (
+    TRUTHS,
     confusion,
     constant_answer,
-    constructions,
+    construct,
     cycle,
     differing_entries,
     flipped_weight,
@@ -94,8 +95,11 @@ def test_the_constant_answer_is_constant_and_costs_one_bias() -> None:
     changed = constant_answer(model, 1, batch, ANSWER)
     assert (logits(changed, batch).argmax(-1) == 1).all()
     assert (weights(changed) != weights(model)).sum() == 1
-    with pytest.raises(InputError, match="normalization"):
-        constant_answer(random_model(GPT), 1, batch, ANSWER)
+    normed = random_model(GPT)
+    said = logits(constant_answer(normed, 1, batch, ANSWER), batch)
+    assert (said.argmax(-1) == 1).all()
+    others = [0, *range(2, said.shape[-1])]
+    torch.testing.assert_close(said[..., others], logits(normed, batch)[..., others], atol=1e-4, rtol=0)
 
 
 def test_one_flipped_weight_differs_in_one_entry_by_its_sign_and_breaks_the_behaviour() -> None:
@@ -160,10 +164,12 @@ def test_a_fresh_model_lets_the_signal_through() -> None:
 def test_the_capability_is_left_as_it_was() -> None:
     model = random_model(COMPILED)
     before = weights(model).clone()
-    made = constructions(model, 0, texts(model), ANSWER)
+    made = [construct(name, model, 0, texts(model), ANSWER) for name in TRUTHS]
     assert torch.equal(weights(model), before)
-    assert [c.truth for c in made] == ["wrapped"] * 4 + ["rewritten"] * 2
-    assert all(accuracy(c.model, texts(model)) < 0.7 for c in made)
+    assert list(TRUTHS.values()) == ["wrapped"] * 4 + ["rewritten"] * 2
+    assert all(accuracy(altered, texts(model)) < 0.7 for altered in made)
+    with pytest.raises(InputError, match="construction"):
+        construct("undone", model, 0, texts(model), ANSWER)
 
 
 def test_confusion_counts_each_truth_by_verdict() -> None:

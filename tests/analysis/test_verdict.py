@@ -96,7 +96,9 @@ THIN = {
         REWRITTEN, revivals=(REVIVED, replace(REVIVED, rate=1e-4, ratio=Estimate(1.0, 0.8, 1.3, 3)))
     ),
     "not revived, few weights not tried": replace(GONE, revivals=(LOST,)),
-    "few weights restore what reFT does not": replace(REWRITTEN, restored=about(0.9), restored_share=1e-4),
+    "few weights restore, of one seed": replace(
+        GONE, revivals=(LOST,), restored=about(0.9, seeds=1), restored_share=1e-4
+    ),
 }
 
 
@@ -112,6 +114,12 @@ def test_a_rate_too_small_to_revive_any_wrapper_says_nothing() -> None:
     silent = replace(LOST, rate=1e-4, wrappers=(0, 9))
     assert kind(replace(GONE, revivals=(REVIVED, silent))) == "wrapped"
     assert kind(replace(REWRITTEN, revivals=(LOST, silent))) == "rewritten"
+
+
+def test_few_weights_that_restore_what_reft_does_not_are_a_wrapper() -> None:
+    hidden = replace(REWRITTEN, restored=about(0.9), restored_share=1e-4)
+    assert kind(hidden) == "wrapped"
+    assert kind(replace(hidden, restored_share=0.2)) == "rewritten"
 
 
 def test_few_weights_that_restore_the_capability_strengthen_wrapped() -> None:
