@@ -19,11 +19,14 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer list                    the experiments, and what each costs
   veneer run NAME                run one: --preset quick (default) or paper
   veneer analyse RUN             look inside a run's models, and give verdicts
+  veneer claims RUN ...          hold runs against the paper's claims; --run makes what is missing
+  veneer sweep NAME              run a grid of them: --batch 32,96 --c-tr 0,0.2
+  veneer status RUN              what is done, in training, left
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
   veneer report RUN              write RUN/report.html again
   veneer pretrain pcfg           pretrain GPTs on task families over a grammar's strings
   veneer generate TASK           write a labelled dataset; suite NAME writes several
-  veneer verify DIR              check a dataset
+  veneer verify DIR              check a dataset, or a run
   veneer evaluate DIR            score a model's predictions on one
 
 Each command explains its options with --help. Start with: veneer run counter
@@ -44,6 +47,14 @@ class RunOptions:
     """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints of what is in training."""
+    engine: Literal["in-process", "processes", "ray"] = "in-process"
+    """What trains the fleets: this process, several on this machine, or a Ray cluster."""
+    jobs: int = 2
+    """Fleets trained at a time by processes, or by a Ray started here; each has its share of the cores."""
+    address: str | None = None
+    """A running Ray cluster ("auto", HOST:6379 or ray://HOST:10001); none starts one on this machine."""
+    tensorboard: bool = False
+    """Also write the curves as event files for TensorBoard, in RUN/tensorboard."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +111,15 @@ def main(argv: list[str] | None = None) -> None:
     commands: dict[str, Callable[[list[str]], None]] = {
         "list": _list,
         "run": _run,
+        "sweep": _sweep_command("sweep"),
+        "status": _sweep_command("status"),
+        "verify": _verify,
         "analyse": _analyse,
+        "claims": _claims,
         "compile": _compile,
         "report": _report,
         "pretrain": _pretrain,
-        **{name: _dataset_command(name) for name in ("generate", "verify", "evaluate")},
+        **{name: _dataset_command(name) for name in ("generate", "evaluate")},
     }
     try:
         commands[_known("command", words[0], list(commands))](words[1:])
@@ -122,6 +137,22 @@ def _dataset_command(name: str) -> Callable[[list[str]], None]:
         getattr(generate_cli, name)(words, _parse)
 
     return run
+
+
+def _sweep_command(name: str) -> Callable[[list[str]], None]:
+    def run(words: list[str]) -> None:
+        from veneer import sweep_cli
+
+        getattr(sweep_cli, name)(words, _parse)
+
+    return run
+
+
+def _verify(words: list[str]) -> None:
+    """A run has an experiment.json; what has none is a dataset, or refused as such."""
+    if words and not words[0].startswith("-") and (Path(words[0]) / "experiment.json").exists():
+        return _sweep_command("verify")(words)
+    return _dataset_command("verify")(words)
 
 
 def _refuse(message: str) -> int:
@@ -231,6 +262,12 @@ def _preset(words: list[str]) -> Literal["quick", "paper"]:
             value = value or (words[i + 1] if i + 1 < len(words) else "")
             return _known("preset", value, ["quick", "paper"])  # pyright: ignore[reportReturnType]
     return "quick"
+
+
+def _claims(words: list[str]) -> None:
+    from veneer.claims_cli import claims
+
+    claims(words, _parse)
 
 
 def _compile(words: list[str]) -> None:

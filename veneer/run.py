@@ -1,27 +1,39 @@
-"""Run an experiment: plan its cells into fleets, train what is not finished, store each cell."""
+"""Run an experiment: train what is not finished of its fleets, on any engine, and store each cell."""
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
+import polars as pl
 import torch
-from jaxtyping import Float
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from analysis.attention import attention_maps
 from finetune.cell import Cell, Fleet
+from finetune.checkpoint import load_state
+from finetune.engines import Engine, InProcess, Outcome, drive
 from finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
 from finetune.trainer import train
 from models.transformer import Transformer
 from tasks.encoding import Encoding, Task
+from tasks.errors import InputError
 from tasks.mixture import OPERANDS, baseline
 from veneer.cells import Prepared
-from veneer.store import Run, metrics_table, read_json, write_json
+from veneer.origins import Source
+from veneer.status import Reporter, fleet_progress, give_up
+from veneer.store import Run, read_json, write_json
+from veneer.tables import metrics_table
 
 MAP_TEXTS = 256  # texts over which attention is averaged
 CAPABILITY_TEXTS = 2000  # texts of each kind on which a capability is scored as it starts
+WHOLE_MAPS = 128  # positions up to which whole attention maps are kept
+ROOM = "a folder that can be written and has room; the same command goes on from there"
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Is told how training goes."""
 
@@ -30,6 +42,8 @@ class Progress(Protocol):
     def updates(self, count: int) -> None: ...
 
     def skipped(self, cells: int, updates: int) -> None: ...
+
+    def notice(self, text: str) -> None: ...
 
 
 def fleet_size(device: torch.device) -> int:
@@ -44,7 +58,10 @@ def execute(
     fleets: list[Fleet],
     progress: Progress,
     checkpoint_seconds: float = 30.0,
-) -> None:
+    engine: Engine | None = None,
+    methods: tuple[str, ...] = (),
+    ended: Callable[[Fleet], None] = lambda fleet: None,
+) -> list[Fleet]:
     """Train every cell that is not finished; what is finished is left alone.
 
     Args:
@@ -54,18 +71,140 @@ def execute(
         fleets: the run's plan (``Run.plan``), parents before children.
         progress: told of fleets and updates.
         checkpoint_seconds: least time between two checkpoints of a fleet in training.
+        engine: what trains the fleets; one after another in this process if there is none.
+        methods: methods that are written in files, which workers have to load.
+        ended: told of each fleet whose cells are finished.
+
+    Returns:
+        The fleets that were given up because their workers died, again and again.
+
+    Raises:
+        InputError: the folder cannot be written, or is full.
     """
-    run.write_environment(device)
-    _write_baselines(prepared, run, device)
-    _write_capabilities(prepared, run, device)
-    for index, fleet in enumerate(fleets):
-        ready = Fleet(tuple(cell for cell in fleet.cells if _can_start(cell, run)))
-        progress.fleet(fleet, index, len(fleets))
-        if all(run.has(cell) for cell in ready.cells):
-            progress.skipped(len(fleet.cells), fleet.steps)
+    engine = engine or InProcess()
+    watch = _Watch(run, fleets, progress, ended)
+    tell = watch.tell if isinstance(engine, InProcess) else None
+    work = FleetWork(prepared.sources, run.path, str(device), checkpoint_seconds, methods, tell)
+    try:
+        with run.setup():
+            run.write_environment(device)
+            _write_baselines(prepared, run, device)
+            _write_capabilities(prepared, run, device)
+        given_up = drive(engine, work, fleets, watch.ended, watch.look)
+        if not given_up:
+            run.consolidate()
+    except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
+        raise InputError("out", str(run.path), ROOM, str(error)) from error
+    return given_up
+
+
+class _Watch:
+    """Follows the fleets in training, from here or by what their workers write, and tells progress."""
+
+    def __init__(
+        self, run: Run, fleets: list[Fleet], progress: Progress, ended: Callable[[Fleet], None]
+    ) -> None:
+        self._run, self._progress, self._told = run, progress, ended
+        self._place = {fleet.id: i for i, fleet in enumerate(fleets)}
+        self._counted: dict[str, int] = {}
+
+    def tell(self, fleet: Fleet, step: int, restored: int) -> None:
+        """Count a fleet's updates up to a step, of which some were restored."""
+        if fleet.id not in self._counted:
+            self._progress.fleet(fleet, self._place[fleet.id], len(self._place))
+            self._counted[fleet.id] = restored
+            if restored:
+                self._progress.skipped(0, restored * len(fleet.cells))
+        more = step - self._counted[fleet.id]
+        if more > 0:  # a fleet begun again repeats updates that are counted
+            self._counted[fleet.id] = step
+            self._progress.updates(more * len(fleet.cells))
+
+    def look(self, fleets: list[Fleet]) -> None:
+        """Read what workers say of theirs."""
+        for fleet in fleets:
+            found = fleet_progress(self._run, fleet.id)
+            if found is not None and not found.failed:
+                self.tell(fleet, found.step, found.restored)
+
+    def ended(self, fleet: Fleet, outcome: Outcome) -> None:
+        """Count what is left of a fleet that is finished, or say that it was given up."""
+        if outcome.notice:
+            self._progress.notice(outcome.notice)
+        if outcome.kind == "died":
+            give_up(self._run, fleet, outcome.notice)
+            return
+        steps = fleet.cells[0].stage.recipe.iterations
+        if outcome.kind == "trained":
+            self.tell(fleet, steps, 0)
         else:
-            _train_fleet(prepared, run, ready, device, checkpoint_seconds, progress.updates)
-        run.drop_checkpoint(ready)
+            left = steps - self._counted.get(fleet.id, 0)
+            self._progress.skipped(len(fleet.cells), left * len(fleet.cells))
+        self._counted.pop(fleet.id, None)
+        self._told(fleet)
+
+
+@dataclass(frozen=True)
+class FleetWork:
+    """What an engine does with a fleet: train it unless it is finished or held, and store its cells.
+
+    Attributes:
+        sources: the capabilities, by key.
+        path: the run's folder.
+        device: where to train.
+        checkpoint_seconds: least time between two checkpoints.
+        methods: methods written in files, as ``load_method`` takes them.
+        tell: told of a fleet's step and its restored updates, in this process only.
+    """
+
+    sources: dict[str, Source]
+    path: Path
+    device: str
+    checkpoint_seconds: float
+    methods: tuple[str, ...] = ()
+    tell: Callable[[Fleet, int, int], None] | None = None
+
+    def __call__(self, fleet: Fleet) -> Outcome:
+        """Train a fleet whose parents are finished."""
+        run = Run(self.path)
+        with run.lease(fleet.id) as held:
+            if not held:
+                return Outcome("busy")
+            ready = Fleet(tuple(cell for cell in fleet.cells if _can_start(cell, run)))
+            if all(run.has(cell) for cell in ready.cells):
+                outcome = Outcome("found")
+            else:
+                outcome = Outcome("trained", self._train(run, fleet, ready))
+            run.drop_checkpoint(ready)
+            run.drop_checkpoint(fleet)
+            return outcome
+
+    def _train(self, run: Run, planned: Fleet, fleet: Fleet) -> str:
+        """Train the cells that can start; what a reader should know of it, or nothing."""
+        restored, notice = _restored(run, fleet)
+        report = Reporter(run, planned, restored)
+
+        def advance(step: int) -> None:
+            report(step)
+            if self.tell is not None:
+                self.tell(planned, step, restored)
+
+        advance(restored)
+        device = torch.device(self.device)
+        prepared = Prepared(self.sources, list(fleet.cells))
+        job = fleet_job(prepared, run, fleet, device)
+        job.checkpoint, job.checkpoint_seconds = run.checkpoint_path(fleet), self.checkpoint_seconds
+        job.progress = advance
+        trained = train(job)
+        for i, cell in enumerate(fleet.cells):
+            if run.has(cell):
+                continue
+            model = trained.model.member(i)
+            curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
+            table = metrics_table(trained.steps, *curves, EVALUATED)
+            maps = stored_maps(cell.task, job.encoding, model)
+            run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
+        return notice
 
 
 def _can_start(cell: Cell, run: Run) -> bool:
@@ -75,26 +214,26 @@ def _can_start(cell: Cell, run: Run) -> bool:
     return read_json(run.cell_path(cell.start.id) / "cell.json")["status"] == "done"
 
 
-def _train_fleet(
-    prepared: Prepared,
-    run: Run,
-    fleet: Fleet,
-    device: torch.device,
-    checkpoint_seconds: float,
-    updates: Callable[[int], None],
-) -> None:
+def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
+    """Updates that a fleet's checkpoint holds; a damaged one is removed, with a notice."""
+    path = run.checkpoint_path(fleet)
+    if not path.exists():
+        return 0, ""
+    try:
+        return int(load_state(path)["step"]), ""
+    except (InputError, KeyError):
+        path.unlink()
+        return 0, f"the checkpoint {path} was damaged: its fleet was trained from the beginning"
+
+
+def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> FleetJob:
+    """A fleet's training, from where its cells start; without a run, from the chains' beginnings."""
     cells = fleet.cells
     starts = [
-        run.load_model(c.start) if isinstance(c.start, Cell) else prepared.start(c.start) for c in cells
+        run.load_model(c.start) if run and isinstance(c.start, Cell) else prepared.start(c.origin)
+        for c in cells
     ]
-    done = 0
-
-    def advance(step: int) -> None:
-        nonlocal done
-        updates((step - done) * len(cells))
-        done = step
-
-    job = FleetJob(
+    return FleetJob(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
         recipe=cells[0].stage.recipe,
@@ -103,59 +242,56 @@ def _train_fleet(
         method=cells[0].stage.method,
         stream=cells[0].stage.name,
         evaluation=cells[0].evaluation,
-        checkpoint=run.checkpoint_path(fleet),
-        checkpoint_seconds=checkpoint_seconds,
-        progress=advance,
     )
-    trained = train(job)
-    for i, cell in enumerate(cells):
-        if run.has(cell):
-            continue
-        model = trained.model.member(i)
-        table = metrics_table(
-            trained.steps, trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i], EVALUATED
-        )
-        maps = attention_maps(cell.task, job.encoding, model)
-        run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
 
 
-@torch.no_grad()
-def attention_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Float[Tensor, "..."]]:
-    """Where a model looks, on natural evaluation texts.
+def stored_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
+    """What is kept of where a model looks (see ``analysis.attention.attention_maps``).
 
-    Returns:
-        ``example``: [block, head, query, key] on the first text; ``example_tokens``: its token ids;
-        ``mean``: the same averaged over MAP_TEXTS texts; ``by_token``: [block, head, token id], the
-        share of the attention of the answer position that falls on each token, averaged over them.
+    Of texts longer than WHOLE_MAPS positions, ``example`` and ``mean`` keep the answer position's row
+    alone: [block, head, 1, key]. A model whose activations are not finite has maps of NaN.
     """
-    device = model.token_embedding.device
-    tokens = evaluation_batch(task, encoding, "natural", MAP_TEXTS, device).tokens
-    blocks = range(model.config.blocks)
-    captured = model(tokens, capture=[f"attention.{i}" for i in blocks]).captured
-    maps = torch.stack([captured[f"attention.{i}"][0] for i in blocks])  # [block, text, head, query, key]
-    from_answer = maps[..., encoding.answer, :]
-    one_hot = torch.nn.functional.one_hot(tokens[0], model.config.vocabulary).to(maps.dtype)
-    by_token = torch.einsum("bthk,tkv->bhv", from_answer, one_hot) / len(one_hot)
+    try:
+        (maps,) = attention_maps(model, task, encoding, MAP_TEXTS)
+    except InputError:
+        return _no_maps(task, encoding, model)
+    if maps["example"].shape[-1] > WHOLE_MAPS:
+        answer = encoding.answer % maps["example"].shape[-1]
+        for name in ("example", "mean"):
+            maps[name] = maps[name][:, :, answer : answer + 1]
+        maps["mlp"] = maps["mlp"][answer : answer + 1]
+    return maps
+
+
+def _no_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
+    tokens = evaluation_batch(task, encoding, "natural", 1, model.token_embedding.device).tokens[0, 0].cpu()
+    heads, size = (model.config.blocks, model.config.heads), len(tokens)
+    rows = size if size <= WHOLE_MAPS else 1
     return {
-        "example": maps[:, 0].cpu(),
-        "example_tokens": tokens[0, 0].cpu(),
-        "mean": maps.mean(1).cpu(),
-        "by_token": by_token.cpu(),
+        "example": torch.full((*heads, rows, size), torch.nan),
+        "example_tokens": tokens,
+        "mean": torch.full((*heads, rows, size), torch.nan),
+        "by_token": torch.full((*heads, model.config.vocabulary), torch.nan),
     }
 
 
 def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:
     """Each capability as its cells start from it, with its attention and its measured accuracy."""
-    first = {c.origin: c for c in reversed(prepared.cells) if c.origin.start == "capability"}
-    for origin, cell in first.items():
-        folder = run.capability_path(origin)
+    sweep = bool(run.experiment.get("axes"))
+    first = {
+        (c.origin, c.task_id if sweep else ""): c
+        for c in reversed(prepared.cells)
+        if c.origin.start == "capability"
+    }
+    for (origin, asked), cell in first.items():
+        folder = run.capability_path(origin, asked)
         if (folder / "accuracy.json").exists():
             continue
         source, encoding = prepared.sources[origin.capability], prepared.encoding(cell)
-        started = prepared.start(origin)
+        started = Prepared(prepared.sources, [cell]).start(origin)
         source.save(folder, started)
         started = started.to(device)
-        maps = attention_maps(cell.task, encoding, started)
+        maps = stored_maps(cell.task, encoding, started)
         save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
         sets = evaluation_sets(cell.task, encoding, CAPABILITY_TEXTS, device)
         measured = {

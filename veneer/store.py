@@ -5,81 +5,47 @@
     experiment.json            name, preset and every field of the experiment
     environment.json           versions, commit, device
     plan.json                  which cells train together as a fleet
+    cells.parquet              every planned cell: its parent, its fleet, its place in a sweep's grid
+    metrics.parquet            all cells' metrics in one table, written at the end
     baselines.json             majority-class and shortcut baselines of every evaluation set
     capabilities/NAME-seed-0/  a capability as the cells start from it, with what it can do
     cells/ID/cell.json         what was trained, how it ended, checksums of the files beside it
     cells/ID/metrics.parquet   accuracy and loss over the updates
     cells/ID/model.safetensors weights after the last update (and model.json, their shape)
     cells/ID/attention.safetensors  attention after the last update
-    fleets/ID.safetensors      state of a fleet in training
+    fleets/ID.safetensors      state of a fleet in training, and beside it, ID.json, how far it is
+    locks/ID.lock              held by the process that trains the fleet
 
 A cell's folder is written under a temporary name and renamed, so it is there whole or not at all.
 """
 
-import hashlib
 import json
 import os
-import platform
 import shutil
-import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
-from finetune.cell import Cell, Fleet, Origin, plan
+from finetune.cell import Cell, Fleet, Origin, content_hash, plan
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.transformer import Transformer
 from tasks.errors import InputError
+from veneer.environment import environment
 from veneer.experiments import Experiment, differences
+from veneer.files import checksum, read_json, write_json, write_text
+from veneer.tables import KEYS, correlated_share, metrics_table
+
+__all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "write_json"]
 
 FORMAT = 2
-KEYS: dict[str, Any] = {
-    "cell": pl.String,
-    "parent": pl.String,
-    "capability": pl.String,
-    "start": pl.String,
-    "task": pl.String,
-    "stage": pl.String,
-    "learning_rate": pl.Float64,
-    "fine_tuning_rate": pl.Float64,
-    "c_tr": pl.Float64,
-    "seed": pl.Int64,
-    "status": pl.String,
-}
-"""Columns that identify a cell in every table: its id and its parent's; the capability's name and where
-the chain starts ("capability", "scratch", ...); the task's id; the stage; its rate; rate and C_Tr of the
-fine-tuning at the beginning (null where there was none); the seed; how it ended."""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError("file", str(path), "a JSON file that Veneer wrote", str(error)) from error
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Run:
@@ -89,18 +55,33 @@ class Run:
         self.path = path
 
     @staticmethod
-    def open(path: Path, preset: str, experiment: Experiment) -> "Run":
+    def open(
+        path: Path,
+        preset: str,
+        experiment: Experiment,
+        axes: dict[str, Any] | None = None,
+        command: str = "",
+    ) -> "Run":
         """Begin a run in an empty or new folder, or go on with the one that is there.
+
+        Args:
+            path: the folder.
+            preset: the preset that the experiment started from.
+            experiment: what is run; of a sweep the first of its grid.
+            axes: a sweep's fields with several values each.
+            command: the command line, for whoever wants to repeat it.
 
         Raises:
             InputError: as ``check``, or the folder cannot be written.
         """
-        Run.check(path, experiment)
+        Run.check(path, experiment, axes)
         described = {
             "format": FORMAT,
             "name": experiment.name,
             "preset": preset,
             "fields": json.loads(json.dumps(asdict(experiment))),
+            **({"axes": json.loads(json.dumps(axes))} if axes else {}),
+            **({"command": command} if command else {}),
         }
         file = path / "experiment.json"
         try:
@@ -111,7 +92,7 @@ class Run:
         return Run(path)
 
     @staticmethod
-    def check(path: Path, experiment: Experiment) -> None:
+    def check(path: Path, experiment: Experiment, axes: dict[str, Any] | None = None) -> None:
         """Whether a folder can hold an experiment's run; nothing is written.
 
         Raises:
@@ -127,7 +108,10 @@ class Run:
             if found.get("name") != experiment.name:
                 valid = f"a new folder, or one of {experiment.name}"
                 raise InputError("out", str(path), valid, f"it holds the experiment {found.get('name')}")
-            if differing := differences(experiment, found.get("fields", {})):
+            differing = differences(experiment, found.get("fields", {}))
+            if json.loads(json.dumps(axes or {})) != found.get("axes", {}):
+                differing.append(f"axes: {found.get('axes', {})} -> {axes or {}}")
+            if differing:
                 valid = "a new folder, or the same settings"
                 raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -153,9 +137,10 @@ class Run:
         """Folder of a cell."""
         return self.path / "cells" / cell_id
 
-    def capability_path(self, origin: Origin) -> Path:
-        """Folder of a capability as an origin's cells start from it."""
-        return self.path / "capabilities" / f"{origin.name}-seed-{origin.seed}"
+    def capability_path(self, origin: Origin, task_id: str = "") -> Path:
+        """Folder of a capability as an origin's cells start from it; a sweep's ask it several tasks."""
+        name = f"{origin.name}-{content_hash([asdict(origin), task_id])[:8]}" if task_id else origin.name
+        return self.path / "capabilities" / f"{name}-seed-{origin.seed}"
 
     def baselines(self, task_id: str) -> dict[str, Any]:
         """Majority-class and shortcut baselines of a task's evaluation sets, by kind of text."""
@@ -165,11 +150,46 @@ class Run:
         """Where a fleet in training keeps its state."""
         return self.path / "fleets" / f"{fleet.id}.safetensors"
 
+    def progress_path(self, fleet_id: str) -> Path:
+        """Where a fleet in training says how far it is."""
+        return self.path / "fleets" / f"{fleet_id}.json"
+
     def drop_checkpoint(self, fleet: Fleet) -> None:
         """Remove a fleet's state, and what a process that was killed while writing it left behind."""
-        path = self.checkpoint_path(fleet)
-        for file in path.parent.glob(f"{path.name}*"):
-            file.unlink()
+        for file in (self.path / "fleets").glob(f"{fleet.id}.*"):
+            file.unlink(missing_ok=True)
+
+    @contextmanager
+    def lease(self, fleet_id: str) -> Iterator[bool]:
+        """Hold a fleet, so that no other process trains it; gives False where another one does.
+
+        The operating system's lock on a file: it ends with its process, however that ends.
+        """
+        lock = self._lock(fleet_id)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def is_held(self, fleet_id: str) -> bool:
+        """Whether a process trains a fleet at this moment."""
+        if not (self.path / "locks" / f"{fleet_id}.lock").exists():
+            return False
+        with self.lease(fleet_id) as free:
+            return not free
+
+    def setup(self) -> FileLock:
+        """To be held while what all fleets share is written."""
+        return self._lock("setup")
+
+    def _lock(self, name: str) -> FileLock:
+        (self.path / "locks").mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path / "locks" / f"{name}.lock")
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished: its folder is complete and its files are what was written."""
@@ -188,7 +208,7 @@ class Run:
         attention: dict[str, Tensor],
         diverged: int,
     ) -> None:
-        """Store a finished cell, whole or not at all.
+        """Store a finished cell, whole or not at all; its fleet's lease is held meanwhile.
 
         Args:
             cell: what was trained.
@@ -198,9 +218,8 @@ class Run:
             diverged: update at which it diverged, or -1.
         """
         folder = self.cell_path(cell.id)
-        temporary = folder.with_name(f".{cell.id}.{os.getpid()}.tmp")
-        for left in folder.parent.glob(f".{cell.id}.*.tmp"):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        temporary = folder.with_name(f".{cell.id}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
         temporary.mkdir(parents=True)
         try:
             save_checkpoint(temporary / "model", model)
@@ -216,6 +235,7 @@ class Run:
             (temporary / "cell.json").write_text(json.dumps(described, indent=1) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(temporary, folder)
+            (self.path / "metrics.parquet").unlink(missing_ok=True)  # it lacks this cell
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -223,28 +243,75 @@ class Run:
         """The weights after a finished cell."""
         return load_checkpoint(self.cell_path(cell.id) / "model")[0]
 
+    def finished(self) -> list[str]:
+        """Ids of the finished cells, in order, by the names of their folders alone."""
+        try:
+            with os.scandir(self.path / "cells") as entries:
+                return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
     def cells(self) -> list[dict[str, Any]]:
         """``cell.json`` of every finished cell, in order of id."""
-        return [read_json(file) for file in sorted((self.path / "cells").glob("[0-9a-f]*/cell.json"))]
+        return [read_json(self.cell_path(cell) / "cell.json") for cell in self.finished()]
 
     def metrics(self) -> pl.DataFrame:
-        """All cells' metrics in one table, with the columns that identify a cell in front."""
-        tables = []
-        for cell in self.cells():
-            table = pl.read_parquet(self.cell_path(cell["id"]) / "metrics.parquet")
-            keys = self._keys(cell)
-            tables.append(table.select(*[pl.lit(keys[k], t).alias(k) for k, t in KEYS.items()], pl.all()))
-        if not tables:
+        """All cells' metrics in one table, with the columns that identify a cell in front.
+
+        In a sweep, a column for each axis follows; a cell that several points of the grid share comes
+        once for each. What ``consolidate`` wrote is read where it holds just the finished cells.
+
+        Raises:
+            InputError: no cell is finished, or a file is damaged.
+        """
+        ids, whole = self.finished(), self.path / "metrics.parquet"
+        if not ids:
             raise InputError(
                 "run", str(self.path), "a run with at least one finished cell", "none is finished"
             )
-        return pl.concat(tables, how="vertical_relaxed")
+        if whole.exists():
+            try:
+                table = pl.read_parquet(whole)
+            except (pl.exceptions.PolarsError, OSError):  # damaged: made from the cells again
+                table = pl.DataFrame(schema={"cell": pl.String})
+            if table["cell"].unique().sort().to_list() == ids:
+                return table
+        return self._collected(ids)
 
-    def _keys(self, cell: dict[str, Any]) -> dict[str, Any]:
-        """What tells cells apart (see ``KEYS``)."""
+    def consolidate(self) -> Path:
+        """Write ``metrics`` to one file, for other tools and for the next reading."""
+        path = self.path / "metrics.parquet"
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            self.metrics().write_parquet(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def _collected(self, ids: list[str]) -> pl.DataFrame:
+        described = {cell["id"]: cell for cell in self.cells()}
+        keys = pl.DataFrame([self.keys(described[i], described) for i in ids], schema=KEYS, strict=False)
+        axes = list(self.experiment.get("axes", {}))
+        if axes:
+            points = pl.read_parquet(self.path / "cells.parquet", columns=["cell", *axes])
+            keys = keys.join(points, on="cell", how="left", maintain_order="left_right")
+        files = [self.cell_path(i) / "metrics.parquet" for i in ids]
+        try:
+            values = pl.read_parquet(files, include_file_paths="file")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            valid = "a run whose cells are whole (veneer verify RUN names the others)"
+            raise InputError("run", str(self.path), valid, str(error).splitlines()[0]) from error
+        values = values.with_columns(cell=pl.col("file").str.extract(r"([^/\\]+)[/\\][^/\\]+$")).drop("file")
+        columns = [*keys.columns, *(c for c in values.columns if c != "cell")]
+        return keys.join(values, on="cell", how="left", maintain_order="left_right").select(columns)
+
+    def keys(self, cell: dict[str, Any], known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+        """What tells cells apart (see ``KEYS``); cells already read may be given by id."""
         first = cell
         while "cell" in first["start"]:
-            first = read_json(self.cell_path(first["start"]["cell"]) / "cell.json")
+            parent = first["start"]["cell"]
+            first = (known or {}).get(parent) or read_json(self.cell_path(parent) / "cell.json")
         tuned = first["stage"] if first["stage"]["name"] == "fine-tune" else None
         return {
             "cell": cell["id"],
@@ -260,84 +327,46 @@ class Run:
             "status": cell["status"],
         }
 
-    def plan(self, cells: list[Cell], size: int) -> list[Fleet]:
+    def plan(self, cells: list[Cell], size: int, points: pl.DataFrame | None = None) -> list[Fleet]:
         """Which cells train together: as recorded, or planned now and recorded.
 
         A run that goes on follows its first plan, whatever the fleet size asked for now, because
         another grouping changes results by floating-point order.
+
+        Args:
+            cells: parents before children.
+            size: most cells of a fleet.
+            points: a sweep's grid: column cell, and one for each axis.
         """
         file, by_id = self.path / "plan.json", {cell.id: cell for cell in cells}
-        if file.exists():
-            recorded = [fleet["cells"] for fleet in read_json(file).get("fleets", [])]
-            if sorted(i for ids in recorded for i in ids) == sorted(by_id):
-                return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
-        fleets = plan(cells, size)
-        described = [{"fleet": fleet.id, "cells": [cell.id for cell in fleet.cells]} for fleet in fleets]
-        write_json(file, {"format": FORMAT, "fleets": described})
+        with self.setup():
+            if file.exists():
+                recorded = [fleet["cells"] for fleet in read_json(file).get("fleets", [])]
+                if sorted(i for ids in recorded for i in ids) == sorted(by_id):
+                    return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+            fleets = plan(cells, size)
+            self._write_cells(fleets, points)
+            described = [
+                {"fleet": fleet.id, "updates": fleet.steps, "cells": [cell.id for cell in fleet.cells]}
+                for fleet in fleets
+            ]
+            lines = ",\n".join(json.dumps(fleet) for fleet in described)
+            write_text(file, f'{{"format": {FORMAT}, "fleets": [\n{lines}\n]}}\n')
         return fleets
+
+    def _write_cells(self, fleets: list[Fleet], points: pl.DataFrame | None) -> None:
+        rows = [
+            (c.id, c.start.id if isinstance(c.start, Cell) else "", fleet.id, c.stage.name)
+            for fleet in fleets
+            for c in fleet.cells
+        ]
+        table = pl.DataFrame(rows, schema=["cell", "parent", "fleet", "stage"], orient="row")
+        if points is not None:
+            table = table.join(points, on="cell", how="left", maintain_order="left_right")
+        temporary = self.path / f"cells.parquet.{os.getpid()}.tmp"
+        table.write_parquet(temporary)
+        os.replace(temporary, self.path / "cells.parquet")
 
     def write_environment(self, device: torch.device) -> None:
         """Record versions, commit and device."""
-        names = ["veneer", "torch", "numpy", "tracr-pypi", "jax", "dm-haiku", "polars", "safetensors"]
-        versions = {}
-        for name in names:
-            try:
-                versions[name] = metadata.version(name)
-            except metadata.PackageNotFoundError:
-                versions[name] = "not installed"
-        content = {
-            "python": platform.python_version(),
-            "platform": f"{platform.system()} {platform.machine()}",
-            "versions": versions,
-            "commit": _commit(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-        }
-        write_json(self.path / "environment.json", content)
-
-
-def correlated_share(mixture: dict[str, Any]) -> float:
-    """C_Tr of a described mixture: the correlated share of the samples that teach O_FT as asked."""
-    own = [c for c in mixture["components"] if c["operand"] == c["label"] == "ft" and c["kind"] != "natural"]
-    total = sum(c["weight"] for c in own)
-    return sum(c["weight"] for c in own if c["kind"] == "correlated") / total if total else 0.0
-
-
-def metrics_table(
-    steps: tuple[int, ...], accuracy: Tensor, loss: Tensor, train_loss: Tensor, kinds: tuple[str, ...]
-) -> pl.DataFrame:
-    """One member's metrics as a long table.
-
-    Args:
-        steps: updates at which it was evaluated.
-        accuracy: by evaluation, kind and operand.
-        loss: cross-entropy, by the same.
-        train_loss: by evaluation.
-        kinds: names of the evaluation sets.
-
-    Returns:
-        Columns step, measure ("accuracy", "loss"), texts (kind of the evaluation set, or "train"),
-        operand ("pt", "ft"; "asked" for the training loss) and value.
-    """
-    rows = []
-    for i, step in enumerate(steps):
-        rows.append((step, "loss", "train", "asked", float(train_loss[i])))
-        for k, kind in enumerate(kinds):
-            for o, operand in enumerate(("pt", "ft")):
-                rows.append((step, "accuracy", kind, operand, float(accuracy[i, k, o])))
-                rows.append((step, "loss", kind, operand, float(loss[i, k, o])))
-    return pl.DataFrame(rows, schema=["step", "measure", "texts", "operand", "value"], orient="row")
-
-
-def _commit() -> str:
-    """Commit of the source tree that is running, or "unknown" for an installed package."""
-    root = Path(__file__).resolve().parent.parent
-    git = ["git", "-C", str(root)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + (" with changes" if dirty.stdout.strip() else "")
+        write_json(self.path / "environment.json", environment(device))

@@ -1,17 +1,20 @@
 """What a run looks like in a terminal: live progress, then a table and the sentence it supports."""
 
+import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
 from finetune.cell import Fleet
+from finetune.engines import Engine, InProcess, OnRay, Processes, cores
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
 from veneer.cli import AnalyseOptions, CompileOptions, PretrainOptions, RunOptions
@@ -20,6 +23,7 @@ from veneer.report import write_report
 from veneer.run import execute, fleet_size
 from veneer.store import Run
 from veneer.summary import revival_sentences, summary_table
+from veneer.tensorboard import EventFiles, require_tensorboard
 
 console = Console()
 
@@ -31,27 +35,87 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
     assert options.out is not None
-    device = _device(options.device)
+    device = device_of(options.device)
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")
     if not options.checkpoint_seconds >= 0:
         raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
     Run.check(options.out, experiment)
+    engine = engine_of(options, device)
     began = time.monotonic()
     with console.status("getting the capability ready (a compiled one is kept for the next time)"):
         prepared = prepare(experiment)
     run = Run.open(options.out, options.preset, experiment)
-    _announce(prepared, experiment, options, device)
-    fleets = run.plan(prepared.cells, size)
-    with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
-        execute(prepared, run, device, fleets, progress, options.checkpoint_seconds)
+    announce(prepared, experiment, options, device)
+    train_run(run, prepared, run.plan(prepared.cells, size), options, device, engine, [experiment])
     report = write_report(run)
     _conclude(run)
     console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
 
 
-def _device(name: str) -> torch.device:
+def train_run(
+    run: Run,
+    prepared: Prepared,
+    fleets: list[Fleet],
+    options: RunOptions,
+    device: torch.device,
+    engine: Engine,
+    experiments: Iterable[Experiment],
+) -> None:
+    """Train what is not finished, with a bar; exits with 1 if fleets had to be given up.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    events = EventFiles(run) if options.tensorboard else None
+    with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
+        given_up = execute(
+            prepared,
+            run,
+            device,
+            fleets,
+            progress,
+            options.checkpoint_seconds,
+            engine,
+            file_methods(experiments),
+            events.write if events else lambda fleet: None,
+        )
+    for fleet in given_up:
+        console.print(f"given up: fleet {fleet.id} of {len(fleet.cells)} cells, whose worker died each time")
+    if given_up:
+        console.print(f"what starts from them was not trained; veneer status {run.path} shows the rest")
+        sys.exit(1)
+
+
+def engine_of(options: RunOptions, device: torch.device) -> Engine:
+    """The engine meant by the options.
+
+    Raises:
+        InputError: jobs below 1, an address without Ray, Ray that is not installed or not there.
+    """
+    if options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
+    if options.address is not None and options.engine != "ray":
+        raise InputError("address", options.address, "only with --engine ray")
+    if options.tensorboard:
+        require_tensorboard()
+    match options.engine:
+        case "processes":
+            return Processes(options.jobs)
+        case "ray":
+            gpus = 1.0 if device.type == "cuda" else 0.0
+            return OnRay(options.address, options.jobs, max(1, cores() // options.jobs), gpus)
+    return InProcess()
+
+
+def file_methods(experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    """The experiments' methods that are written in files, so that worker processes can load them."""
+    specs = [e.method.rpartition(":") for e in experiments if ".py:" in e.method]
+    return tuple(dict.fromkeys(f"{Path(path).resolve()}:{name}" for path, _, name in specs))
+
+
+def device_of(name: str) -> torch.device:
     """The device meant by an option.
 
     Raises:
@@ -62,7 +126,8 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
+def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
+    """Say what is about to be trained, from which capabilities."""
     console.print(f"[bold]{experiment.name}[/] ({options.preset}) on {device.type}: {experiment.about}")
     for source in prepared.sources.values():
         console.print(_described(source.name, source.describe()), highlight=False)
@@ -98,7 +163,6 @@ class LiveProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
@@ -126,12 +190,30 @@ class LiveProgress:
     def updates(self, count: int) -> None:
         """Count model updates (updates times members)."""
         self._done += count
+        self._bar.update(self._total, advance=count, rate=self._pace(count))
+
+    def _pace(self, count: int) -> str:
+        """Updates a second and the time left; what was restored or found does not count as speed."""
         rate = self._done / max(1e-9, time.monotonic() - self._began)
-        self._bar.update(self._total, advance=count, rate=f"{rate:,.0f}/s")
+        task = self._bar.tasks[0]
+        left = ((task.total or 0) - task.completed - count) / rate if rate > 0 else 0
+        return f"{rate:,.0f}/s, {duration(left)} left"
 
     def skipped(self, cells: int, updates: int) -> None:
-        """Count what was finished before."""
+        """Count what was done before."""
         self._bar.update(self._total, advance=updates)
+
+    def notice(self, text: str) -> None:
+        """Say what a reader should know."""
+        self._bar.console.print(text, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 12 min, 3.4 h, 2.1 days."""
+    for size, unit in ((86400, "days"), (3600, "h")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{max(0.0, seconds):.0f} s"
 
 
 def _conclude(run: Run) -> None:
@@ -157,7 +239,7 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     run, began = Run.read(folder), time.monotonic()
     names = options.only or tuple(ANALYSES)
     with console.status("looking inside") as status:
-        paths = analyse(run, _device(options.device), names, lambda text: status.update(text))
+        paths = analyse(run, device_of(options.device), names, lambda text: status.update(text))
     report = write_report(run)
     if (file := run.path / "analysis" / "verdicts.parquet") in paths:
         console.print(_verdicts(pl.read_parquet(file)))
@@ -218,7 +300,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     from veneer.pretrain import PretrainingRun
 
     assert options.out is not None
-    device = _device(options.device)
+    device = device_of(options.device)
     run = PretrainingRun(experiment, options.out, command)
     members, began = len(run.names), time.monotonic()
     console.print(
