@@ -1,0 +1,173 @@
+"""``veneer claims``: hold finished runs against the paper's claims, and make the runs that are missing."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tasks.errors import InputError
+
+DEFAULT = Path("runs/claims")
+WIDTH = 100
+FORMAT = 1
+COLOURS = {
+    "replicated": "green",
+    "not replicated": "red",
+    "undecidable at this size": "yellow",
+    "no run": "dim",
+}
+
+
+@dataclass(frozen=True)
+class ClaimsOptions:
+    """What runs say about each claim of the paper: effect size, interval, the paper's number, outcome."""
+
+    runs: tuple[Path, ...] = ()
+    """Folders made by veneer run; none given takes those in runs/claims (or in --run's folder)."""
+    run: Path | None = None
+    """Make the runs that the claims need, in subfolders of this one (--run alone: runs/claims), and
+    analyse them. What is finished is left alone; what was interrupted goes on."""
+    json: Path | None = None
+    """Write the same as JSON to this file."""
+    only: tuple[str, ...] = ()
+    """Claims to look at, such as 1a 2 12 (1 is 1a and 1b); none given takes all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train and analyse with --run."""
+
+
+def claims(words: list[str], parse: Callable[..., Any]) -> None:
+    """The command.
+
+    Args:
+        words: the command line.
+        parse: reads options (``veneer.cli``).
+
+    Raises:
+        InputError: a folder that is no run, a claim that does not exist, or a file that cannot be written.
+    """
+    options = _options(words, parse)
+    from veneer.claim_evidence import View
+    from veneer.claims import claims as chosen_claims
+    from veneer.claims import evaluate
+    from veneer.store import Run
+
+    chosen = chosen_claims(options.only)
+    folder = options.run or DEFAULT
+    given = [Run.read(path) for path in options.runs]
+    refused = _make(folder, options, chosen) if options.run else []
+    if options.run or not given:
+        given += [Run.read(file.parent) for file in sorted(folder.glob("*/experiment.json"))]
+    views = [View(run) for run in {run.path.resolve(): run for run in given}.values()]
+    findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
+    if options.json:
+        _write(options.json, [view.path for view in views], findings, str(folder))
+    _show(findings)
+    if refused:
+        print(f"veneer: could not make {', '.join(refused)} (see above)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _options(words: list[str], parse: Callable[..., Any]) -> ClaimsOptions:
+    """Options; --run without a folder takes the usual one."""
+    import tyro
+
+    @dataclass(frozen=True)
+    class Words(ClaimsOptions):
+        runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+
+    Words.__doc__ = ClaimsOptions.__doc__
+    filled: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        filled.append(word)
+        if word == "--run" and following.startswith("--"):
+            filled.append(str(DEFAULT))
+    return parse(Words, filled, "veneer claims")
+
+
+def _make(folder: Path, options: ClaimsOptions, chosen: Any) -> list[str]:
+    """Run and analyse what the claims need; returns what was refused (why is said on stderr)."""
+    from veneer.claims import COMMANDS
+
+    names = [name for name in COMMANDS if any(n.command == name for claim in chosen for n in claim.needs)]
+    return [name for name in names if not _made(folder / name, COMMANDS[name], options.device)]
+
+
+def _made(path: Path, command: Any, device: str) -> bool:
+    """Whether an ordinary ``veneer run``, and the analyses of its run, went through."""
+    from veneer.cli import main
+
+    lines = [["run", *command.words, "--out", str(path), "--device", device]]
+    if command.analyses:
+        lines.append(["analyse", str(path), "--only", *command.analyses, "--device", device])
+    for words in lines:
+        print(f"veneer {' '.join(words)}", flush=True)
+        try:
+            main(words)
+        except SystemExit as ended:
+            if ended.code != 2:  # interrupted
+                raise
+            return False
+    return True
+
+
+def _write(file: Path, runs: list[str], findings: Any, folder: str) -> None:
+    from veneer.claims import COMMANDS
+    from veneer.store import write_json
+
+    rows = []
+    for claim, finding in findings:
+        commands = [COMMANDS[need.command].line(f"{folder}/{need.command}") for need in claim.needs]
+        stated = {name: getattr(claim, name) for name in ("number", "statement", "place", "rule")}
+        rows.append({**stated, "seeds_asked": claim.seeds, "commands": commands, **asdict(finding)})
+    try:
+        write_json(file, {"format": FORMAT, "paper": "arXiv 2311.12786v2", "runs": runs, "claims": rows})
+    except OSError as error:
+        raise InputError("json", str(file), "a file that can be written", str(error)) from error
+
+
+def _show(findings: Any) -> None:
+    """The table, then one sentence for each claim."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from veneer.claim_evidence import interval, shown
+
+    console = Console()
+    console = Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
+    table = Table(
+        title="The claims of Jain et al. 2024 (arXiv 2311.12786v2)",
+        caption="Effects: accuracy in points, × a ratio of updates, else a share; the weakest of the "
+        "settings that the claim is about, its 95 % interval over seeds, and the paper's number where it has "
+        "one.",
+        caption_justify="left",
+        show_lines=True,
+    )
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("claim", ratio=1)
+    for name in ("effect", "interval", "seeds", "paper"):
+        table.add_column(name, justify="right", no_wrap=name != "paper")
+    table.add_column("outcome", max_width=13)
+    for claim, found in findings:
+        effect = found.effect
+        values = ["–", "–", "–"]
+        if effect is not None:
+            bound = effect.low if effect.low is not None else effect.high
+            sign = "" if effect.value is not None else "≥ " if effect.low is not None else "≤ "
+            value = bound if effect.value is None else effect.value
+            number = "–" if value is None else f"{sign}{shown(value, found.unit)}"
+            values = [number, interval(effect, found.unit), str(found.seeds)]
+        paper = "–" if found.paper is None else shown(found.paper, found.unit)
+        outcome = f"[{COLOURS[found.outcome]}]{found.outcome}[/]"
+        place = f"{paper}\n[dim]{claim.place}[/]"
+        table.add_row(claim.number, escape(claim.statement), *values, place, outcome)
+    console.print(table)
+    alike: dict[str, list[str]] = {}
+    for claim, found in findings:
+        alike.setdefault(found.explanation, []).append(claim.number)
+    colours = {found.explanation: COLOURS[found.outcome] for _, found in findings}
+    for explanation, numbers in alike.items():
+        word, _, rest = explanation.partition(":")
+        about = f"[bold]{', '.join(numbers)}[/] [{colours[explanation]}]{escape(word)}[/]:{escape(rest)}"
+        console.print(about, highlight=False)
