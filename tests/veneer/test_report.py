@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,10 @@ from finetune.recipe import Recipe
 from models.transformer import Transformer, TransformerConfig
 from tasks.errors import InputError
 from tasks.mixture import fine_tuning, pretraining
-from veneer.cells import task_of
-from veneer.experiments import CounterExperiment
-from veneer.report import write_report
+from tasks.counter import Counter
+from veneer.experiments import CounterExperiment, Experiment, PcfgCounterExperiment
+from veneer.page_tables import COLUMNS, thinned, unpack
+from veneer.report import write_report, write_reports
 from veneer.store import Run, metrics_table, write_json
 from veneer.summary import classify, verdicts
 
@@ -42,6 +43,7 @@ EXPERIMENT = CounterExperiment(
     seeds=2,
     letters="ab<",
 )
+TASK = Counter(EXPERIMENT.letters, EXPERIMENT.length)
 STEPS = (0, 10, 20)
 SIZE = EXPERIMENT.length + 1
 
@@ -75,15 +77,24 @@ def attention(seed: int) -> dict[str, Tensor]:
 
 
 def cells_of(experiment: CounterExperiment) -> list[Cell]:
-    task, evaluation, cells = task_of(experiment), Evaluation(experiment.evaluation_samples, STEPS), []
+    """By seed: each setting's fine-tuning and reFT, then Scr. + FT, its reFT, and Scr."""
+    evaluation, cells = Evaluation(experiment.evaluation_samples, STEPS), []
     for seed in range(experiment.seeds):
+        reft = Stage("reft", pretraining(), Recipe("sgd", 0.001, experiment.reft_iterations))
         for rate in experiment.learning_rates:
             for c_tr in experiment.c_tr:
                 tune = Stage("fine-tune", fine_tuning(c_tr), Recipe("sgd", rate, experiment.iterations))
-                first = Cell(Origin("written by hand", 1e-4, seed), task, tune, evaluation, seed)
-                reft = Stage("reft", pretraining(), Recipe("sgd", 0.001, experiment.reft_iterations))
-                cells += [first, Cell(first, task, reft, evaluation, seed)]
+                first = Cell(origin(seed), TASK, tune, evaluation, seed)
+                cells += [first, Cell(first, TASK, reft, evaluation, seed)]
+        tune = Stage("fine-tune", fine_tuning(0.0), Recipe("sgd", 0.1, experiment.iterations))
+        first = Cell(origin(seed, "scratch"), TASK, tune, evaluation, seed)
+        cells += [first, Cell(first, TASK, reft, evaluation, seed)]
+        cells.append(Cell(origin(seed, "scratch"), TASK, reft, evaluation, seed))
     return cells
+
+
+def origin(seed: int, start: str = "capability") -> Origin:
+    return Origin("written by hand", "compiled", 1e-4 if start == "capability" else 0.0, seed, start)
 
 
 def accuracies(cell: Cell) -> Tensor:
@@ -92,7 +103,11 @@ def accuracies(cell: Cell) -> Tensor:
     values = torch.full((len(STEPS), len(EVALUATED), 2), 0.2 + number, dtype=torch.float64)
     if not isinstance(cell.start, Cell):
         values[1:, 0, 1] = 0.95 + number
-    elif cell.start.stage.recipe.learning_rate == 0.001 and cell.start.stage.mixture == fine_tuning(1.0):
+    elif (
+        cell.origin.start == "capability"
+        and cell.start.stage.recipe.learning_rate == 0.001
+        and cell.start.stage.mixture == fine_tuning(1.0)
+    ):
         values[1:, EVALUATED.index("natural"), 0] = 0.93 + number
     return values
 
@@ -105,8 +120,7 @@ def store(run: Run, cell: Cell, diverged: int = -1) -> None:
 def write_surroundings(run: Run, cells: list[Cell]) -> None:
     run.plan(cells, len(cells))
     run.write_environment(torch.device("cpu"))
-    entry = {"majority": {"pt": 0.3, "ft": 0.31}, "answer": {"pt": 1, "ft": 2}, "shortcut": 0.0}
-    write_json(run.path / "baselines.json", {"samples": 50, "texts": dict.fromkeys(EVALUATED, entry)})
+    write_baselines(run, cells[0].task_id)
     capability = CompiledCapability(
         model=model(),
         vocabulary=("#", "BOS", "a", "b", "<"),
@@ -121,11 +135,23 @@ def write_surroundings(run: Run, cells: list[Cell]) -> None:
         source="Counter of 'a', by hand",
     )
     for seed in range(EXPERIMENT.seeds):
-        folder = run.path / "capabilities" / f"seed-{seed}"
+        folder = run.capability_path(origin(seed))
         capability.save(folder)
         save_file(attention(seed), folder / "attention.safetensors")
-        right = {"before_noise": 1.0, "after_noise": 0.9875}
-        write_json(folder / "accuracy.json", {"noise": 1e-4, "texts": 4000, "o_pt": right})
+        right = {
+            when: {kind: {"pt": pt, "ft": 0.2} for kind in EVALUATED}
+            for when, pt in (("without_noise", 1.0), ("as_started", 0.9875))
+        }
+        about = {"kind": "written", "parameters": 100, "exactness": 77, "noise": 1e-4}
+        content = {"origin": asdict(origin(seed)), "texts": 4000, "accuracy": right, "about": about}
+        write_json(folder / "accuracy.json", content)
+
+
+def write_baselines(run: Run, task_id: str) -> None:
+    entry = {"majority": {"pt": 0.3, "ft": 0.31}, "answer": {"pt": 1, "ft": 2}, "shortcut": 0.0}
+    write_json(
+        run.path / "baselines.json", {task_id: {"samples": 50, "texts": dict.fromkeys(EVALUATED, entry)}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +230,7 @@ def last_values(run: Run, stage: str, texts: str, operand: str) -> dict[tuple[fl
     cells = {file.parent.name: json.loads(file.read_text()) for file in run.path.glob("cells/*/cell.json")}
     for name, cell in cells.items():
         first = cells[cell["start"]["cell"]] if "cell" in cell["start"] else cell
-        if cell["stage"]["name"] == stage:
+        if cell["stage"]["name"] == stage and first["start"]["start"] == "capability":
             rows = pl.read_parquet(run.path / "cells" / name / "metrics.parquet").filter(
                 (pl.col("measure") == "accuracy")
                 & (pl.col("texts") == texts)
@@ -234,7 +260,7 @@ def test_the_report_is_one_file_that_loads_nothing(finished: Fake, page: str) ->
 
 
 def test_table_3_shows_the_means_of_the_parquet_files(finished: Fake, page: str) -> None:
-    rows = [row for row in Page(page).tables["table-3"] if re.match(r"0\.", row[0])]
+    rows = [row for row in Page(page).tables["against-paper"] if re.match(r"0\.", row[0])]
     assert len(rows) == 4
     for place, (texts, operand) in enumerate(
         [("correlated", "pt"), ("correlated", "ft"), ("uncorrelated", "pt"), ("uncorrelated", "ft")]
@@ -247,7 +273,7 @@ def test_table_3_shows_the_means_of_the_parquet_files(finished: Fake, page: str)
 
 def test_differences_from_the_paper_are_named_when_above_15_points(page: str) -> None:
     """Table 3 of the paper, Counter at 0.1 with C_Tr = 0: O_FT 100.0 at C_Te = 1 and at C_Te = 0."""
-    row = next(row for row in Page(page).tables["table-3"] if row[:2] == ["0.1", "0"])
+    row = next(row for row in Page(page).tables["against-paper"] if row[:2] == ["0.1", "0"])
     assert "(100.0)" in row[3] and "lower" not in row[3]
     ours = float(row[5].split()[0])
     assert f"{100 - ours:.0f} lower" in row[5]
@@ -274,7 +300,7 @@ def test_verdicts_show_the_means_of_the_parquet_files(finished: Fake, page: str)
 
 
 def test_curves_are_those_of_the_parquet_files_to_4_digits(finished: Fake, page: str) -> None:
-    figure = Page(page).data["figures"]["behaviour-uncorrelated-1"]
+    figure = Page(page).data[""]["figures"]["behaviour-uncorrelated-1"]
     cell = next(
         c
         for c in finished.cells
@@ -284,7 +310,9 @@ def test_curves_are_those_of_the_parquet_files_to_4_digits(finished: Fake, page:
         (pl.col("measure") == "accuracy") & (pl.col("texts") == "uncorrelated") & (pl.col("operand") == "ft")
     )
     drawn = [
-        t for t in figure["data"] if t.get("meta") == {"c_tr": ["1"], "seed": ["1"]} and "O_FT" in t["name"]
+        t
+        for t in figure["data"]
+        if t.get("meta") == {"capability": ["compiled"], "c_tr": ["1"], "seed": ["1"]} and "O_FT" in t["name"]
     ]
     assert len(drawn) == 1
     assert drawn[0]["customdata"] == table["step"].to_list()
@@ -293,7 +321,7 @@ def test_curves_are_those_of_the_parquet_files_to_4_digits(finished: Fake, page:
 
 
 def test_several_seeds_get_their_mean_in_a_band_from_least_to_greatest(page: str) -> None:
-    figure = Page(page).data["figures"]["revival-1"]
+    figure = Page(page).data[""]["figures"]["revival-1"]
     of_one = [t for t in figure["data"] if t.get("meta", {}).get("c_tr") == ["0"]]
     band = next(t for t in of_one if t.get("fill") == "toself")
     mean = next(t for t in of_one if "mean of 2 seeds" in t.get("name", ""))
@@ -305,24 +333,24 @@ def test_several_seeds_get_their_mean_in_a_band_from_least_to_greatest(page: str
 
 
 def test_attention_is_that_of_the_files_to_one_in_255(finished: Fake, page: str) -> None:
-    data = Page(page).data["attention"]
-    cell = finished.cells[1]
+    data = Page(page).data[""]["attention"]
+    model, cell = data["models"]["compiled"], finished.cells[1]
     stored = load_file(finished.run.cell_path(cell.id) / "attention.safetensors")
     levels = np.frombuffer(zlib.decompress(base64.b64decode(data["maps"][cell.id]["example"])), np.uint8)
-    shown = levels.reshape(data["shape"]) / 255
+    shown = levels.reshape(model["shape"]) / 255
     assert np.abs(shown - stored["example"].numpy()).max() <= 0.5 / 255 + 1e-6
     np.testing.assert_allclose(data["maps"][cell.id]["by_token"], stored["by_token"].numpy(), rtol=5e-4)
-    assert data["tokens"] == ["BOS", "a", "b", "<", "a"]
-    assert data["roles"] == ["", "pt", "ft", "", "pt"]
+    assert model["tokens"] == ["BOS", "a", "b", "<", "a"]
+    assert model["roles"] == ["", "pt", "ft", "", "pt"]
 
 
 def test_a_diverged_cell_is_named_with_its_step_and_marked_in_its_curve(page: str) -> None:
     text = " ".join(Page(page).text.split())
     assert "1 cell diverged" in text
     assert "Fine-tuning at 0.1, C_Tr = 1, seed 1: diverged at step 7; its 1 reFT was not started." in text
-    row = next(row for row in Page(page).tables["table-3"] if row[:2] == ["0.1", "1"])
+    row = next(row for row in Page(page).tables["against-paper"] if row[:2] == ["0.1", "1"])
     assert all("diverged at step 7" in cell for cell in row[2:])
-    crosses = [t for t in Page(page).data["figures"]["behaviour-natural-0"]["data"] if t.get("text")]
+    crosses = [t for t in Page(page).data[""]["figures"]["behaviour-natural-0"]["data"] if t.get("text")]
     assert {tuple(t["x"]) for t in crosses} == {(7,)}
     assert "still in progress" not in text, "a reFT without a start is not waited for"
 
@@ -331,7 +359,8 @@ def test_a_setting_whose_every_fine_tuning_diverged_says_so(tmp_path: Path) -> N
     run, cells = Run.open(tmp_path / "r", "quick", EXPERIMENT), cells_of(EXPERIMENT)
     write_surroundings(run, cells)
     for cell in cells:
-        if not isinstance(cell.start, Cell) and cell.stage.recipe.learning_rate == 0.1:
+        fresh = cell.origin.start != "capability"
+        if not fresh and not isinstance(cell.start, Cell) and cell.stage.recipe.learning_rate == 0.1:
             store(run, cell, 3)
     kinds = {(v.fine_tuning_rate, v.c_tr): v.kind for v in verdicts(run)}
     assert kinds == {
@@ -351,8 +380,8 @@ def test_a_run_in_progress_says_so_and_shows_what_there_is(tmp_path: Path, finis
         store(run, cell)
     page = Page(write_report(run).read_text())
     assert "still in progress" in page.text
-    assert f"{finished_cells} of 16 cells are finished" in page.text
-    assert len([row for row in page.tables.get("table-3", []) if row[0].startswith("0.")]) == -(
+    assert f"{finished_cells} of 22 cells are finished" in page.text
+    assert len([row for row in page.tables.get("against-paper", []) if row[0].startswith("0.")]) == -(
         -finished_cells // 2
     )
 
@@ -388,7 +417,7 @@ def test_a_foreign_cell_is_refused(copied: Run, text: str) -> None:
 
 
 def test_damaged_attention_of_a_capability_is_refused(copied: Run) -> None:
-    (copied.path / "capabilities" / "seed-0" / "attention.safetensors").write_bytes(b"nothing")
+    (copied.path / "capabilities" / "compiled-seed-0" / "attention.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="attention maps"):
         write_report(copied)
 
@@ -408,7 +437,7 @@ def test_the_command_line_repeats_the_run(finished: Fake, page: str, monkeypatch
 
     taken: list[object] = []
     monkeypatch.setattr(terminal, "run_experiment", lambda options, experiment: taken.append(experiment))
-    line = re.search(r"<pre><code>(.*?)</code></pre>", page)
+    line = re.search(r'<pre class="again"><code>(.*?)</code></pre>', page)
     assert line
     from html import unescape
 

@@ -1,0 +1,106 @@
+// Attention and activations of one model, before fine-tuning, after it, and after reFT.
+
+const moments = ["before", "tuned", "reft"];
+
+function momentsOf(chapter) {
+  const { attention } = chapter.data;
+  const chosen = chapter.model();
+  const about = (cell) => ["capability", "c_tr", "seed"].every((key) => cell[key] === chosen[key])
+    && cell.fine_tuning_rate === chosen.rate;
+  const cells = attention.cells.filter(about);
+  const tuned = cells.find((cell) => cell.stage === "fine-tune");
+  const reft = cells.find((cell) => cell.stage === "reft" && cell.learning_rate === chosen.reft);
+  const mark = (cell) => (cell && cell.status !== "done" ? `, ${cell.status}` : "");
+  const missing = Number(chosen.reft) > Number(chosen.rate) ? "not run: this reFT rate exceeds the rate of fine-tuning"
+    : tuned && tuned.status !== "done" ? `not run: fine-tuning ${tuned.status}` : "not finished";
+  const known = (id, why) => (id && id in attention.maps ? [id, ""] : [undefined, id ? "not shown: left out, or its weights are not finite" : why]);
+  return [
+    ["Before fine-tuning", ...known(`${chosen.capability}-seed-${chosen.seed}`, "not finished")],
+    [`After fine-tuning at ${chosen.rate}${mark(tuned)}`, ...known(tuned?.cell, "not finished")],
+    [`After reFT at ${chosen.reft}${mark(reft)}`, ...known(reft?.cell, missing)],
+  ];
+}
+
+// One head's map as rows of shares.
+async function mapOf(maps, shape, input, block, head) {
+  const [, heads, queries, keys] = shape;
+  const levels = await inflate(maps[input] ?? maps.example);
+  const start = (block * heads + head) * queries * keys;
+  return Array.from({ length: queries }, (_, q) =>
+    Array.from(levels.subarray(start + q * keys, start + (q + 1) * keys), (level) => level / 255));
+}
+
+async function unitsOf(maps, positions, channels) {
+  const levels = await inflate(maps.mlp);
+  const [low, high] = maps.mlp_range;
+  return Array.from({ length: positions }, (_, q) =>
+    Array.from(levels.subarray(q * channels, (q + 1) * channels), (level) => low + ((high - low) * level) / 255));
+}
+
+async function drawMaps(chapter) {
+  const { attention } = chapter.data;
+  const model = attention?.models[chapter.model().capability];
+  if (!model) return;
+  fill(chapter.control("map_block"), model.shape[0]);
+  fill(chapter.control("map_head"), model.shape[1]);
+  const block = Number(chapter.value("map_block", "0")), head = Number(chapter.value("map_head", "0"));
+  const input = chapter.value("map_input", "example");
+  const found = momentsOf(chapter);
+  const bars = structuredClone(model.token_figure);
+  for (const [i, [title, id, missing]] of found.entries()) {
+    const maps = id && attention.maps[id];
+    chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`;
+    const figure = structuredClone(model.map_figure);
+    figure.layout.margin.t = 8;
+    if (maps) figure.data[0].z = await mapOf(maps, model.shape, input, block, head);
+    draw(chapter.find(`map-${moments[i]}`), maps ? figure : saying(missing, figure.layout));
+    bars.data[i].y = maps ? maps.by_token[block][head] : [];
+  }
+  draw(chapter.find("by-token"), bars);
+  link(chapter, moments.map((moment) => chapter.find(`map-${moment}`)));
+  if (model.channels.length) await drawUnits(chapter, model, found);
+}
+
+async function drawUnits(chapter, model, found) {
+  const all = found.map(([, id]) => id && chapter.data.attention.maps[id]).map((maps) => (maps?.mlp ? maps : undefined));
+  const ends = all.filter(Boolean).map((maps) => maps.mlp_range);
+  const [low, high] = [Math.min(...ends.map((e) => e[0])), Math.max(...ends.map((e) => e[1]))];
+  for (const [i, maps] of all.entries()) {
+    const figure = structuredClone(model.activation_figure);
+    figure.layout.margin.t = 8;
+    if (maps) figure.data[0].z = await unitsOf(maps, model.shape[2], model.channels.length);
+    Object.assign(figure.data[0], { zmin: low, zmax: high });
+    draw(chapter.find(`units-${moments[i]}`), maps ? figure : saying(found[i][2] || "not stored", figure.layout));
+  }
+}
+
+// Capabilities may have different numbers of blocks and heads.
+function fill(control, number) {
+  if (!control || control.options.length === number) return;
+  const value = control.value;
+  control.replaceChildren(...Array.from({ length: number }, (_, i) => new Option(i, i)));
+  control.value = Number(value) < number ? value : "0";
+}
+
+// Pointing at a cell of one map shows the same cell of the others.
+function link(chapter, places) {
+  if (chapter.linked) return;
+  chapter.linked = true;
+  let busy = false;
+  const others = (place) => places.filter((other) => other !== place && other.data?.length);
+  for (const place of places) {
+    place.on("plotly_hover", (event) => {
+      if (busy) return;
+      busy = true;
+      const { x, y } = event.points[0];
+      for (const other of others(place)) Plotly.Fx.hover(other, [{ curveNumber: 0, pointNumber: [y, x] }]);
+      busy = false;
+    });
+    place.on("plotly_unhover", () => {
+      if (busy) return;
+      busy = true;
+      for (const other of others(place)) Plotly.Fx.unhover(other);
+      busy = false;
+    });
+  }
+}

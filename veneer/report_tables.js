@@ -1,0 +1,189 @@
+// What `veneer analyse` found inside the chosen model: pruning, grafting, probes, attention; and labels.
+
+const tables = new Map();
+
+// A packed table as one array per column.
+async function tableOf(chapter, name) {
+  const packed = chapter.data.tables[name];
+  if (!packed) return undefined;
+  if (!tables.has(packed)) {
+    const { rows, columns } = JSON.parse(new TextDecoder().decode(await inflate(packed)));
+    const plain = Object.entries(columns).map(([key, own]) =>
+      [key, own.values ?? own.codes.map((code) => own.levels[code])]);
+    tables.set(packed, { rows, ...Object.fromEntries(plain) });
+  }
+  return tables.get(packed);
+}
+
+// Rows (as objects) with these values; a list of values means one of them.
+function rowsOf(table, wanted) {
+  const conditions = Object.entries(wanted).map(([key, value]) => [table[key], [value].flat()]);
+  const names = Object.keys(table).filter((name) => name !== "rows");
+  const found = [];
+  for (let i = 0; i < table.rows; i++) {
+    if (conditions.every(([column, values]) => values.includes(column[i]))) {
+      found.push(Object.fromEntries(names.map((name) => [name, table[name][i]])));
+    }
+  }
+  return found;
+}
+
+const tunedModel = ({ capability, rate, c_tr, seed }) =>
+  ({ start: "capability", stage: "fine-tune", capability, fine_tuning_rate: rate, c_tr, seed });
+const nothing = (height) => saying("not analysed: it diverged, or is not finished", { height, xaxis: { visible: false }, yaxis: { visible: false } });
+const operandName = { pt: "O_PT", ft: "O_FT" };
+
+async function drawPruning(chapter) {
+  const table = await tableOf(chapter, "pruning");
+  if (!table) return;
+  const model = tunedModel(chapter.model()), unit = chapter.value("prune_unit", "weight");
+  const { seed, ...anySeed } = model;
+  for (const operand of ["pt", "ft"]) {
+    const all = rowsOf(table, { ...anySeed, unit, operand, texts: "natural" });
+    const traces = [];
+    const add = (rows, name, color, more) => {
+      const sorted = rows.sort((a, b) => a.k - b.k);
+      if (!sorted.length) return;
+      const text = sorted.map((row) => `${row.k} zeroed`);
+      traces.push(line(name, sorted.map((row) => (Number(row.k) || 0.5)), sorted.map((row) => row.accuracy), color, { ...more, trace: { text, ...more.trace } }));
+    };
+    for (const other of new Set(all.map((row) => row.seed))) {
+      if (other === seed) continue;
+      const faint = { showlegend: false, opacity: 0.3, mode: "lines" };
+      add(all.filter((row) => row.seed === other && row.criterion === "saliency"), `saliency, seed ${other}`, colour[operand], { trace: faint });
+    }
+    const own = (criterion) => all.filter((row) => row.seed === seed && row.criterion === criterion);
+    add(own("random"), "random", colour.before, { dash: "dot", symbol: "diamond" });
+    add(own("magnitude"), "largest weights", colour.scratch, { dash: "dash", symbol: "square" });
+    add(own("saliency"), "saliency", colour[operand], {});
+    const ticks = [1, 2, 5, 10, 20, 50, 100];
+    const xaxis = {
+      type: "log", tickvals: [0.5, ...ticks], ticktext: ["0", ...ticks], range: [Math.log10(0.4), Math.log10(125)],
+      title: { text: `${unit}s zeroed`, standoff: 4 },
+    };
+    const figure = panel(`${operandName[operand]} accuracy`, traces, xaxis);
+    draw(chapter.find(`pruning-${operand}`), own("saliency").length ? figure : nothing(260));
+  }
+  await drawClasses(chapter, model, unit);
+}
+
+async function drawClasses(chapter, model, unit) {
+  const table = await tableOf(chapter, "classes"), k = chapter.value("prune_k", "5");
+  const place = chapter.find("classes");
+  if (!table || !place) return;
+  const at = (number) => rowsOf(table, { ...model, unit, k: number }).sort((a, b) => a.class - b.class);
+  const [before, after] = [at("0"), at(k)];
+  if (!before.length) return draw(place, nothing(240));
+  const words = (row) => chapter.answerName(row.class);
+  const bar = (name, rows, key, color) => ({
+    type: "bar", name, x: rows.map(words), y: rows.map((row) => row[key]), marker: { color },
+    hovertemplate: `${name}<br>answer %{x}: %{y:.1%}<extra></extra>`,
+  });
+  const data = [
+    bar("right for O_PT", before, "expected", colour.pt), bar("given, nothing zeroed", before, "share", colour.before),
+    bar(`given, ${k} zeroed`, after, "share", colour.tuned),
+  ];
+  draw(place, panel("Answers given (a pruning that only collapses onto one answer shows here)", data, { type: "category", title: { text: "answer", standoff: 2 } },
+    { height: 250, barmode: "group", legend: { orientation: "h", x: 0, y: -0.28, yanchor: "top" } }));
+}
+
+async function drawGrafting(chapter) {
+  const table = await tableOf(chapter, "grafting");
+  if (!table) return;
+  const own = rowsOf(table, tunedModel(chapter.model()));
+  const parts = own.filter((row) => !["none", "weight", "weights"].includes(row.level));
+  const label = (row) => row.name.replace(/^blocks\.\d+\.?/, "").replace("head.", "head ").replaceAll("_", " ") || "whole block";
+  for (const operand of ["pt", "ft"]) {
+    const cells = parts.filter((row) => row.operand === operand);
+    const rows = [...new Set(cells.map(label))];
+    const columns = [...new Set(cells.map((row) => row.block))].sort((a, b) => (a === null) - (b === null) || a - b);
+    const z = rows.map((name) => columns.map((block) => cells.find((c) => label(c) === name && c.block === block)?.change ?? null));
+    const most = Math.max(0.05, ...z.flat().map((v) => Math.abs(v ?? 0)));
+    const heat = {
+      type: "heatmap", z, x: columns.map((block) => (block === null ? "outside" : `block ${block}`)), y: rows,
+      colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most, xgap: 2, ygap: 2, showscale: true,
+      colorbar: { thickness: 8, tickformat: "+.0%", outlinewidth: 0, len: 0.9 }, hoverongaps: false,
+      hovertemplate: "%{y}, %{x}: %{z:+.1%}<extra></extra>",
+    };
+    const layout = {
+      height: 380, margin: { l: 104, r: 4, t: 34, b: 40 }, yaxis: { autorange: "reversed", fixedrange: true, tickfont: { size: 11 } },
+      xaxis: { fixedrange: true, type: "category" },
+    };
+    const figure = panel(`Change of ${operandName[operand]}`, [heat], {}, layout);
+    draw(chapter.find(`grafting-${operand}`), cells.length ? figure : nothing(380));
+  }
+  const traces = ["pt", "ft"].map((operand) => {
+    const rows = own.filter((row) => row.operand === operand && ["none", "weights"].includes(row.level)).sort((a, b) => a.k - b.k);
+    return line(operandName[operand], rows.map((row) => Number(row.k) || 0.5), rows.map((row) => row.accuracy), colour[operand],
+      { symbol: operand === "pt" ? "circle" : "square", trace: { text: rows.map((row) => `${row.k} weights given back`) } });
+  });
+  const most = Math.max(10, ...traces.flatMap((t) => t.x));
+  const decades = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((k) => k <= most);
+  const xaxis = {
+    type: "log", tickvals: [0.5, ...decades], ticktext: ["0", ...decades.map((k) => (k >= 1e6 ? `${k / 1e6}M` : k >= 1e3 ? `${k / 1e3}k` : k))],
+    title: { text: "weights given back, those that moved most first", standoff: 4 },
+  };
+  draw(chapter.find("grafting-k"), own.length ? panel("The weights that moved most", traces, xaxis, { height: 380 }) : nothing(380));
+}
+
+async function drawProbes(chapter) {
+  const table = await tableOf(chapter, "probes");
+  if (!table) return;
+  const { capability, seed } = chapter.model(), tuned = tunedModel(chapter.model());
+  for (const operand of ["pt", "ft"]) {
+    const traces = [];
+    const add = (name, wanted, color, more = {}, key = "accuracy") => {
+      const rows = rowsOf(table, { target: operand, labels: "real", capability, seed, ...wanted }).sort((a, b) => a.residual - b.residual);
+      const text = rows.map((row) => (row.residual === "0" ? "after the embedding" : `after block ${row.residual - 1}`));
+      if (rows.length) traces.push(line(name, rows.map((row) => Number(row.residual)), rows.map((row) => row[key]), color, { ...more, trace: { text } }));
+    };
+    add("commonest answer", tuned, "#888888", { dash: "dot", symbol: "line-ew" }, "majority");
+    add("control labels", { ...tuned, labels: "control" }, colour.tuned, { dash: "dot", symbol: "x" });
+    add("from scratch on O_FT", { start: "scratch", stage: "fine-tune" }, colour.scratch, { dash: "dash", symbol: "triangle-up" });
+    add("before fine-tuning", { stage: "capability" }, colour.before, { symbol: "square" });
+    add("after fine-tuning", tuned, colour.tuned);
+    const xaxis = { dtick: 1, title: { text: "after the embedding (0) and after each block", standoff: 4 } };
+    draw(chapter.find(`probes-${operand}`), traces.length ? panel(`Probes for ${operandName[operand]}'s answer`, traces, xaxis) : nothing(260));
+  }
+}
+
+async function drawAttentionShares(chapter) {
+  const table = await tableOf(chapter, "attention");
+  if (!table) return;
+  const model = chapter.model(), { capability, seed } = model, tuned = tunedModel(model);
+  const sources = [
+    ["before", "before", { capability, seed, stage: "capability" }],
+    ["after fine-tuning", "tuned", tuned],
+    ["after reFT", "reft", { ...tuned, stage: "reft", learning_rate: model.reft }],
+  ];
+  for (const operand of ["pt", "ft"]) {
+    let uniform;
+    const data = sources.map(([name, key, wanted]) => {
+      const rows = rowsOf(table, { ...wanted, on: operand, asked: [null, operand] });
+      uniform ??= rows[0]?.uniform;
+      return {
+        type: "bar", name, x: rows.map((row) => `${row.block}.${row.head}`), y: rows.map((row) => row.share),
+        marker: { color: colour[key] }, hovertemplate: `${name}<br>block.head %{x}: %{y:.1%}<extra></extra>`,
+      };
+    });
+    const shapes = uniform === undefined || uniform === null ? [] : [{
+      type: "line", xref: "paper", x0: 0, x1: 1, y0: uniform, y1: uniform, line: { color: "#888888", width: 1, dash: "dot" },
+    }];
+    const xaxis = { type: "category", title: { text: "block.head", standoff: 4 } };
+    draw(chapter.find(`attention-${operand}`), panel(`On ${operandName[operand]}'s tokens`, data, xaxis, { barmode: "group", shapes }));
+  }
+}
+
+function drawLabels(chapter) {
+  const labels = chapter.data.labels[chapter.model().capability] ?? Object.values(chapter.data.labels)[0];
+  if (!labels) return;
+  for (const operand of ["pt", "ft"]) {
+    const data = ["0", "1"].map((c_tr) => ({
+      type: "bar", name: `C_Tr = ${c_tr}`, x: labels.answers, y: labels.shares[operand][c_tr],
+      marker: { color: c_tr === "0" ? colour.tuned : colour.reft },
+      hovertemplate: `C_Tr = ${c_tr}<br>answer %{x}: %{y:.1%}<extra></extra>`,
+    }));
+    const yaxis = { tickformat: ".0%", gridcolor: "#DDDDDD", fixedrange: true };
+    draw(chapter.find(`labels-${operand}`), panel(`Right answers for ${operandName[operand]}`, data, { type: "category" }, { barmode: "group", yaxis }));
+  }
+}
