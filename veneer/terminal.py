@@ -49,9 +49,15 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     run = Run.open(options.out, options.preset, experiment)
     announce(prepared, experiment, options, device)
     train_run(run, prepared, run.plan(prepared.cells, size), options, device, engine, [experiment])
+    show_run(run)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
+
+
+def show_run(run: Run) -> None:
+    """Write the report, and print what came out."""
     report = write_report(run)
     _conclude(run)
-    console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
+    console.print(f"report: [bold]{report}[/]")
 
 
 def train_run(
