@@ -116,6 +116,16 @@ def _several_priors(view: View) -> bool:
     return len({view.prior(name) for name in view.capabilities}) > 1
 
 
+def _with_reft(needs: Needs, controls: bool = False) -> Needs:
+    """The same with reFT, and with models from scratch beside it."""
+
+    def fits(view: View) -> bool:
+        trained = bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
+        return trained and needs.fits(view)
+
+    return Needs(needs.command, f"{needs.words}, with reFT{' and controls' if controls else ''}", fits)
+
+
 _COUNTER = Needs(
     "counter", "experiment counter with C_Tr of 1", lambda v: _plain(v, "counter") and 1 in v.fields["c_tr"]
 )
@@ -184,7 +194,7 @@ CLAIMS: tuple[Claim, ...] = (
         "3",
         "Counter: after η_M or smaller, reFT at a very small rate brings O_PT back; after η_L it does not",
         "Fig. 39, 43",
-        (_COUNTER,),
+        (_with_reft(_COUNTER),),
         "At the smallest reFT rate of the run and each C_Tr: in each seed the least O_PT skill (0 is "
         "guessing, 1 always right, clipped) after η_M or smaller, less the greatest after η_L, is above "
         f"{rules.REVIVED_APART}. Only fine-tunings that taught O_FT and took O_PT away count.",
@@ -195,7 +205,7 @@ CLAIMS: tuple[Claim, ...] = (
         "4a",
         f"Counter: {_SPEED}",
         "Fig. 9, 26, 27",
-        (_COUNTER,),
+        (_with_reft(_COUNTER, controls=True),),
         f"With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
         f"ratio of updates to {rules.TARGET:.0%} of O_PT, Scr. + FT to reFT at the same rate (the greatest "
         f"one not above fine-tuning's), is above {rules.SEVERAL:g}. A control that never gets there gives a "
@@ -207,7 +217,7 @@ CLAIMS: tuple[Claim, ...] = (
         "4b",
         f"Learned counting: {_SPEED}",
         "Fig. 9, 26, 27",
-        (_PCFG,),
+        (_with_reft(_PCFG, controls=True),),
         "As 4a, for every capability.",
         LEARNED_SEEDS,
         rules.speed,
@@ -300,7 +310,7 @@ CLAIMS: tuple[Claim, ...] = (
         "11",
         "randFT models are revived about as fast as ordinary ones",
         "Fig. 28, 29",
-        (_RAND_FT, _ORDINARY),
+        (_with_reft(_RAND_FT), _with_reft(_ORDINARY)),
         f"The ratio of reFT's updates to {rules.TARGET:.0%} of O_PT, after randFT to after ordinary "
         "fine-tuning of the same model, rate and C_Tr, geometric mean over the settings that both lost and "
         f"the ordinary one got back in every seed, lies within {rules.ABOUT_AS_FAST[0]:g} and "

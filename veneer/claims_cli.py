@@ -170,4 +170,4 @@ def _show(findings: Any) -> None:
     for explanation, numbers in alike.items():
         word, _, rest = explanation.partition(":")
         about = f"[bold]{', '.join(numbers)}[/] [{colours[explanation]}]{escape(word)}[/]:{escape(rest)}"
-        console.print(about, highlight=False)
+        console.print(about, highlight=False, soft_wrap=word == "no run")  # commands are to be copied
