@@ -16,9 +16,9 @@ import polars as pl
 import torch
 
 from analysis.attention import attention_distance, operand_shares, sorting
-from analysis.grafting import directions, graft, movement
+from analysis.grafting import Grafting, directions, graft, movement
 from analysis.probing import ProbeSettings, probe
-from analysis.pruning import prune
+from analysis.pruning import Pruning, prune
 from analysis.texts import draw
 from finetune.cell import Cell, Origin
 from finetune.fleet import EVALUATED, evaluate, evaluation_sets
@@ -35,6 +35,7 @@ from veneer.origins import CAPABILITY, CONSTRUCTIONS
 from veneer.store import KEYS, Run
 
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
+TEXTS = 120  # of each kind, on which prunings and grafts are judged
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 500
 ANALYSES: dict[str, str] = {
     "pruning": "zero the weights that most hide O_PT, beside random and magnitude pruning",
@@ -246,12 +247,14 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _pruning(group: Group) -> Tables:
-    pruned = prune(group.model, group.task, group.encoding, residual_labels=group.labels)
+    settings = Pruning(draws=2, samples=TEXTS)
+    pruned = prune(group.model, group.task, group.encoding, settings, group.labels)
     return {"pruning": pruned.accuracy, "pruned": pruned.pruned, "classes": pruned.classes}
 
 
 def _grafting(group: Group) -> Tables:
-    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding)}
+    settings = Grafting(singles=10, samples=TEXTS)
+    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, settings)}
     compiled = bool(group.labels)
     tables["movement"] = movement(group.before, group.model, group.reference if compiled else None)
     if compiled:

@@ -124,17 +124,20 @@ class LearnedExperiment(Experiment):
     pretrained: tuple[str, ...] = ("L", "M", "H")
     """Pretrained models: a ready one of the quick size by its operand prior (L: b in 0.1 % of the
     questions, M: 10 %, H: 30 %), or a checkpoint of veneer pretrain."""
-    learning_rates: tuple[float, ...] = (1e-3, 3e-4, 1e-4, 3e-5)
-    """Fine-tuning rates."""
+    learning_rates: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
+    """Fine-tuning rates. Of those measured at the quick size, 1e-4 is the smallest that learns O_FT with
+    C_Tr = 0 within its updates, and after 3e-3 reFT at 1e-4 no longer brings O_PT back."""
     c_tr: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)
     """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
     reft_rates: tuple[float, ...] = (1e-4,)
     """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
-    iterations: int = 400
+    iterations: int = 300
     """Fine-tuning updates (the paper: 10,000)."""
-    reft_iterations: int = 200
+    reft_iterations: int = 100
     """reFT updates (the paper: 10,000)."""
-    evaluation_samples: int = 250
+    batch: int = 32
+    """Samples per update (the paper: 96)."""
+    evaluation_samples: int = 100
     """Texts in each evaluation set."""
     operand_pt: str = "a"
     """O_PT: the operand that pretraining asked for most."""
@@ -180,6 +183,7 @@ _PAPER_LEARNED: dict[str, Any] = {
     "reft_rates": (1e-5, 1e-6),
     "iterations": 10_000,
     "reft_iterations": 10_000,
+    "batch": 96,
     "evaluation_samples": 1000,
 }
 PRESETS: dict[str, dict[str, Experiment]] = {
@@ -273,6 +277,9 @@ class PcfgPretraining:
     """O' of the index families: which occurrence, from the end."""
     token_back: int = 16
     """O' of the token family: which token, from the end."""
+    jailbreak: bool = False
+    """Three task tokens for counting: T_NJ with all operands, T_J1 and T_J2 with the first only
+    (App. E.2)."""
     width: int = 96
     """Size of the residual stream."""
     blocks: int = 2

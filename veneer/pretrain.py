@@ -19,7 +19,7 @@ from finetune.recipe import Recipe
 from finetune.trainer import Trained, evaluation_steps, train
 from models.transformer import Transformer
 from pcfg.capability import LearnedCapability
-from pcfg.families import Pretraining, SampleLayout
+from pcfg.families import JAILBREAK, ONE_PER_FAMILY, Pretraining, SampleLayout
 from pcfg.grammar import Grammar
 from pcfg.grammars import GRAMMARS, grammar
 from pcfg.pretraining import PRIORS, PretrainingJob, gpt, question_name, questions
@@ -52,7 +52,12 @@ def layout_of(experiment: PcfgPretraining) -> SampleLayout:
     known = experiment.grammar in GRAMMARS
     made = grammar(experiment.grammar) if known else Grammar.from_file(experiment.grammar)
     return SampleLayout(
-        made, experiment.window, experiment.count_last, experiment.occurrence, experiment.token_back
+        made,
+        experiment.window,
+        experiment.count_last,
+        experiment.occurrence,
+        experiment.token_back,
+        JAILBREAK if experiment.jailbreak else ONE_PER_FAMILY,
     )
 
 

@@ -28,7 +28,7 @@ from veneer.store import Run, read_json, write_json
 from veneer.tables import metrics_table
 
 MAP_TEXTS = 256  # texts over which attention is averaged
-CAPABILITY_TEXTS = 2000  # texts of each kind on which a capability is scored as it starts
+CAPABILITY_TEXTS = 500  # texts of each kind on which a capability is scored as it starts
 WHOLE_MAPS = 128  # positions up to which whole attention maps are kept
 ROOM = "a folder that can be written and has room; the same command goes on from there"
 
@@ -297,6 +297,7 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
         measured = {
             name: dict(zip(EVALUATED, evaluate(model, sets, encoding.answer)[0][0].tolist(), strict=True))
             for name, model in (("without_noise", source.model.member(0).to(device)), ("as_started", started))
+            if origin.noise or name == "as_started"
         }
         accuracy = {
             name: {kind: dict(zip(OPERANDS, pair, strict=True)) for kind, pair in kinds.items()}
