@@ -18,18 +18,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from analysis.attention import operand_shares
+from analysis.grafting import Grafting, graft, movement
+from analysis.probing import ProbeSettings, probe
+from analysis.pruning import Pruning, prune
 from compiled.capability import CompiledCapability
 from finetune.cell import Cell, Origin, Stage
 from finetune.fleet import EVALUATED, Evaluation
 from finetune.recipe import Recipe
 from models.transformer import Transformer, TransformerConfig
+from pcfg.capability import LearnedCapability
+from pcfg.families import SampleLayout
+from pcfg.operand_task import OperandTask
+from tasks.counter import Counter
+from tasks.encoding import Encoding
 from tasks.errors import InputError
 from tasks.mixture import fine_tuning, pretraining
-from tasks.counter import Counter
-from veneer.experiments import CounterExperiment, Experiment, PcfgCounterExperiment
-from veneer.page_tables import COLUMNS, thinned, unpack
+from veneer.experiments import CounterExperiment, PcfgCounterExperiment
+from veneer.page_tables import unpack
 from veneer.report import write_report, write_reports
-from veneer.store import Run, metrics_table, write_json
+from veneer.store import KEYS, Run, metrics_table, write_json
 from veneer.summary import classify, verdicts
 
 EXPERIMENT = CounterExperiment(
@@ -474,6 +482,217 @@ def test_methods_say_what_was_measured_and_what_departs_from_the_paper(page: str
 )
 def test_a_verdict_needs_90_percent_and_more_than_guessing(before: float, after: float, kind: str) -> None:
     assert classify(before, after, majority=0.3) == kind
+
+
+PCFG = PcfgCounterExperiment(
+    pretrained=("L", "H"),
+    learning_rates=(1e-3,),
+    c_tr=(1.0,),
+    reft_rates=(1e-3,),
+    iterations=20,
+    reft_iterations=20,
+    evaluation_samples=50,
+)
+
+
+def learned_run(folder: Path) -> Run:
+    """Two learned capabilities with one setting each; reFT revives that of L alone."""
+    run, layout = (
+        Run.open(folder, "quick", PCFG),
+        SampleLayout(window=6, count_last=4, occurrence=1, token_back=2),
+    )
+    task, cells = OperandTask(layout), []
+    for name, prior in (("L", (0.999, 0.001, 0.0)), ("H", (0.5, 0.3, 0.2))):
+        begin = Origin(f"weights of {name}", name, 0.0, 0)
+        tune = Stage("fine-tune", fine_tuning(1.0), Recipe("adamw", 1e-3, 20))
+        first = Cell(begin, task, tune, Evaluation(50, STEPS), 0)
+        back = Stage("reft", pretraining(), Recipe("adamw", 1e-3, 20))
+        cells += [first, Cell(first, task, back, Evaluation(50, STEPS), 0)]
+        write_learned(run, begin, layout, prior)
+    write_baselines(run, task_id=cells[0].task_id)
+    for cell in cells:
+        values = torch.full((len(STEPS), len(EVALUATED), 2), 0.25, dtype=torch.float64)
+        values[-1, EVALUATED.index("natural"), 0] = 0.97 if cell.origin.name == "L" else 0.25
+        if not isinstance(cell.start, Cell):
+            values[-1] = torch.tensor([0.25, 0.62])
+        table = metrics_table(STEPS, values, values, torch.zeros(len(STEPS)), EVALUATED)
+        run.write_cell(cell, model(), table, learned_attention(layout), -1)
+    return run
+
+
+def write_learned(run: Run, begin: Origin, layout: SampleLayout, prior: tuple[float, ...]) -> None:
+    words, size = len(layout.vocabulary), layout.length
+    config = TransformerConfig(
+        vocabulary=words, classes=words, positions=size, width=6, blocks=2, heads=1, key_size=3, mlp_width=4
+    )
+    capability = LearnedCapability(
+        Transformer(config), layout, prior, 3, 6000, {"C a": 0.99}, "veneer pretrain x"
+    )
+    folder = run.capability_path(begin)
+    capability.save(folder / "model")
+    save_file(learned_attention(layout), folder / "attention.safetensors")
+    right = {kind: {"pt": 0.991, "ft": 0.4} for kind in EVALUATED}
+    accuracy = {when: right for when in ("without_noise", "as_started")}
+    about = {"kind": "learned", "parameters": 1234, "operand_prior": prior, "iterations": 6000, "seed": 3}
+    about |= {"accuracy": {"C a": 0.99}, "command": f"veneer pretrain {begin.name}"}
+    write_json(
+        folder / "accuracy.json",
+        {"origin": asdict(begin), "texts": 2000, "accuracy": accuracy, "about": about},
+    )
+
+
+def learned_attention(layout: SampleLayout) -> dict[str, Tensor]:
+    words = ["SOS", "C", "@4", "?a", "SOT", *"abcbab", "EOT", "ART"]
+    tokens = torch.tensor([layout.id.get(word, layout.id["NULL"]) for word in words])
+    size = len(tokens)
+    maps = torch.rand(2, 1, size, size).softmax(-1)
+    by_token = torch.zeros(2, 1, len(layout.vocabulary))
+    by_token[..., tokens] = 1 / size
+    return {
+        "example": maps,
+        "mean": maps.clone(),
+        "example_tokens": tokens,
+        "by_token": by_token,
+        "mlp": maps[0, 0].clone(),
+    }
+
+
+def analysed(run: Run, cells: list[Cell]) -> None:
+    """The tables of ``veneer analyse``, made by the analyses themselves from tiny models."""
+    encoding = Encoding.between(TASK, ("#", "BOS", "a", "b", "<"), (0, 1, 2, 3, 4), "BOS", "#", 2)
+    torch.manual_seed(0)
+    before, after = model(), model()
+    pruned = prune(after, TASK, encoding, Pruning((1, 2), draws=2, gradient_texts=8, samples=8))
+    tables = {
+        "pruning": pruned.accuracy,
+        "classes": pruned.classes,
+        "grafting": graft(before, after, TASK, encoding, Grafting(samples=8, singles=2)),
+        "movement": movement(before, after),
+        "probes": probe(after, TASK, encoding, ProbeSettings(train=40, test=20)),
+        "attention": operand_shares(after, TASK, encoding, samples=8).table(),
+    }
+    keys = {
+        "cell": cells[0].id,
+        "parent": "",
+        "capability": "compiled",
+        "start": "capability",
+        "task": cells[0].task_id,
+        "stage": "fine-tune",
+        "learning_rate": 0.1,
+        "fine_tuning_rate": 0.1,
+        "c_tr": 0.0,
+        "seed": 0,
+        "status": "done",
+    }
+    (run.path / "analysis").mkdir()
+    columns = [pl.lit(keys[name], kind).alias(name) for name, kind in KEYS.items()]
+    for name, table in tables.items():
+        table.select(*columns, pl.exclude("member")).write_parquet(run.path / "analysis" / f"{name}.parquet")
+    setting = {"capability": "compiled", "task": cells[0].task_id, "fine_tuning_rate": 0.001, "c_tr": 1.0}
+    verdict = {"start": "capability", "kind": "rewritten", "strength": "weak", "seeds": 2}
+    lists = {"reasons": ["It took as long as from scratch."], "needed": []}
+    pl.DataFrame([{**setting, **verdict, **lists}]).write_parquet(run.path / "analysis" / "verdicts.parquet")
+    time = {"threshold": 0.5, "seeds": 2, "reached": 2, "low": 10.0, "high": 40.0, "learning_rate": 0.001}
+    control = {**setting, "fine_tuning_rate": 0.1, "c_tr": 0.0}
+    survival = [
+        {**setting, "arm": "reft", **time, "median": 17.0},
+        {**control, "arm": "scratch-ft", **time, "median": 1234.0},
+    ]
+    pl.DataFrame(survival).write_parquet(run.path / "analysis" / "survival.parquet")
+    ratio = {"learning_rate": 0.001, "threshold": 0.5, "control": "scratch-ft", "ratio": 72.6, "low": 60.0}
+    pl.DataFrame([{**setting, **ratio, "high": 90.0, "seeds": 2}]).write_parquet(
+        run.path / "analysis" / "ratios.parquet"
+    )
+
+
+@pytest.fixture(scope="module")
+def both(finished: Fake, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One page of two runs: the compiled one with its analyses, and a learned one."""
+    folder = tmp_path_factory.mktemp("both")
+    shutil.copytree(finished.run.path, folder / "analysed")
+    run = Run.read(folder / "analysed")
+    analysed(run, finished.cells)
+    return write_reports([run, learned_run(folder / "learned")], folder / "page.html")
+
+
+def test_several_runs_make_one_page_with_a_chapter_each(both: Path) -> None:
+    page = Page(both.read_text())
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(page.data) == {"", "r2-"}
+    tabs = [a["data-chapter"] for tag, a in page.tags if tag == "a" and "data-chapter" in a]
+    assert tabs == ["", "r2-"]
+
+
+def test_a_run_of_learned_capabilities_has_a_row_for_each(both: Path) -> None:
+    page = Page(both.read_text())
+    rows = {row[0]: row for row in page.tables["r2-verdicts"] if row and row[0] in ("L", "H")}
+    assert "wrapped" in rows["L"][3] and float(rows["L"][8]) == 97.0
+    assert "not revived" in rows["H"][3] and float(rows["H"][8]) == 25.0
+    text = " ".join(page.text.split())
+    for phrase in (
+        "AdamW",
+        "Pretrained for 6,000 updates (seed 3)",
+        "a 99.9%, b 0.1%",
+        "windows of 6 tokens",
+    ):
+        assert phrase in text, phrase
+    models = page.data["r2-"]["attention"]["models"]
+    assert set(models) == {"L", "H"}
+    # 'a' and 'b' count only among the last four tokens of the text abcbab.
+    assert models["L"]["roles"] == [*[""] * 8, "ft", "pt", "ft", "", ""]
+
+
+def test_labels_with_and_without_the_correlation_are_shown_and_close(both: Path) -> None:
+    labels = Page(both.read_text()).data["r2-"]["labels"]["L"]
+    for operand in ("pt", "ft"):
+        assert sum(labels["shares"][operand]["0"]) == pytest.approx(1, abs=1e-3)
+        pairs = zip(labels["shares"][operand]["0"], labels["shares"][operand]["1"], strict=True)
+        assert labels["distance"][operand] == pytest.approx(sum(abs(a - b) for a, b in pairs) / 2, abs=2e-3)
+
+
+@pytest.mark.parametrize(("name", "value"), [("pruning", "accuracy"), ("grafting", "change")])
+def test_tables_in_the_page_hold_the_numbers_of_the_analyses(both: Path, name: str, value: str) -> None:
+    shown = unpack(Page(both.read_text()).data[""]["tables"][name])
+    stored = pl.read_parquet(both.parent / "analysed" / "analysis" / f"{name}.parquet")
+    own = {"pruning": pl.col("k") == 2, "grafting": pl.col("name") == "blocks.1.mlp_in"}[name]
+    text = {"pruning": pl.col("k") == "2", "grafting": pl.col("name") == "blocks.1.mlp_in"}[name]
+    chosen = (pl.col("texts") == "natural") & (pl.col("operand") == "pt")
+    keep = (
+        chosen & (pl.col("criterion") == "random")
+        if name == "pruning"
+        else chosen & (pl.col("direction") == "back")
+    )
+    drawn = text & (pl.col("operand") == "pt")
+    if name == "pruning":
+        drawn &= (pl.col("criterion") == "random") & (pl.col("texts") == "natural")
+    truth = stored.filter(own & keep).select(pl.col(value).mean()).item()
+    assert shown.filter(drawn)[value].mean() == pytest.approx(truth, abs=1e-3)
+
+
+def test_the_verdict_of_the_analyses_stands_where_it_was_made(both: Path) -> None:
+    page = Page(both.read_text())
+    row = next(row for row in page.tables["reasons"] if row[:2] == ["0.001", "1"])
+    assert "rewritten" in row[2] and "as long as from scratch" in row[3]
+    text = " ".join(page.text.split())
+    assert "1,234 [10, 40]" in text and "72.6 [60.0, 90.0]" in text
+
+
+def test_sections_without_their_table_name_the_command_that_makes_it(finished: Fake, page: str) -> None:
+    text = " ".join(Page(page).text.split())
+    assert text.count(f"veneer analyse {finished.run.path.name}") >= 5
+
+
+def test_a_damaged_table_of_the_analyses_is_refused(copied: Run) -> None:
+    (copied.path / "analysis").mkdir()
+    (copied.path / "analysis" / "probes.parquet").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"probes\.parquet"):
+        write_report(copied)
+
+
+def test_one_run_cannot_be_two_chapters(finished: Fake, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="different runs"):
+        write_reports([finished.run, finished.run], tmp_path / "page.html")
 
 
 def browser() -> str | None:
