@@ -173,11 +173,11 @@ def shown(value: float, unit: Unit) -> str:
     """A number in its unit."""
     match unit:
         case "points":
-            return f"{100 * value:+.0f}" if value else "0"
+            return f"{round(100 * value):+d}" if round(100 * value) else "0"
         case "times":
             return f"{value:.3g}×"
         case "share":
-            return f"{value:.2f}"
+            return f"{round(value, 2) + 0.0:.2f}"
 
 
 def interval(effect: Estimate, unit: Unit) -> str:
