@@ -196,9 +196,9 @@ def _tuned_evidence(
     seeds = rows["seed"].n_unique()
     return Evidence(
         guess_pt=guess,
-        kept=estimate(kept, 0, 1) if kept else None,
+        kept=estimate(kept, 0.0, 1.0) if kept else None,
         guess_ft=c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"],
-        learned=estimate(learned, 0, 1) if learned else None,
+        learned=estimate(learned, 0.0, 1.0) if learned else None,
         revivals=tuple(_revivals(values, own, curves, guess, None)),
         diverged=seeds - done["seed"].n_unique(),
         seeds=seeds,
@@ -219,7 +219,7 @@ def _constructed_evidence(
     first = own.filter((pl.col("step") == 0) & (pl.col("learning_rate") == own["learning_rate"].min()))
     return Evidence(
         guess_pt=guess,
-        kept=estimate(first["value"].to_list(), 0, 1),
+        kept=estimate(first["value"].to_list(), 0.0, 1.0),
         revivals=tuple(_revivals(values, own, curves, guess, start)),
         seeds=first["seed"].n_unique(),
         **_localized(inside, _before_training(inside, values, start)),
@@ -266,7 +266,7 @@ def _revivals(
             updates=int(group["step"].max()),  # pyright: ignore[reportArgumentType]
             reached=int((reached["reached"] & ~reached["already"]).sum()),
             seeds=group["seed"].n_unique(),
-            after=estimate(last["value"].to_list(), 0, 1),
+            after=estimate(last["value"].to_list(), 0.0, 1.0),
             ratio=None if control.is_empty() else revival.ratio_of_times(reached, times(control)),
             head_start=None
             if control.is_empty() or done.is_empty()
@@ -316,7 +316,7 @@ def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, A
     if not tried:
         return {}
     _, k, part, size = max(tried, key=lambda entry: entry[2]["accuracy"].mean())
-    return {"restored": estimate(part["accuracy"].to_list(), 0, 1), "restored_share": k / size}
+    return {"restored": estimate(part["accuracy"].to_list(), 0.0, 1.0), "restored_share": k / size}
 
 
 def _carried(inside: dict[str, pl.DataFrame], values: dict[str, Any], cells: list[str]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def _best_layer(probes: pl.DataFrame) -> Estimate | None:
     if probes.is_empty():
         return None
     best = probes.group_by("cell").agg(pl.col("accuracy").max())
-    return estimate(best["accuracy"].to_list(), 0, 1)
+    return estimate(best["accuracy"].to_list(), 0.0, 1.0)
 
 
 def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str]) -> Estimate | None:
@@ -353,7 +353,7 @@ def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str
     head = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share").row(-1, named=True)
     here = (pl.col("block") == head["block"]) & (pl.col("head") == head["head"])
     own = on.filter(pl.col("cell").is_in(cells) & here)
-    return estimate([share / head["share"] for share in own["share"].to_list()], 0) if len(own) else None
+    return estimate([share / head["share"] for share in own["share"].to_list()], 0.0) if len(own) else None
 
 
 def known(table: pl.DataFrame) -> tuple[list[str], list[str]]:

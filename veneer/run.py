@@ -27,7 +27,7 @@ from veneer.status import Reporter, fleet_progress, give_up
 from veneer.store import Run, read_json, write_json
 from veneer.tables import metrics_table
 
-MAP_TEXTS = 256  # texts over which attention is averaged
+MAP_TEXTS = 64  # texts over which attention is averaged
 CAPABILITY_TEXTS = 500  # texts of each kind on which a capability is scored as it starts
 WHOLE_MAPS = 128  # positions up to which whole attention maps are kept
 ROOM = "a folder that can be written and has room; the same command goes on from there"
