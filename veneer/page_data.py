@@ -23,7 +23,7 @@ from veneer import figures, map_figures
 from veneer.methods import operands
 from veneer.report_content import CapabilityFiles, Content
 from veneer.store import Run
-from veneer.stored_task import roles, words
+from veneer.stored_task import answers, roles, words
 
 MOST_POSITIONS = 64  # of a map: the last ones, up to the answer, are those that answers hang on
 MOST_CHANNELS = 64  # of an activation map
@@ -119,7 +119,8 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         ``tokens`` of the example text and their ``roles`` ("pt", "ft" or ""), ``vocabulary``,
         ``answer`` (position), ``shape`` [block, head, query, key]
         (of long texts the answer's row alone), ``channels`` (units of the
-        activation maps), ``dropped`` (positions left out at the beginning), and ``map_figure`` and
+        activation maps), ``answers`` (by class), ``dropped`` (positions left out at the beginning), and
+        ``map_figure`` and
         ``activation_figure``, to be filled with a map.
     """
     tensors = _attention(first.folder / "attention.safetensors")
@@ -148,6 +149,7 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         "shape": [blocks, heads, len(queries), len(tokens)],
         "channels": channels,
         "dropped": dropped,
+        "answers": answers(experiment, first.model),
         # Which letter has which rank differs from text to text, so there no letter stands out.
         "operands": {settings[f"operand_{o}"]: o for o in ("pt", "ft") if f"operand_{o}" in settings},
         "map_figure": _plain(map_figures.attention_map(blank, tokens, answer, role, queries=queries)),

@@ -87,30 +87,43 @@ async function drawClasses(chapter, model, unit) {
     { height: 250, barmode: "group", legend: { orientation: "h", x: 0, y: -0.28, yanchor: "top" } }));
 }
 
+// A map of a model's parts: rows are kinds of part, columns blocks.
+function byPart(title, cells, key, scale, format) {
+  const label = (row) => row.name.replace(/^blocks\.\d+\.?/, "").replace("head.", "head ").replaceAll("_", " ") || "whole block";
+  const rows = [...new Set(cells.map(label))];
+  const columns = [...new Set(cells.map((row) => row.block))].sort((a, b) => (a === null) - (b === null) || a - b);
+  const z = rows.map((name) => columns.map((block) => cells.find((c) => label(c) === name && c.block === block)?.[key] ?? null));
+  const heat = {
+    type: "heatmap", z, x: columns.map((block) => (block === null ? "outside" : `block ${block}`)), y: rows, ...scale,
+    xgap: 2, ygap: 2, colorbar: { thickness: 8, tickformat: format, outlinewidth: 0, len: 0.9 }, hoverongaps: false,
+    hovertemplate: `%{y}, %{x}: %{z:${format.replace("0%", "1%")}}<extra></extra>`,
+  };
+  const layout = {
+    height: Math.max(300, 100 + 21 * rows.length), margin: { l: 124, r: 4, t: 34, b: 40 }, showlegend: false,
+    yaxis: { autorange: "reversed", fixedrange: true, showgrid: false, ticks: "", tickfont: { size: 11 } },
+    xaxis: { fixedrange: true, type: "category", showgrid: false, ticks: "" },
+  };
+  return panel(title, [heat], {}, layout);
+}
+
 async function drawGrafting(chapter) {
   const table = await tableOf(chapter, "grafting");
   if (!table) return;
   const own = rowsOf(table, tunedModel(chapter.model()));
   const parts = own.filter((row) => !["none", "weight", "weights"].includes(row.level));
-  const label = (row) => row.name.replace(/^blocks\.\d+\.?/, "").replace("head.", "head ").replaceAll("_", " ") || "whole block";
   for (const operand of ["pt", "ft"]) {
     const cells = parts.filter((row) => row.operand === operand);
-    const rows = [...new Set(cells.map(label))];
-    const columns = [...new Set(cells.map((row) => row.block))].sort((a, b) => (a === null) - (b === null) || a - b);
-    const z = rows.map((name) => columns.map((block) => cells.find((c) => label(c) === name && c.block === block)?.change ?? null));
-    const most = Math.max(0.05, ...z.flat().map((v) => Math.abs(v ?? 0)));
-    const heat = {
-      type: "heatmap", z, x: columns.map((block) => (block === null ? "outside" : `block ${block}`)), y: rows,
-      colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most, xgap: 2, ygap: 2, showscale: true,
-      colorbar: { thickness: 8, tickformat: "+.0%", outlinewidth: 0, len: 0.9 }, hoverongaps: false,
-      hovertemplate: "%{y}, %{x}: %{z:+.1%}<extra></extra>",
-    };
-    const layout = {
-      height: 380, margin: { l: 104, r: 4, t: 34, b: 40 }, yaxis: { autorange: "reversed", fixedrange: true, tickfont: { size: 11 } },
-      xaxis: { fixedrange: true, type: "category" },
-    };
-    const figure = panel(`Change of ${operandName[operand]}`, [heat], {}, layout);
+    const most = Math.max(0.05, ...cells.map((row) => Math.abs(row.change ?? 0)));
+    const scale = { colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most };
+    const figure = byPart(`Change of ${operandName[operand]} accuracy`, cells, "change", scale, "+.0%");
     draw(chapter.find(`grafting-${operand}`), cells.length ? figure : nothing(380));
+  }
+  const moved = await tableOf(chapter, "movement");
+  if (moved) {
+    const cells = rowsOf(moved, tunedModel(chapter.model())).filter((row) => row.name !== "all");
+    const scale = { colorscale: [[0, "#F2EFFA"], [1, "#3F007D"]], zmin: 0 };
+    const figure = byPart("Where the weights moved (share of the squared change)", cells, "share_of_change", scale, ".0%");
+    draw(chapter.find("grafting-moved"), cells.length ? figure : nothing(380));
   }
   const traces = ["pt", "ft"].map((operand) => {
     const rows = own.filter((row) => row.operand === operand && ["none", "weights"].includes(row.level)).sort((a, b) => a.k - b.k);

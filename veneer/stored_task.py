@@ -69,6 +69,13 @@ def words(experiment: dict[str, Any], model: dict[str, Any]) -> tuple[list[str],
     return [str(token) for token in model["metadata"]["vocabulary"]], model["metadata"]["answer_position"]
 
 
+def answers(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """A capability's classes as text."""
+    if learned(experiment):
+        return list(layout_of(model).vocabulary)
+    return [str(value) for value in model["metadata"]["classes"]]
+
+
 def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str]) -> list[str]:
     """Which tokens of a text O_PT's answer hangs on ("pt"), which O_FT's ("ft"), and which neither ("")."""
     task = stored_task(experiment, model)
