@@ -42,11 +42,12 @@ class Prepared:
 
     def start(self, origin: Origin) -> Transformer:
         """The weights a chain of cells starts from."""
-        return start(self.sources[origin.capability], origin, self._tasks[origin])
+        return start(self.sources[origin.capability], origin, self._tasks[origin.capability])
 
     @cached_property
-    def _tasks(self) -> dict[Origin, Task]:
-        return {cell.origin: cell.task for cell in self.cells}
+    def _tasks(self) -> dict[str, Task]:
+        """A task of each capability, whose natural texts constructed models are fitted to."""
+        return {cell.origin.capability: cell.task for cell in reversed(self.cells)}
 
     def encoding(self, cell: Cell) -> Encoding:
         """How a cell's model reads its task."""
