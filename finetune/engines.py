@@ -8,6 +8,7 @@ whole or not at all, so that neither a worker's death nor the driver's loses any
 import heapq
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -269,6 +270,8 @@ def _connected(address: str | None, cpus: int) -> Any:
     except ImportError as error:
         valid = "in-process or processes, or ray after: pip install 'veneer[ray]'"
         raise InputError("engine", "ray", valid, "Ray is not installed") from error
+    if address is not None and ":" in address:
+        _check_answers(address)
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "ignore_reinit_error": True}
     try:
         if address is None:
@@ -279,6 +282,18 @@ def _connected(address: str | None, cpus: int) -> Any:
         problem = str(error).strip().splitlines()[0]
         raise InputError("address", address, "the address of a running Ray cluster", problem) from error
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Refuse an address where nothing listens at once; Ray itself would try for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    valid = "the address of a running Ray cluster"
+    if not port.isdigit():
+        raise InputError("address", address, f"{valid}, as HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError("address", address, valid, f"nothing answers there ({error})") from error
 
 
 def cores() -> int:

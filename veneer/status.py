@@ -4,6 +4,8 @@ Fleets in training say how far they are in a small file beside their checkpoint;
 trains them is asked of the lock, never of a clock.
 """
 
+import os
+import socket
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +31,8 @@ class FleetProgress:
         restored: updates done before this process took it up.
         seconds: since then.
         failed: why it was given up, or nothing.
+        host: where it is trained.
+        process: the process there.
     """
 
     members: int
@@ -37,6 +41,8 @@ class FleetProgress:
     restored: int = 0
     seconds: float = 0.0
     failed: str = ""
+    host: str = ""
+    process: int = 0
 
     @property
     def rate(self) -> float:
@@ -66,7 +72,9 @@ class Reporter:
         self._written = time.monotonic()
         size, updates = len(self._fleet.cells), self._fleet.cells[0].stage.recipe.iterations
         spent = self._written - self._began
-        write_json(self._path, asdict(FleetProgress(size, step, updates, self._restored, spent)))
+        here = {"host": socket.gethostname(), "process": os.getpid()}
+        found = FleetProgress(size, step, updates, self._restored, spent, **here)
+        write_json(self._path, asdict(found))
 
 
 def fleet_progress(run: Run, fleet_id: str) -> FleetProgress | None:

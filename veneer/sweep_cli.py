@@ -217,7 +217,8 @@ def status(words: list[str], parse: Parse) -> None:
     for kind, text in moments:
         for fleet, at in getattr(found, kind).items():
             rate = f", {at.rate:,.0f} model updates/s" if kind == "running" and at.rate else ""
-            shown = f"{at.step:,} of {at.updates:,} updates{rate}"
+            where = f", process {at.process} on {at.host}" if kind == "running" else ""
+            shown = f"{at.step:,} of {at.updates:,} updates{rate}{where}"
             console.print(f"{text}: fleet {fleet}, {at.members} cells, {shown}", highlight=False)
     for fleet, why in found.failed.items():
         console.print(f"given up: fleet {fleet}: {why}", highlight=False)
