@@ -167,7 +167,7 @@ class PcfgIndexerExperiment(LearnedExperiment):
     """Give the place of an occurrence of one operand, fine-tuned to give another's."""
 
     name: ClassVar[str] = "pcfg-indexer"
-    about: ClassVar[str] = "a GPT that learned where 'a' occurs, fine-tuned to find 'b' (Tab. 7)"
+    about: ClassVar[str] = "a GPT that learned where 'a' occurs, fine-tuned to find 'b' (App. C.2)"
     family: ClassVar[str] = "I"
 
 
