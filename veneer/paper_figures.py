@@ -26,7 +26,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "paper": {"font.size": 8, "lines.linewidth": 1.2, "lines.markersize": 3, "panel": (1.75, 1.35)},
     "talk": {"font.size": 13, "lines.linewidth": 2.2, "lines.markersize": 5, "panel": (3.2, 2.4)},
 }
-COMMON = {
+COMMON: dict[Any, Any] = {
     "svg.hashsalt": "veneer",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -59,9 +59,9 @@ def figures(run: Run, style: str, out: Path) -> list[Path]:
         raise InputError("style", style, " or ".join(STYLES))
     run = ReadRun(run.path)
     content = read_content(run)
-    settings = {key: value for key, value in STYLES[style].items() if key != "panel"}
+    settings: dict[Any, Any] = {key: value for key, value in STYLES[style].items() if key != "panel"}
     paths: list[Path] = []
-    with mpl.rc_context({**COMMON, **settings}):
+    with mpl.rc_context(COMMON | settings):
         for name in content.names:
             for title, figure in _drawn(run, content, name, STYLES[style]["panel"]):
                 paths += _written(figure, out, f"{title}-{name}")
