@@ -22,6 +22,7 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer claims RUN ...          hold runs against the paper's claims; --run makes what is missing
   veneer sweep NAME              run a grid of them: --batch 32,96 --c-tr 0,0.2
   veneer status RUN              what is done, in training, left
+  veneer compare RUN_A RUN_B     what differs between two runs, in settings and in results
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
   veneer report RUN              write RUN/report.html again
   veneer pretrain pcfg           pretrain GPTs on task families over a grammar's strings
@@ -116,6 +117,7 @@ def main(argv: list[str] | None = None) -> None:
         "verify": _verify,
         "analyse": _analyse,
         "claims": _claims,
+        "compare": _compare,
         "compile": _compile,
         "report": _report,
         "pretrain": _pretrain,
@@ -268,6 +270,12 @@ def _claims(words: list[str]) -> None:
     from veneer.claims_cli import claims
 
     claims(words, _parse)
+
+
+def _compare(words: list[str]) -> None:
+    from veneer.compare_cli import compare_runs
+
+    compare_runs(words, _parse)
 
 
 def _compile(words: list[str]) -> None:
