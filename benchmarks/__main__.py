@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-NAMES = ("training", "pretraining", "compile", "pcfg_sampler", "datasets", "probing")
+NAMES = ("training", "pretraining", "compile", "pcfg_sampler", "datasets", "probing", "sweeps")
 
 
 def main() -> None:

@@ -205,7 +205,6 @@ class OnRay:
         jobs: fleets at a time on a cluster started here.
         cpus: of each fleet.
         gpus: of each fleet.
-        memory: bytes that a fleet reserves, by fleet.
 
     Raises:
         InputError: Ray is not installed, or no cluster answers at the address.
@@ -217,7 +216,6 @@ class OnRay:
         jobs: int = 2,
         cpus: int = 1,
         gpus: float = 0.0,
-        memory: Callable[[Fleet], int] | None = None,
     ) -> None:
         if jobs < 1:
             raise InputError("jobs", jobs, "1 or more")
@@ -226,7 +224,7 @@ class OnRay:
         places = have.get("GPU", 0) / gpus if gpus else have.get("CPU", 1) / cpus
         self.slots = max(1, int(2 * places))  # enough in line that no node waits for the driver
         self._needs = {"num_cpus": cpus, "num_gpus": gpus}
-        self._cpus, self._memory = cpus, memory
+        self._cpus = cpus
         self._at_work: dict[Any, Fleet] = {}
 
     def start(self, work: Work) -> None:
@@ -237,9 +235,8 @@ class OnRay:
 
     def submit(self, fleet: Fleet) -> None:
         """A task for a fleet."""
-        task = self._task if self._memory is None else self._task.options(memory=self._memory(fleet))
         packed = [self._packed, self._ray.put(fleet)]
-        self._at_work[task.remote(self._methods, packed, self._cpus)] = fleet
+        self._at_work[self._task.remote(self._methods, packed, self._cpus)] = fleet
 
     def collect(self, seconds: float) -> list[tuple[Fleet, Outcome]]:
         """What tasks ended."""

@@ -1,6 +1,7 @@
 """What a plan will cost, before it is run: a bound on memory, and a few updates of each kind of fleet."""
 
 import os
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +116,7 @@ def _kind(fleet: Fleet) -> tuple[Any, ...]:
 def _measure(prepared: Prepared, fleet: Fleet, device: torch.device) -> tuple[float, float, int]:
     """Seconds per update and per evaluation, and bytes."""
     times: list[float] = []
-    _reset_peak(device)
+    reset_peak(device)
     job = fleet_job(Prepared(prepared.sources, list(fleet.cells)), None, fleet, device)
     job.recipe = replace(job.recipe, iterations=UPDATES, warmup=0)
     job.evaluation = Evaluation(job.evaluation.samples, ())
@@ -124,7 +125,7 @@ def _measure(prepared: Prepared, fleet: Fleet, device: torch.device) -> tuple[fl
     job.evaluate()  # makes the texts
     began = _now(device)
     job.evaluate()
-    return (times[-1] - times[0]) / (UPDATES - 1), _now(device) - began, _peak(device)
+    return (times[-1] - times[0]) / (UPDATES - 1), _now(device) - began, peak_bytes(device)
 
 
 def _now(device: torch.device) -> float:
@@ -133,20 +134,22 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _reset_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure ``peak_bytes`` anew, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (file := Path("/proc/self/clear_refs")).exists():
         file.write_text("5")
 
 
-def _peak(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
+    """Most bytes held: by the process, or on a GPU by PyTorch's tensors."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if not status.exists():
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

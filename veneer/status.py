@@ -132,7 +132,7 @@ def status(run: Run) -> RunStatus:
     """
     plan = read_json(run.path / "plan.json")["fleets"]
     finished = set(run.finished())
-    diverged = _diverged(run, finished)
+    diverged = diverged_cells(run, finished)
     orphans = _orphans(_planned(run), diverged)
     done_updates, running, interrupted, failed = 0, {}, {}, {}
     for fleet in plan:
@@ -209,7 +209,7 @@ def _planned(run: Run) -> pl.DataFrame:
         return pl.DataFrame({"cell": ids, "parent": [""] * len(ids)})
 
 
-def _diverged(run: Run, finished: set[str]) -> set[str]:
+def diverged_cells(run: Run, finished: set[str]) -> set[str]:
     """Finished cells that diverged, found without parsing what they hold."""
     found = set()
     for cell in finished:

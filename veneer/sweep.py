@@ -10,7 +10,7 @@ import itertools
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Sweep:
         ]
 
 
-def sweep_of(base: Experiment, given: dict[str, Sequence[Any]]) -> Sweep:
+def sweep_of(base: Experiment, given: Mapping[str, Sequence[Any]]) -> Sweep:
     """An experiment with fields set to one or several values.
 
     Args:
@@ -61,7 +61,7 @@ def sweep_of(base: Experiment, given: dict[str, Sequence[Any]]) -> Sweep:
     axes: dict[str, tuple[Any, ...]] = {}
     for word, texts in given.items():
         name = field_of(base, word)
-        values = read_values(base, name, texts)
+        values: Any = read_values(base, name, texts)
         if _is_list(_hint(base, name)):
             base = replace(base, **{name: values})
         elif name == "seeds" and len(values) > 1:

@@ -103,7 +103,7 @@ def _read(words: list[str], parse: Parse) -> tuple[SweepOptions, Sweep]:
         raise InputError("file", path, f"experiment, [axes] and {', '.join(sorted(known))}", f"has {strange}")
     axes, flags = split_words(base, rest, known)
     given = {field_of(base, word): values for word, values in written.items()} | axes
-    options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))
+    options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))  # pyright: ignore[reportArgumentType]
     out = options.out or Path("runs") / f"{name}-{preset}-sweep"
     return replace(options, out=Path(out)), sweep_of(base, given)
 

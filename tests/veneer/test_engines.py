@@ -184,6 +184,7 @@ def test_a_fleet_whose_workers_always_die_is_given_up(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_ray_gives_the_tables_of_one_process_though_a_worker_is_killed(
     prepared: Prepared, alone: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
