@@ -24,7 +24,8 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer status RUN              what is done, in training, left
   veneer compare RUN_A RUN_B     what differs between two runs, in settings and in results
   veneer compile FILE:FUNCTION   compile a RASP program to a PyTorch Transformer
-  veneer report RUN              write RUN/report.html again
+  veneer report RUN [RUN ...]    write RUN/report.html again, or one page of several runs
+  veneer figures RUN             the counterparts of the paper's figures, as SVG and PDF
   veneer pretrain pcfg           pretrain GPTs on task families over a grammar's strings
   veneer generate TASK           write a labelled dataset; suite NAME writes several
   veneer verify DIR              check a dataset, or a run
@@ -69,6 +70,24 @@ class AnalyseOptions:
     """The analyses to make; none given makes all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write the report of a run, finished or not, or one page of several runs."""
+
+    out: Path | None = None
+    """The file (default: RUN/report.html; several runs need one)."""
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """Draw the counterparts of the paper's figures from a run's tables, as SVG and PDF."""
+
+    style: Literal["paper", "talk"] = "paper"
+    """paper: sized for a column, small type. talk: large type."""
+    out: Path | None = None
+    """Folder (default: RUN/figures)."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +139,7 @@ def main(argv: list[str] | None = None) -> None:
         "compare": _compare,
         "compile": _compile,
         "report": _report,
+        "figures": _figures,
         "pretrain": _pretrain,
         **{name: _dataset_command(name) for name in ("generate", "evaluate")},
     }
@@ -302,12 +322,34 @@ def _analyse(words: list[str]) -> None:
 
 
 def _report(words: list[str]) -> None:
-    if len(words) != 1 or words[0] in ("-h", "--help"):
-        print("usage: veneer report RUN    (RUN is a folder made by veneer run)")
-        if words[:1] not in (["-h"], ["--help"]):
-            sys.exit(2)
-        return
-    from veneer.report import write_report
+    folders, rest = _folders(words)
+    if not folders or "--help" in rest or "-h" in rest:
+        _parse(ReportOptions, ["--help"], "veneer report RUN [RUN ...]")
+    options = _parse(ReportOptions, rest, f"veneer report {' '.join(folders)}")
+    if len(folders) > 1 and options.out is None:
+        raise InputError("out", None, "a file for the page of several runs")
+    from veneer.report import write_report, write_reports
     from veneer.store import Run
 
-    print(f"wrote {write_report(Run.read(Path(words[0])))}")
+    runs = [Run.read(Path(folder)) for folder in folders]
+    written = write_report(runs[0]) if options.out is None else write_reports(runs, options.out)
+    print(f"wrote {written}")
+
+
+def _figures(words: list[str]) -> None:
+    folders, rest = _folders(words)
+    if len(folders) != 1 or "--help" in rest or "-h" in rest:
+        _parse(FigureOptions, ["--help"], "veneer figures RUN")
+    options = _parse(FigureOptions, rest, f"veneer figures {folders[0]}")
+    from veneer.paper_figures import figures
+    from veneer.store import Run
+
+    run = Run.read(Path(folders[0]))
+    for path in figures(run, options.style, options.out or run.path / "figures"):
+        print(f"wrote {path}")
+
+
+def _folders(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before the first option, and the rest."""
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:first], words[first:]
