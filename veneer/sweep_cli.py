@@ -91,7 +91,7 @@ def _read(words: list[str], parse: Parse) -> tuple[SweepOptions, Sweep]:
     name, rest = (words[0], words[1:]) if not words[0].startswith("-") else (named, words)
     if name not in PRESETS or (named and name != named):
         raise InputError("experiment", name, named or ", ".join(PRESETS))
-    preset = _value(rest, "--preset") or settings.get("preset", "quick")
+    preset: Any = _value(rest, "--preset") or settings.get("preset", "quick")
     if preset not in PRESETS[name]:
         raise InputError("preset", preset, ", ".join(PRESETS[name]))
     base = PRESETS[name][preset]
@@ -103,7 +103,7 @@ def _read(words: list[str], parse: Parse) -> tuple[SweepOptions, Sweep]:
         raise InputError("file", path, f"experiment, [axes] and {', '.join(sorted(known))}", f"has {strange}")
     axes, flags = split_words(base, rest, known)
     given = {field_of(base, word): values for word, values in written.items()} | axes
-    options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))  # pyright: ignore[reportArgumentType]
+    options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))
     out = options.out or Path("runs") / f"{name}-{preset}-sweep"
     return replace(options, out=Path(out)), sweep_of(base, given)
 
