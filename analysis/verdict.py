@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from analysis.revival import Estimate
+from models.display import table
 from tasks.errors import InputError
 
 Kind = Literal["diverged", "not fine-tuned", "unchanged", "wrapped", "rewritten", "undecided"]
@@ -130,6 +131,12 @@ class Verdict:
     strength: Strength
     reasons: tuple[str, ...]
     needed: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        rows = [("because", reason) for reason in self.reasons]
+        rows += [("it would take", what) for what in self.needed]
+        strength = "" if self.strength == "none" else f" ({self.strength})"
+        return table(f"{self.kind}{strength}", rows)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from typing import Any
 from finetune.fleet import Evaluation
 from finetune.method import FullFineTuning, Method
 from finetune.recipe import Recipe
+from models.display import table
 from tasks.encoding import Task
-from tasks.mixture import Mixture
+from tasks.mixture import Component, Mixture
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,24 @@ class Cell:
     def depth(self) -> int:
         """Number of stages before this one."""
         return self.start.depth + 1 if isinstance(self.start, Cell) else 0
+
+    def _repr_html_(self) -> str:
+        recipe, origin = self.stage.recipe, self.origin
+        begins = f"cell {self.start.id}" if isinstance(self.start, Cell) else f"{origin.name}, {origin.start}"
+        rows = [
+            ("starts from", begins),
+            ("task", type(self.task).__name__),
+            ("method", describe(self.stage.method)),
+            ("data", ", ".join(_words(part) for part in self.stage.mixture.components)),
+            ("training", f"{recipe.optimizer} at {recipe.learning_rate:g}, {recipe.iterations:,} updates"),
+            ("seed", self.seed),
+        ]
+        return table(f"Cell {self.id}: {self.stage.name}", rows)
+
+
+def _words(part: Component) -> str:
+    """A mixture's component: its share, kind, and which answer it teaches."""
+    return f"{part.weight:.3g} {part.kind} (O_{part.label.upper()})"
 
 
 def describe(value: Any) -> Any:

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from models.display import table
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -323,3 +325,9 @@ class Transformer(nn.Module):
             f"width {c.width}, {c.heads} heads of {c.key_size}, MLP {c.mlp_width}, {kind}, "
             f"norm {c.normalization}, {c.activation}, {c.positions} positions)"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [(name.replace("_", " "), value) for name, value in vars(self.config).items()]
+        members = "1 model" if self.members == 1 else f"{self.members} models of one shape"
+        title = f"Transformer: {members}, {self.parameter_count:,} parameters each"
+        return table(title.removesuffix(" each") if self.members == 1 else title, rows)

@@ -128,6 +128,11 @@ class Run:
             raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
         return Run(path)
 
+    def _repr_html_(self) -> str:
+        from veneer.notebook import run_html
+
+        return run_html(self)
+
     @property
     def experiment(self) -> dict[str, Any]:
         """``experiment.json``."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from models.display import table
 from veneer.paper import paper_name, paper_table
 from veneer.store import Run, read_json
 
@@ -22,6 +23,9 @@ class Summary:
     columns: list[str]
     rows: list[list[str]]
     caption: str
+
+    def _repr_html_(self) -> str:
+        return table(self.title, self.rows, self.columns, self.caption)
 
 
 def final_accuracies(run: Run) -> pl.DataFrame:
@@ -234,6 +238,9 @@ class Verdict:
         model = "F" if self.capability == "compiled" else f"{self.capability}, f"
         setting = f"{model}ine-tuned at {self.fine_tuning_rate:g} with C_Tr = {self.c_tr:g}"
         return f"{setting}: {self.explanation}"
+
+    def _repr_html_(self) -> str:
+        return table(self.kind, [("setting and evidence", self.sentence), ("seeds", self.seeds)])
 
 
 def classify(before: float, after: float, majority: float) -> VerdictKind:
