@@ -30,7 +30,7 @@ from veneer.status import diverged_cells
 from veneer.store import Run
 from veneer.sweep import prepare_sweep, sweep_of
 
-UPDATES = 16
+UPDATES = 8
 MANY = 100_000
 CPU = torch.device("cpu")
 TINY = CounterExperiment(length=6, learning_rates=(1e-2,), c_tr=(0.5,), reft_rates=(), controls=False)
