@@ -35,8 +35,10 @@ from veneer.origins import CAPABILITY, CONSTRUCTIONS
 from veneer.store import KEYS, Run
 
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
-TEXTS = 120  # of each kind, on which prunings and grafts are judged
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 500
+PRUNING = Pruning(draws=2, samples=120)
+GRAFTING = Grafting(singles=10, samples=120)
+PROBES = ProbeSettings()
 ANALYSES: dict[str, str] = {
     "pruning": "zero the weights that most hide O_PT, beside random and magnitude pruning",
     "grafting": "give components their earlier values back, and count what moved",
@@ -247,14 +249,12 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _pruning(group: Group) -> Tables:
-    settings = Pruning(draws=2, samples=TEXTS)
-    pruned = prune(group.model, group.task, group.encoding, settings, group.labels)
+    pruned = prune(group.model, group.task, group.encoding, PRUNING, group.labels)
     return {"pruning": pruned.accuracy, "pruned": pruned.pruned, "classes": pruned.classes}
 
 
 def _grafting(group: Group) -> Tables:
-    settings = Grafting(singles=10, samples=TEXTS)
-    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, settings)}
+    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, GRAFTING)}
     compiled = bool(group.labels)
     tables["movement"] = movement(group.before, group.model, group.reference if compiled else None)
     if compiled:
@@ -263,7 +263,7 @@ def _grafting(group: Group) -> Tables:
 
 
 def _probes(group: Group) -> Tables:
-    return {"probes": probe(group.model, group.task, group.encoding, ProbeSettings())}
+    return {"probes": probe(group.model, group.task, group.encoding, PROBES)}
 
 
 def _attention(group: Group) -> Tables:

@@ -48,14 +48,14 @@ def _command(words: str, *analyses: str) -> Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "counter": _command("counter --seeds 5 --c-tr 0 0.8 1 --constructed", "pruning", "attention"),
+    "counter": _command("counter --seeds 5 --constructed", "pruning", "attention"),
     "max-identifier": _command(
         "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
     ),
     "pcfg-counter": _command("pcfg-counter --seeds 3", "pruning", "probes"),
-    "rand-ft": _command("pcfg-counter --seeds 3 --rand-ft 0.5 --pretrained M --no-controls"),
+    "rand-ft": _command("pcfg-counter --seeds 3 --rand-ft 0.5 --pretrained M --c-tr 0 1 --no-controls"),
     "jailbreak": _command(
-        "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --reft-rates --no-controls",
+        "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --c-tr 0 --reft-rates --no-controls",
         "jailbreak",
     ),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),

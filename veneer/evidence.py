@@ -194,11 +194,14 @@ def _tuned_evidence(
     kept = by_kind.get(("natural", "pt"), [])
     cells = done["cell"].unique().to_list()
     seeds = rows["seed"].n_unique()
+    guess_ft = c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"]
+    # Where all training texts have one answer, being right says nothing about having learned.
+    told = learned and guess_ft < 1
     return Evidence(
         guess_pt=guess,
         kept=estimate(kept, 0.0, 1.0) if kept else None,
-        guess_ft=c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"],
-        learned=estimate(learned, 0.0, 1.0) if learned else None,
+        guess_ft=guess_ft if told else None,
+        learned=estimate(learned, 0.0, 1.0) if told else None,
         revivals=tuple(_revivals(values, own, curves, guess, None)),
         diverged=seeds - done["seed"].n_unique(),
         seeds=seeds,
