@@ -38,6 +38,9 @@ TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 500
 PRUNING = Pruning(draws=2, samples=120)
 GRAFTING = Grafting(singles=10, samples=120)
+# GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
+LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50), units=("neuron",), draws=1, samples=80)
+LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
 PROBES = ProbeSettings()
 ANALYSES: dict[str, str] = {
     "pruning": "zero the weights that most hide O_PT, beside random and magnitude pruning",
@@ -49,6 +52,35 @@ ANALYSES: dict[str, str] = {
     "verdicts": "wrapped, rewritten or undecided, with reasons (needs the others)",
 }
 Tables = dict[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which fine-tuned models to look into; an empty list means all. Controls are always taken.
+
+    Attributes:
+        capabilities: names of capabilities.
+        rates: fine-tuning rates.
+        c_tr: shares of correlated samples.
+        seeds: seeds.
+    """
+
+    capabilities: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
+    c_tr: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def takes(self, keys: dict[str, Any]) -> bool:
+        """Whether a cell with these identifying columns is looked into."""
+        if keys["start"] != CAPABILITY:
+            return True
+        wanted = {
+            "capability": self.capabilities,
+            "fine_tuning_rate": self.rates,
+            "c_tr": self.c_tr,
+            "seed": self.seeds,
+        }
+        return all(not values or keys[name] in values for name, values in wanted.items())
 
 
 @dataclass(frozen=True)
@@ -79,6 +111,7 @@ def analyse(
     device: torch.device,
     names: tuple[str, ...] = tuple(ANALYSES),
     say: Callable[[str], None] = lambda text: None,
+    selection: Selection | None = None,
 ) -> list[Path]:
     """Make the tables of a run that are not there yet.
 
@@ -87,6 +120,7 @@ def analyse(
         device: where to compute.
         names: which analyses (see ``ANALYSES``).
         say: told what is being done.
+        selection: which fine-tuned models pruning, grafting, probes and attention look into.
 
     Returns:
         The tables, made now or before.
@@ -99,7 +133,7 @@ def analyse(
         if name not in ANALYSES:
             raise InputError("analysis", name, ", ".join(ANALYSES))
     prepared = prepare(experiment_of(run))
-    cells = _finished(prepared, run)
+    cells = _chosen(_finished(prepared, run), run, selection or Selection())
     made: list[Path] = []
     per_model: dict[str, Callable[[Group], Tables]] = {
         "pruning": _pruning,
@@ -152,6 +186,14 @@ def _finished(prepared: Prepared, run: Run) -> list[Cell]:
         valid = f"a run with a finished fine-tuning: veneer run {run.experiment['name']} --out {run.path}"
         raise InputError("run", str(run.path), valid, problem)
     return cells
+
+
+def _chosen(cells: list[Cell], run: Run, selection: Selection) -> list[Cell]:
+    described = {cell["id"]: cell for cell in run.cells()}
+    found = [cell for cell in cells if selection.takes(run.keys(described[cell.id]))]
+    if not any(cell.origin.start == CAPABILITY for cell in found):
+        raise InputError("selection", str(selection), "one that takes a finished fine-tuning of the run")
+    return found
 
 
 def _is_looked_at(name: str, cell: Cell) -> bool:
@@ -249,12 +291,14 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _pruning(group: Group) -> Tables:
-    pruned = prune(group.model, group.task, group.encoding, PRUNING, group.labels)
+    settings = PRUNING if group.labels else LEARNED_PRUNING
+    pruned = prune(group.model, group.task, group.encoding, settings, group.labels)
     return {"pruning": pruned.accuracy, "pruned": pruned.pruned, "classes": pruned.classes}
 
 
 def _grafting(group: Group) -> Tables:
-    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, GRAFTING)}
+    settings = GRAFTING if group.labels else LEARNED_GRAFTING
+    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, settings)}
     compiled = bool(group.labels)
     tables["movement"] = movement(group.before, group.model, group.reference if compiled else None)
     if compiled:

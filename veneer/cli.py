@@ -68,6 +68,14 @@ class AnalyseOptions:
 
     only: tuple[str, ...] = ()
     """The analyses to make; none given makes all."""
+    capabilities: tuple[str, ...] = ()
+    """Look into models fine-tuned from these only (such as M); none given takes all."""
+    rates: tuple[float, ...] = ()
+    """Look into models fine-tuned at these rates only."""
+    c_tr: tuple[float, ...] = ()
+    """Look into models fine-tuned with these C_Tr only."""
+    seeds: tuple[int, ...] = ()
+    """Look into models of these seeds only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
 

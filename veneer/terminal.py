@@ -240,12 +240,13 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     Raises:
         InputError: no run, or one that lacks what an analysis needs.
     """
-    from veneer.analyse import ANALYSES, analyse
+    from veneer.analyse import ANALYSES, Selection, analyse
 
     run, began = Run.read(folder), time.monotonic()
     names = options.only or tuple(ANALYSES)
     with console.status("looking inside") as status:
-        paths = analyse(run, device_of(options.device), names, lambda text: status.update(text))
+        chosen = Selection(options.capabilities, options.rates, options.c_tr, options.seeds)
+        paths = analyse(run, device_of(options.device), names, lambda text: status.update(text), chosen)
     report = write_report(run)
     if (file := run.path / "analysis" / "verdicts.parquet") in paths:
         console.print(_verdicts(pl.read_parquet(file)))
