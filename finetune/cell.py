@@ -122,7 +122,7 @@ class Cell:
         rows = [
             ("starts from", begins),
             ("task", type(self.task).__name__),
-            ("method", describe(self.stage.method)),
+            ("method", ", ".join(map(str, describe(self.stage.method).values()))),
             ("data", ", ".join(_words(part) for part in self.stage.mixture.components)),
             ("training", f"{recipe.optimizer} at {recipe.learning_rate:g}, {recipe.iterations:,} updates"),
             ("seed", self.seed),

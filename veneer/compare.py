@@ -167,7 +167,8 @@ def _made_with(side: _Side, shared: set[str]) -> dict[tuple[Section, str], Any]:
             found |= {("capability", f"{own}: {name}"): value for name, value in about.items()}
     plain = {name: value for name, value in environment.items() if name != "versions"}
     plain |= {f"{name} (version)": value for name, value in environment.get("versions", {}).items()}
-    return found | {("environment", name): value for name, value in plain.items()}
+    found |= {("environment", name): value for name, value in plain.items()}
+    return found
 
 
 def _notes(one: _Side, other: _Side) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LEVELS = 20  # shades of a heat map
 MOST_POSITIONS, MOST_MAPS = 256, 64
+LEADING = ("member", "block", "head")
 SIDE = 14  # pixels of a position, where there are few
 _INK = (8, 48, 107)  # of attention 1; 0 is white
 
@@ -100,6 +101,10 @@ class AttentionMaps:
     tokens: tuple[str, ...] = ()
     queries: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        rows, columns = len(self.maps[0][1]), len(self.maps[0][1][0])
+        return f"AttentionMaps({len(self.maps)} maps of {rows} queries and {columns} keys)"
+
     def _repr_html_(self) -> str:
         drawn = "".join(self._figure(title, values) for title, values in self.maps)
         return f'<div style="display:flex;flex-wrap:wrap;gap:1em">{drawn}</div>'
@@ -141,8 +146,8 @@ def show(
     """Attention to look at: the last value of a notebook's cell is drawn.
 
     Args:
-        attention: patterns of ``analysis.attention``, or stored ones; up to four leading axes, of which
-            those longer than one are named in the titles (the last two as block and head).
+        attention: patterns with up to four leading axes, as ``analysis.attention`` gives them (member,
+            block, text, head) or a run stores them (block, head); a title names those longer than one.
         tokens: names of the keys; of square maps, of the queries too.
         queries: names of the queries, where they are others.
 
@@ -169,7 +174,8 @@ def show(
 
 def _title(place: tuple[int, ...], lead: tuple[int, ...]) -> str:
     """The place among the leading axes that are longer than one."""
-    names = ("member", "text", "block", "head")[-len(lead) :] if lead else ()
+    names = LEADING[-len(lead) :] if len(lead) < 4 else ("member", "block", "text", "head")
+    names = names if lead else ()
     words = [f"{name} {i}" for name, i, size in zip(names, place, lead, strict=True) if size > 1]
     return ", ".join(words)
 

@@ -1,11 +1,15 @@
 """Values show themselves in a notebook: small HTML that says what they are, escaped, and loads nothing."""
 
+import importlib.util
+import json
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -170,3 +174,46 @@ def test_importing_the_looks_imports_nothing_heavy() -> None:
     program = "import sys, veneer.notebook; print({'torch', 'polars', 'jax', 'plotly'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_titles_follow_the_order_of_the_patterns_axes() -> None:
+    """``analysis.attention`` gives [member, block, text, head, query, key]."""
+    assert [title for title, _ in show(torch.rand(1, 2, 1, 2, 3, 3)).maps][1] == "block 0, head 1"
+    assert [title for title, _ in show(torch.rand(2, 2, 1, 3, 3)).maps][2] == "member 1, block 0"
+    assert repr(show(torch.rand(2, 3, 3))) == "AttentionMaps(2 maps of 3 queries and 3 keys)"
+
+
+EXAMPLES = ("written", "learned")
+
+
+def stored(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "examples" / f"{name}.ipynb").read_text())
+
+
+def kinds(notebook: Any) -> list[list[str]]:
+    """What each cell shows, by kind."""
+    return [[output["output_type"] for output in cell.get("outputs", [])] for cell in notebook["cells"]]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_is_stored_executed_and_small_and_knows_no_machine(name: str) -> None:
+    file = ROOT / "examples" / f"{name}.ipynb"
+    assert file.stat().st_size < 300_000
+    code = [cell for cell in stored(name)["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not any("error" in shown for shown in kinds(stored(name)))
+    for place in (str(ROOT), str(Path.home()) + "/", tempfile.gettempdir() + "/", "site-packages"):
+        assert place not in json.dumps([cell["outputs"] for cell in code]), place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str) -> None:
+    """As ``python -m examples.execute`` does, in a kernel of its own; it shows the same kinds of things."""
+    for needed in ("nbclient", "nbformat", "ipykernel"):
+        pytest.importorskip(needed, reason=f"{needed} is not installed (the extra notebooks)")
+    spec = importlib.util.spec_from_file_location("execute", ROOT / "examples" / "execute.py")
+    assert spec is not None and spec.loader is not None
+    execute = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(execute)
+    assert kinds(execute.executed(name)) == kinds(stored(name))

@@ -1,0 +1,105 @@
+"""A report in a real browser: a page about two runs that no training made, opened in headless Chromium."""
+
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+FAKES = Path(__file__).parent.parent / "veneer" / "test_report.py"
+"""Its runs are the ones opened here; there, what the page says is tested without a browser."""
+READY = "body[data-ready=yes]"
+
+
+@dataclass
+class Opened:
+    """An open page with what the browser complained of, and what it asked for."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.on(
+            "console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None
+        )
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The page's file, and the folder of the run in its first chapter."""
+
+    file: Path
+    run: Path
+
+    @property
+    def address(self) -> str:
+        return self.file.as_uri()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless browser, started once."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"no Chromium to open the report with ({', '.join(CHROMIUM)})")
+    with playwright.sync_playwright() as own:
+        browser = own.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A compiled run with its analyses, and a learned one."""
+    from veneer.report import write_reports
+    from veneer.store import Run
+
+    fakes, folder = _fakes(), tmp_path_factory.mktemp("browser")
+    run, cells = Run.open(folder / "compiled", "quick", fakes.EXPERIMENT), fakes.cells_of(fakes.EXPERIMENT)
+    fakes.write_surroundings(run, cells)
+    for cell in cells:
+        fakes.store(run, cell)
+    fakes.analysed(run, cells)
+    learned = fakes.learned_run(folder / "learned")
+    return Reported(write_reports([run, learned], folder / "page.html"), run.path)
+
+
+def _fakes() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("report_fakes", FAKES)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def open_page(chromium: Any) -> Iterator[Any]:
+    """Opens an address in a window of its own and waits until all is drawn."""
+    playwright, contexts = importlib.import_module("playwright.sync_api"), []
+
+    def opened(address: str, width: int = 1440, scheme: str = "light") -> Opened:
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        found = Opened(context.new_page())
+        found.watch()
+        found.page.set_default_timeout(60_000)
+        found.page.goto(address)
+        try:
+            found.page.wait_for_selector(READY, timeout=30_000)
+        except playwright.TimeoutError:
+            pytest.fail(f"the page did not come to an end with its figures: {found.complaints}")
+        return found
+
+    yield opened
+    for context in contexts:
+        context.close()

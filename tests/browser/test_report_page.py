@@ -1,0 +1,191 @@
+"""What a reader of the report meets: every control works, links restore it, and it is accessible."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+pytestmark = pytest.mark.slow
+
+VIEWS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
+# What is drawn in a chapter's section: hidden or not, the traces of every figure, and all words.
+DRAWN = """([prefix, name]) => JSON.stringify([
+  [...document.getElementById(prefix + name).querySelectorAll("*")]
+    .filter((e) => e.data && e.layout && e.classList.contains("js-plotly-plot"))
+    .map((e) => [e.data.map((t) => [t.name, t.visible, t.x, t.y, t.z]), e.layout.title?.text]),
+  [...document.getElementById(prefix + name).querySelectorAll("*")].map((e) => e.hidden ? 1 : 0).join(""),
+  document.getElementById(prefix + name).innerText,
+])"""
+CHOICES = """() => [...document.querySelectorAll("article:not([hidden]) select")].map((s) => [
+  s.id, s.closest("section").dataset.section, [...s.options].map((o) => o.value), s.value])"""
+
+
+@pytest.fixture(scope="module", params=VIEWS, ids=lambda view: f"{view[0]}-{view[1]}")
+def view(request: pytest.FixtureRequest, reported: Any, open_page: Any) -> Any:
+    """The page at a width and in a scheme of colours, with all that folds unfolded."""
+    return open_page(reported.address, *request.param)
+
+
+def drawn(page: Any, section: str, prefix: str = "") -> str:
+    return page.evaluate(DRAWN, [prefix, section])
+
+
+def test_the_page_is_drawn_without_complaint_and_asks_for_nothing(view: Any, reported: Any) -> None:
+    assert view.complaints == []
+    assert [r for r in view.requests if not r.startswith(("data:", "blob:"))] == [reported.address]
+    figures = "document.querySelectorAll('article:not([hidden]) .main-svg').length"
+    assert view.page.evaluate(figures) > 10
+
+
+def test_the_page_is_as_wide_as_the_window(view: Any) -> None:
+    """What is wider (tables) scrolls in a box of its own."""
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert view.page.evaluate(wide) <= 0
+
+
+def test_there_is_no_serious_barrier(view: Any) -> None:
+    """axe-core: contrasts, names of controls, order of headings, tables, landmarks."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
+    view.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    found = axe.Axe().run(view.page).response["violations"]
+    serious = [
+        f"{own['id']}: {own['help']}: {[node['target'] for node in own['nodes'][:3]]} of {len(own['nodes'])}"
+        for own in found
+        if own["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.fixture(scope="module", params=[(1440, "light"), (390, "dark")], ids=lambda v: f"{v[0]}-{v[1]}")
+def tried(request: pytest.FixtureRequest, reported: Any, open_page: Any) -> Any:
+    return open_page(reported.address, *request.param)
+
+
+@pytest.mark.parametrize("chapter", [0, 1])
+def test_every_control_changes_what_is_drawn_and_the_address(tried: Any, chapter: int) -> None:
+    page, prefix = tried.page, ("", "r2-")[chapter]
+    page.locator("nav.runs a").nth(chapter).click()
+    page.locator(f"article[data-prefix='{prefix}']").wait_for(state="visible")
+    page.evaluate("() => open.draw()")
+    idle = []
+    for control, section, values, chosen in page.evaluate(CHOICES):
+        if len(values) < 2:
+            continue
+        before = drawn(page, section, prefix)
+        for value in [value for value in values if value != chosen]:
+            page.locator(f"[id='{control}']").select_option(value)
+            assert f"{control}={value}".replace(" ", "+").replace("+", "%2B") in page.url.replace("+", "%2B")
+            if changes(page, section, prefix, before):
+                break
+        else:
+            idle.append(control)
+        page.locator(f"[id='{control}']").select_option(chosen)
+        page.evaluate("(name) => open.draw([name])", section)
+    assert idle == []
+    assert tried.complaints == []
+
+
+def changes(page: Any, section: str, prefix: str, before: str) -> bool:
+    """Whether what is drawn becomes another within two seconds."""
+    for _ in range(20):
+        if drawn(page, section, prefix) != before:
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
+def test_a_cell_of_the_map_of_verdicts_opens_its_model(reported: Any, open_page: Any) -> None:
+    opened = open_page(reported.address)
+    page = opened.page
+    for button in page.locator("article:not([hidden]) button.pick").all():
+        wanted = [button.get_attribute(f"data-{name}") for name in ("rate", "c_tr")]
+        button.click()
+        assert [page.locator(f"#map_{name}").input_value() for name in ("rate", "c_tr")] == wanted
+    top = page.evaluate("document.getElementById('inside').getBoundingClientRect().top")
+    assert abs(top) < 200
+    assert opened.complaints == []
+
+
+def test_a_link_restores_every_choice_and_the_figures(reported: Any, open_page: Any) -> None:
+    opened = open_page(reported.address)
+    for control, _, values, chosen in opened.page.evaluate(CHOICES):
+        if others := [value for value in values if value != chosen]:
+            opened.page.locator(f"#{control}").select_option(others[-1])
+    opened.page.evaluate("() => open.draw()")
+    again = open_page(opened.page.url)
+    assert again.page.evaluate(CHOICES) == opened.page.evaluate(CHOICES)
+    for section in ("behaviour", "revival", "inside"):
+        assert drawn(again.page, section) == drawn(opened.page, section), section
+    assert opened.complaints == again.complaints == []
+
+
+def test_a_link_opens_the_second_run(reported: Any, open_page: Any) -> None:
+    opened = open_page(f"{reported.address}#run=2&nothing=1")
+    assert opened.page.locator("article[data-prefix='r2-']").is_visible()
+    assert not opened.page.locator("article[data-prefix='']").is_visible()
+    assert opened.complaints == []
+
+
+def test_colours_follow_the_system_and_paper(reported: Any, open_page: Any) -> None:
+    opened = open_page(reported.address)
+    page = opened.page
+    look = "getComputedStyle(document.body).backgroundColor"
+    day = page.evaluate(look)
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(look) != day
+    page.evaluate("() => open.draw()")
+    page.emulate_media(media="print", color_scheme="light")
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    assert opened.complaints == []
+
+
+def test_the_skip_link_is_the_first_stop_of_the_keyboard(reported: Any, open_page: Any) -> None:
+    page = open_page(reported.address).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.getElementById('answer').getBoundingClientRect().top") < 200
+
+
+def test_the_table_shows_the_numbers_of_the_parquet_files(reported: Any, open_page: Any) -> None:
+    """Means over seeds after the last update, from the cells' own files."""
+    page = open_page(reported.address).page
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#verdicts tbody tr')]"
+        ".map((r) => [...r.cells].map((c) => c.textContent))"
+    )
+    metrics = pl.read_parquet(
+        sorted(Path(reported.run).glob("cells/*/metrics.parquet")), include_file_paths="file"
+    ).filter((pl.col("measure") == "accuracy") & (pl.col("step") == pl.col("step").max().over("file")))
+    cells = {path.name: path for path in Path(reported.run).glob("cells/*")}
+    shown = [row for row in rows if len(row) == 11]
+    assert len(shown) == 4
+    for row in shown:
+        tuned = ids(cells, float(row[0]), float(row[1]))
+        own = metrics.with_columns(cell=pl.col("file").str.extract(r"cells/([^/]+)/")).filter(
+            pl.col("cell").is_in(tuned)
+        )
+        for place, (texts, operand) in {
+            4: ("correlated", "ft"),
+            5: ("uncorrelated", "ft"),
+            6: ("natural", "pt"),
+        }.items():
+            truth = own.filter((pl.col("texts") == texts) & (pl.col("operand") == operand))["value"]
+            assert len(truth) == 2
+            number = re.match(r"[\d.]+", row[place])
+            assert number and float(number[0]) == pytest.approx(100 * sum(truth) / 2, abs=0.051), row
+
+
+def ids(cells: dict[str, Path], rate: float, c_tr: float) -> list[str]:
+    """The fine-tunings of the capability at a rate with a C_Tr, by what their files say."""
+    found = []
+    for name, path in cells.items():
+        cell = json.loads((path / "cell.json").read_text())
+        share = sum(c["weight"] for c in cell["stage"]["mixture"]["components"] if c["kind"] == "correlated")
+        tuned = cell["stage"]["name"] == "fine-tune" and cell["start"].get("start") == "capability"
+        if tuned and cell["stage"]["recipe"]["learning_rate"] == rate and share == c_tr:
+            found.append(name)
+    return found
