@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import platform
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -106,17 +107,17 @@ def _open_partial(plan: Plan, out: Path) -> Path:
 
 def versions() -> dict[str, str]:
     """What a dataset's bytes depend on beside its plan."""
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in ("veneer", *_LIBRARIES)},
-    }
+    libraries = {name: metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), "veneer": _own_version(), **libraries}
 
 
-def _version(name: str) -> str:
+def _own_version() -> str:
+    """This project's version: as installed, or as a checkout says that is run in place."""
     try:
-        return metadata.version(name)
+        return metadata.version("veneer")
     except metadata.PackageNotFoundError:
-        return "not installed"
+        project = Path(__file__).parents[1] / "pyproject.toml"
+        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
 
 
 def _write_shards(plan: Plan, make: Make, folder: Path, jobs: int, progress: Progress) -> None:
@@ -291,6 +292,8 @@ def finish(plan: Plan, make: Make, folder: Path) -> None:
     """Write pictures, card and ``dataset.json``, and remove what was only needed on the way."""
     from tasks.dataset_card import write_card
 
+    for left in (*folder.glob(".*.tmp"), *(folder / "data").glob(".*.tmp")):
+        left.unlink()  # of a process that was killed while it wrote
     sources = plan.sources(make, plan.splits[0])
     manifest = json.loads(json.dumps(_manifest(plan, sources[0], folder)))
     write_card(manifest, folder)

@@ -98,6 +98,7 @@ def test_an_interrupted_dataset_goes_on_with_what_is_finished(tmp_path: Path) ->
     first, second = sorted(partial.glob("*.parquet"))
     before = first.stat().st_mtime_ns
     second.write_bytes(b"damaged")
+    (partial / ".train-00001-of-00003.parquet.4711.tmp").write_bytes(b"left by a killed process")
     kept = []
 
     def watch(samples: int) -> None:
