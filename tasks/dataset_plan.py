@@ -173,7 +173,7 @@ def check_capacity(plan: Plan, make: Make) -> None:
     """Refuse plans that ask for more different texts than there are, where their number is known.
 
     Raises:
-        InputError: it says how many there are.
+        InputError: it says how many there are, or for which q there are any.
     """
     for held_out in (False, True):
         splits = [split for split in plan.splits if split.held_out == held_out]
@@ -203,7 +203,9 @@ def _check_kind(kind: int, number: int, sources: Sequence[Source], where: str) -
     name = "" if kind == NATURAL else f"{KINDS[kind]} "
     for i, source in enumerate(sources):
         share = number * (i + 1) // len(sources) - number * i // len(sources)
-        if share and kind != NATURAL and source.q is None:
+        if not share:
+            continue
+        if kind != NATURAL and source.q is None:
             raise InputError("c", KINDS[kind], "natural for a task without a second operand")
         known = source.capacity(kind)
         if known is not None and share > known:

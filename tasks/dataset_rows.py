@@ -159,8 +159,10 @@ def fill(
             filled[placed] = True
             if vain > source.patience:
                 done = asked_for - len(pending)
-                problem = f"{vain:,} further texts were drawn and none was a new one of the kind asked for"
-                raise InputError("samples", asked_for, f"about {done:,} in a file", problem)
+                kinds = " or ".join(KINDS[kind] for kind in np.unique(rows.kind[mine]))
+                problem = f"{vain:,} further texts were drawn and none was a new {kinds} one for this split"
+                valid = f"about {done:,} in a file, or what is commoner (natural text, another q)"
+                raise InputError("samples", asked_for, valid, problem)
         pending = pending[~filled[pending]]
 
 

@@ -114,7 +114,11 @@ class Source(Protocol):
         ...
 
     def capacity(self, kind: int) -> int | None:
-        """How many different texts of a kind there are under the condition; None: not known."""
+        """How many different texts of a kind there are under the condition; None: not known.
+
+        Raises:
+            InputError: a q that no text of the kind can show.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ tokens of a window can be edited, so only they are looked at. The other families
 natural text, from which correlated samples are picked.
 """
 
+from collections import Counter as Tally
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ from tasks import random
 from tasks.bulk import Texts, uniform
 from tasks.encoding import Value
 from tasks.errors import InputError
-from tasks.sources import NATURAL, Condition, Frame, index_differences
+from tasks.sources import CORRELATED, NATURAL, Condition, Frame, index_differences
 
 EDITED = ("C", "I")
 _CHUNK = 2048
@@ -42,7 +43,7 @@ class PcfgSource:
     q: int | None
     numbered: bool = True
     batch: int = 1 << 13
-    patience: int = 1 << 20
+    patience: int = 1 << 18
 
     def __post_init__(self) -> None:
         if self.family == "T":
@@ -123,9 +124,53 @@ class PcfgSource:
         return index_differences(results)
 
     def capacity(self, kind: int) -> int | None:
-        """No more than there are sequences of terminals; how many the grammar makes is not known."""
+        """No more than there are sequences of terminals; how many the grammar makes is not known.
+
+        Raises:
+            InputError: a q that no sequence of terminals shows as the kind asks for.
+        """
+        if not self.builds and self.q is not None and kind != NATURAL:
+            possible = self._differences()
+            others = possible - {self.q}
+            if not others or (kind == CORRELATED and self.q not in possible):
+                raise InputError("q", self.q, *self._refusal(possible))
         most = len(self.layout.grammar.terminals) ** self.layout.window
         return most if most < 1 << 62 else None
+
+    def _differences(self) -> set[int]:
+        """Differences other than 0 that pairs (CC, IC) of two letters can have in some text.
+
+        CC: n pairs take n + 1 tokens in a row. IC: where both distances exist, the two pairs share no
+        token, so their distances are two or more apart; then the farther operand's other pairs stand
+        between them, and those for which there is no room stand behind the nearer's in a row. Where one
+        operand has no distance (0), the other's is the number of pairs asked for or more.
+        """
+        layout, k = self.layout, self.layout.occurrence
+        if self.family == "CC":
+            sizes = set(range(1, layout.count_last))
+        else:
+            sizes = set(range(k, layout.window))
+            for size in range(2, layout.window):
+                behind = k - (size - 1)
+                if k + (behind + 1 if behind > 0 else 0) + size < layout.window:
+                    sizes.add(size)
+        return sizes | {-size for size in sizes}
+
+    def _refusal(self, possible: set[int]) -> tuple[str, str]:
+        """Which q are possible, and why this one is not; the grammar makes most of them rarely or never."""
+        found = index_differences(self.draw(0, np.full(self.batch, NATURAL)).results).astype(int)
+        common = [f"{q:+d}" for q, _ in Tally(found[found != 0].tolist()).most_common(3)]
+        spans = _spans(sorted(size for size in possible if size > 0))
+        valid = f"{spans}, or the same with a minus" if spans else "a longer text"
+        valid += f"; the commonest in texts of this grammar: {', '.join(common)}" if common else ""
+        return valid, "two operands' pairs cannot have answers with this difference in one text"
+
+
+def _spans(numbers: list[int]) -> str:
+    """Ascending numbers in words: 2 to 7, 9."""
+    begins = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a} to {b}" if b > a else str(a) for a, b in zip(begins, ends, strict=True))
 
 
 def _edited(family: Family) -> Literal["C", "I"]:

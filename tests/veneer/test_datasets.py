@@ -1,5 +1,6 @@
 """From the command line to other libraries: every task's labels, every reader, every refusal."""
 
+import itertools
 import json
 import shutil
 import sys
@@ -10,9 +11,11 @@ import polars as pl
 import pytest
 
 from tasks.dataset_plan import Plan
+from tasks.errors import InputError
+from tasks.sources import CORRELATED, Condition
 from veneer import cli
 from veneer.dataset_suites import SUITES
-from veneer.datasets import PCFG, TASKS, make
+from veneer.datasets import PCFG, TASKS, make, pcfg
 
 SMALL = ["--samples", "120", "--split", "train=100,test=20"]
 PROGRAM = """
@@ -255,7 +258,48 @@ REFUSED = {
     "window": (["pcfg-c", "--window", "20"], "count_last"),
     "no program": (["none.py:f", "--vocabulary", "a", "--max-length", "3"], "no file"),
     "suite": (["suite", "papr"], "paper, shortcut-ladder"),
+    "pairs next to each other": (["pcfg-ic", "--c", "0.5"], "valid: 2 to 249, or the same with a minus"),
+    "more pairs than fit": (["pcfg-cc", "--c", "0.5", "--q", "40"], "valid: 1 to 39"),
 }
+
+
+@pytest.mark.parametrize(
+    ("task", "number", "window", "last"),
+    [
+        ("pcfg-cc", None, 8, 5),
+        ("pcfg-ic", 1, 3, 3),
+        ("pcfg-ic", 2, 8, 8),
+        ("pcfg-ic", 3, 7, 7),
+        ("pcfg-ic", 3, 9, 9),
+        ("pcfg-ic", 3, 10, 10),
+    ],
+)
+def test_a_q_of_pairs_is_refused_where_enumeration_finds_no_text(
+    task: str, number: int | None, window: int, last: int
+) -> None:
+    def answer(text: str, operand: str) -> int:
+        ends = [i for i in range(2, window + 1) if text[i - 2 : i] == operand * 2]
+        if number is None:
+            return sum(end - 2 >= window - last for end in ends)
+        return window - ends[-number] + 1 if len(ends) >= number else 0
+
+    texts = map("".join, itertools.product("abc", repeat=window))
+    found = {answer(text, "b") - answer(text, "a") for text in texts} - {0}
+    accepted = set()
+    for q in range(-window, window + 1):
+        asked = pcfg(PCFG[task], window=window, number=number, count_last=last, q=q)
+        try:
+            make(asked, Condition())[0].capacity(CORRELATED)
+            accepted.add(q)
+        except InputError as error:
+            assert error.field == "q"
+    assert accepted == found
+
+
+def test_an_impossible_q_is_no_obstacle_where_nothing_is_to_show_it(tmp_path: Path) -> None:
+    for c in ("0", "natural"):
+        command("generate", "pcfg-ic", *SMALL, "--c", c, "--q", "1", "--out", tmp_path / c)
+        assert read(tmp_path / c)["correlated"].sum() == 0
 
 
 @pytest.mark.parametrize("name", REFUSED)
