@@ -21,7 +21,7 @@ from pyarrow import parquet
 from benchmarks.pcfg_sampler import NltkSampler
 from pcfg.grammars import jain2024
 
-COUNTER_SAMPLES, PCFG_SAMPLES, MANY = 1_000_000, 100_000, 10_000_000
+COUNTER_SAMPLES, PCFG_SAMPLES, MANY = 1_000_000, 200_000, 10_000_000
 PLAIN_COUNTER, PLAIN_PCFG = 5000, 300
 LETTERS, LENGTH, WINDOW, COUNT_LAST = "abcdefghi", 45, 250, 40
 

@@ -209,7 +209,7 @@ def draw_differences(splits: dict[str, dict[str, Any]], q: int | None, path: Pat
     figure, axes = _rows_of_axes(len(splits))
     for axis, (name, split) in zip(axes, splits.items(), strict=True):
         values = _common(split["differences"])
-        shares = [split["differences"][value] / split["samples"] for value in values]
+        shares = [split["differences"].get(value, 0) / split["samples"] for value in values]
         colors = [_ORANGE if q is not None and float(value) == q else _GREY for value in values]
         axis.bar(range(len(values)), shares, 0.8, color=colors)
         title = (
@@ -223,8 +223,12 @@ def draw_differences(splits: dict[str, dict[str, Any]], q: int | None, path: Pat
 
 
 def _common(*tallies: dict[str, int]) -> list[str]:
-    """The values that occur, in their order; of very many, the commonest."""
+    """The values that occur, in their order, and whole numbers between them; of very many, the commonest."""
     values = list(dict.fromkeys(value for tally in tallies for value in tally))
+    if values and all(value.lstrip("-").isdigit() for value in values):
+        whole = [int(value) for value in values]
+        if max(whole) - min(whole) < _MOST_BARS:
+            return [str(value) for value in range(min(whole), max(whole) + 1)]
     often = {value: sum(tally.get(value, 0) for tally in tallies) for value in values}
     kept = set(sorted(values, key=lambda value: -often[value])[:_MOST_BARS])
     numeric = all(value.lstrip("-").replace(".", "", 1).isdigit() for value in values)
