@@ -268,7 +268,7 @@ def _pairs(text: Text, operand: Int[Tensor, "*sample"]) -> Bool[Tensor, "*sample
 
 def _distance(match: Bool[Tensor, "*sample place"], occurrence: int) -> Int[Tensor, "*sample"]:
     seen = match.flip(-1).cumsum(-1, dtype=torch.int32)
-    return torch.where(seen[..., -1] >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
+    return torch.where(match.sum(-1) >= occurrence, (seen < occurrence).sum(-1) + 1, 0)
 
 
 def _equal(text: Text, operand: Int[Tensor, "*sample"]) -> Bool[Tensor, "*sample position"]:

@@ -4,6 +4,7 @@ Bad input prints one line and exits with 2. Heavy imports wait until a command n
 """
 
 import difflib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
@@ -155,6 +156,9 @@ def main(argv: list[str] | None = None) -> None:
         commands[_known("command", words[0], list(commands))](words[1:])
     except InputError as error:
         sys.exit(_refuse(str(error)))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
