@@ -159,12 +159,16 @@ def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any
         (pl.col("measure") == "accuracy") & (pl.col("step") == pl.col("step").max().over("cell"))
     )
     tuned = final.filter((pl.col("stage") == "fine-tune") & (pl.col("start") == "capability"))
-    for named, rows in tuned.group_by(setting, maintain_order=True):
+    order = [name for name in ("fine_tuning_rate", "c_tr") if name in setting]
+    by_rate = tuned.sort(
+        order, descending=[name == "fine_tuning_rate" for name in order], maintain_order=True
+    )
+    for named, rows in by_rate.group_by(setting, maintain_order=True):
         values = dict(zip(setting, named, strict=True))
         own = curves.filter(pl.col("arm") == "reft", *_equal(values))
         yield values, "capability", _tuned_evidence(run, values, rows, own, curves, inside)
     constructed = curves.filter(pl.col("arm").str.contains("^(wrapped|rewritten): "))
-    for (start,), rows in constructed.group_by(["arm"], maintain_order=True):
+    for (start,), rows in constructed.sort("arm", descending=True).group_by(["arm"], maintain_order=True):
         for named, same in rows.group_by(setting, maintain_order=True):
             values = dict(zip(setting, named, strict=True))
             yield values, str(start), _constructed_evidence(run, values, same, curves, inside)

@@ -249,9 +249,28 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
         paths = analyse(run, device_of(options.device), names, lambda text: status.update(text), chosen)
     report = write_report(run)
     if (file := run.path / "analysis" / "verdicts.parquet") in paths:
-        console.print(_verdicts(pl.read_parquet(file)))
+        verdicts = pl.read_parquet(file)
+        console.print(_verdicts(verdicts))
+        _print_calibration(verdicts)
     console.print(f"tables: {', '.join(path.name for path in paths)} in {run.path / 'analysis'}")
     console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
+
+
+def _print_calibration(verdicts: pl.DataFrame) -> None:
+    """How the rule does on the models whose truth is known by construction."""
+    from veneer.evidence import known
+
+    truths, found = known(verdicts)
+    if not truths:
+        return
+    right = sum(truth == kind for truth, kind in zip(truths, found, strict=True))
+    swapped = sum(
+        {truth, kind} == {"wrapped", "rewritten"} for truth, kind in zip(truths, found, strict=True)
+    )
+    console.print(
+        f"constructed models: {right} of {len(truths)} verdicts right, {len(truths) - right - swapped} "
+        f"undecided or other, {swapped} taken for the opposite"
+    )
 
 
 def _verdicts(table: pl.DataFrame) -> Table:
