@@ -160,9 +160,7 @@ def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any
     )
     tuned = final.filter((pl.col("stage") == "fine-tune") & (pl.col("start") == "capability"))
     order = [name for name in ("fine_tuning_rate", "c_tr") if name in setting]
-    by_rate = tuned.sort(
-        order, descending=[name == "fine_tuning_rate" for name in order], maintain_order=True
-    )
+    by_rate = tuned.sort(order, descending=[n == "fine_tuning_rate" for n in order], maintain_order=True)
     for named, rows in by_rate.group_by(setting, maintain_order=True):
         values = dict(zip(setting, named, strict=True))
         own = curves.filter(pl.col("arm") == "reft", *_equal(values))

@@ -263,10 +263,9 @@ def _print_calibration(verdicts: pl.DataFrame) -> None:
     truths, found = known(verdicts)
     if not truths:
         return
-    right = sum(truth == kind for truth, kind in zip(truths, found, strict=True))
-    swapped = sum(
-        {truth, kind} == {"wrapped", "rewritten"} for truth, kind in zip(truths, found, strict=True)
-    )
+    pairs = list(zip(truths, found, strict=True))
+    right = sum(truth == kind for truth, kind in pairs)
+    swapped = sum(set(pair) == {"wrapped", "rewritten"} for pair in pairs)
     console.print(
         f"constructed models: {right} of {len(truths)} verdicts right, {len(truths) - right - swapped} "
         f"undecided or other, {swapped} taken for the opposite"
