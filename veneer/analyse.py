@@ -28,11 +28,12 @@ from tasks.encoding import Encoding, Task
 from tasks.errors import InputError
 from tasks.max_identifier import MaxIdentifier
 from tasks.mixture import OPERANDS, pretraining
-from veneer.cells import Prepared, prepare
+from veneer.cells import Prepared
 from veneer.evidence import revival_tables, verdict_table
-from veneer.experiments import PRESETS, Experiment
+from veneer.experiments import PRESETS
 from veneer.origins import CAPABILITY, CONSTRUCTIONS
 from veneer.store import KEYS, Run
+from veneer.sweep import Sweep, prepare_sweep
 
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 500
@@ -132,7 +133,7 @@ def analyse(
     for name in names:
         if name not in ANALYSES:
             raise InputError("analysis", name, ", ".join(ANALYSES))
-    prepared = prepare(experiment_of(run))
+    prepared, _ = prepare_sweep(sweep_in(run))
     cells = _chosen(_finished(prepared, run), run, selection or Selection())
     made: list[Path] = []
     per_model: dict[str, Callable[[Group], Tables]] = {
@@ -156,8 +157,8 @@ def analyse(
     return made
 
 
-def experiment_of(run: Run) -> Experiment:
-    """The experiment of a run, as a value.
+def sweep_in(run: Run) -> Sweep:
+    """The experiments of a run, as values: one, or a grid.
 
     Raises:
         InputError: a run of another version.
@@ -167,12 +168,13 @@ def experiment_of(run: Run) -> Experiment:
         raise InputError("run", str(run.path), f"a run of {', '.join(PRESETS)}")
     kind = PRESETS[described["name"]]["quick"]
     known = {field.name for field in fields(kind)}
-    values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in described["fields"].items()
-        if name in known
-    }
-    return replace(kind, **values)
+    values = {name: _restored(value) for name, value in described["fields"].items() if name in known}
+    axes = {name: _restored(value) for name, value in described.get("axes", {}).items()}
+    return Sweep(replace(kind, **values), axes)
+
+
+def _restored(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _finished(prepared: Prepared, run: Run) -> list[Cell]:

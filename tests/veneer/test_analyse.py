@@ -13,12 +13,13 @@ from analysis.grafting import Grafting
 from analysis.probing import ProbeSettings
 from analysis.pruning import Pruning
 from tasks.errors import InputError
-from veneer.analyse import ANALYSES, analyse, experiment_of
+from veneer.analyse import ANALYSES, analyse, sweep_in
 from veneer.cells import prepare
 from veneer.evidence import evidence_of, known, verdict_table
 from veneer.experiments import CounterExperiment
 from veneer.run import execute
 from veneer.store import KEYS, Run
+from veneer.sweep import Sweep, prepare_sweep
 
 CPU = torch.device("cpu")
 EXPERIMENT = CounterExperiment(
@@ -134,7 +135,20 @@ def test_a_table_that_is_complete_is_not_made_again(run: Run) -> None:
 
 
 def test_the_experiment_is_read_back_as_it_was(run: Run) -> None:
-    assert experiment_of(run) == EXPERIMENT
+    assert sweep_in(run) == Sweep(EXPERIMENT)
+
+
+def test_a_sweep_is_judged_point_by_point(cache: Path, tmp_path: Path) -> None:
+    small = replace(EXPERIMENT, seeds=1, constructed=False)
+    sweep = Sweep(small, {"batch": (4, 8)})
+    prepared, points = prepare_sweep(sweep)
+    run = Run.open(tmp_path / "sweep", "quick", small, sweep.axes)
+    fleets = run.plan(prepared.cells, 4, points)
+    execute(prepared, run, CPU, fleets, Quiet())
+    assert sweep_in(run) == sweep
+    analyse(run, CPU, ("revival", "verdicts"))
+    assert sorted(table(run, "verdicts")["batch"]) == [4, 8]
+    assert sorted(table(run, "ratios")["batch"].unique()) == [4, 8]
 
 
 def test_verdicts_need_no_analysis_but_then_say_less(run: Run, tmp_path: Path) -> None:
