@@ -35,7 +35,7 @@ function draw(place, figure) {
     font: { color: ink || "#000", family: getComputedStyle(document.body).fontFamily, size: 12 },
   });
   if (printing) copy.layout.width = place.classList.contains("wide-plot") ? printedWidth : printedWidth / 2 - 10;
-  if (narrow.matches && copy.layout.margin.l < 60) Object.assign(copy.layout.margin, { l: 40, r: 4 });
+  if (narrow.matches && copy.layout.margin?.l < 60) Object.assign(copy.layout.margin, { l: 40, r: 4 });
   Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !narrow.matches && !printing });
 }
 

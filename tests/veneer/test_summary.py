@@ -12,6 +12,7 @@ from models.transformer import Transformer, TransformerConfig
 from tasks.counter import Counter
 from veneer import cells
 from veneer.experiments import CounterExperiment
+from veneer.paper import paper_table
 from veneer.store import Run, metrics_table, write_json
 from veneer.summary import fine_tuning_grid, revival_sentences, revivals, summary_table
 
