@@ -66,6 +66,12 @@ function show(chapter) {
   return chapter.draw();
 }
 
+function goTo(section) {
+  section.scrollIntoView();
+  section.setAttribute("tabindex", "-1");
+  section.focus({ preventScroll: true });
+}
+
 for (const chapter of chapters) {
   for (const control of chapter.controls) {
     control.addEventListener("change", () => {
@@ -83,7 +89,7 @@ for (const chapter of chapters) {
       }
       writeAddress();
       chapter.draw();
-      chapter.section("inside").scrollIntoView();
+      goTo(chapter.section("inside"));
     });
   }
 }
@@ -100,12 +106,13 @@ for (const form of document.querySelectorAll("form")) form.addEventListener("sub
 for (const anchor of document.querySelectorAll("header nav a")) {
   anchor.addEventListener("click", (event) => {
     event.preventDefault();
-    const section = document.getElementById(anchor.getAttribute("href").slice(1));
-    section.scrollIntoView();
-    section.setAttribute("tabindex", "-1");
-    section.focus({ preventScroll: true });
+    goTo(document.getElementById(anchor.getAttribute("href").slice(1)));
   });
 }
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  goTo(open.section("answer"));
+});
 addEventListener("hashchange", () => { if (location.hash.includes("=")) readAddress(); });
 night.addEventListener("change", () => open.draw());
 narrow.addEventListener("change", () => open.draw());

@@ -82,7 +82,20 @@ def _fakes() -> ModuleType:
     # There, a text's map and the mean are one; here a choice between them must change what is seen.
     for name in ("attention", "learned_attention"):
         setattr(module, name, _with_another_mean(getattr(module, name)))
+    # There, every cell's accuracies are its own; here a reFT begins with what fine-tuning ended with, as in
+    # runs that were trained.
+    module.__dict__["accuracies"] = _as_its_start_ended(module.accuracies)
     return module
+
+
+def _as_its_start_ended(accuracies: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def found(cell: Any) -> Any:
+        values = accuracies(cell)
+        if hasattr(cell.start, "stage"):
+            values[0] = accuracies(cell.start)[-1]
+        return values
+
+    return found
 
 
 def _with_another_mean(maps: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
