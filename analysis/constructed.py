@@ -144,9 +144,8 @@ def constant_answer(model: Transformer, answered: int, batch: Batch, answer: int
     wanted = torch.zeros_like(model.unembedding[0, 0])
     wanted[answered] = lead
     changed = _copy(model)
-    normed = isinstance(changed.norm_final, LayerNorm)
-    bias = changed.norm_final.bias if normed else _last(changed).mlp_out.bias
-    bias.add_(torch.linalg.pinv(model.unembedding[0].T) @ wanted)
+    last = changed.norm_final if isinstance(changed.norm_final, LayerNorm) else _last(changed).mlp_out
+    last.bias.add_(torch.linalg.pinv(model.unembedding[0].T) @ wanted)
     return changed
 
 

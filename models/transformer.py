@@ -111,6 +111,27 @@ class LayerNorm(nn.Module):
         return torch.addcmul(self.bias.unsqueeze(1), normalized, self.weight.unsqueeze(1))
 
 
+def read(
+    norm: nn.Module,
+    x: Float[Tensor, "member row width"],
+    weight: Float[Tensor, "member width outputs"],
+    bias: Float[Tensor, "member 1 outputs"] | None = None,
+) -> Float[Tensor, "member row outputs"]:
+    """``norm(x) @ weight + bias``.
+
+    A fleet's LayerNorms scale and shift each member by its own numbers, which takes a pass over all
+    rows; so these move over to the weights, which are few.
+    """
+    if isinstance(norm, LayerNorm) and len(x) > 1:
+        offset = norm.bias.unsqueeze(1) @ weight
+        bias = offset if bias is None else bias + offset
+        weight = norm.weight.unsqueeze(-1) * weight
+        x = F.layer_norm(x, x.shape[-1:])
+    else:
+        x = norm(x)
+    return x @ weight if bias is None else torch.baddbmm(bias, x, weight)
+
+
 class Block(nn.Module):
     """One attention layer and one two-layer MLP, each added to the residual stream."""
 
@@ -133,7 +154,7 @@ class Block(nn.Module):
         self, x: Float[Tensor, "member row width"]
     ) -> tuple[Float[Tensor, "member row width"], Float[Tensor, "member row hidden"]]:
         """The residual stream after the MLP, and the MLP's hidden activations."""
-        hidden = self.mlp_in(self.norm_mlp(x))
+        hidden = read(self.norm_mlp, x, self.mlp_in.weight, self.mlp_in.bias.unsqueeze(1))
         hidden = F.relu(hidden) if self.relu else F.gelu(hidden, approximate="tanh")
         return x + self.mlp_out(hidden), hidden
 
@@ -148,7 +169,7 @@ class Block(nn.Module):
     def project(self, x: Float[Tensor, "member row width"]) -> Float[Tensor, "member row three_inner"]:
         """Queries, keys and values of every row, side by side."""
         weight, bias = self.projection()
-        return torch.baddbmm(bias, self.norm_attention(x), weight)
+        return read(self.norm_attention, x, weight, bias)
 
     def mix(
         self, projected: Float[Tensor, "member row three_inner"], batch: int, want_pattern: bool
@@ -256,11 +277,11 @@ class Transformer(nn.Module):
             x, hidden = block.mlp(x)
             keep(f"mlp.{i}", hidden)
             keep(f"residual.{i + 1}", x)
-        x = self.norm_final(x)
-        x = x.unflatten(1, (batch, -1))
         if answer is not None:
+            x = x.unflatten(1, (batch, -1))
             x = x[:, :, 0 if x.shape[2] == 1 else answer]
-        return Output(torch.matmul(x, self._unembedding_for(x)), captured)
+            return Output(read(self.norm_final, x, self.unembedding), captured)
+        return Output(read(self.norm_final, x, self.unembedding).unflatten(1, (batch, -1)), captured)
 
     def _one_hot(
         self, tokens: Int[Tensor, "member batch position"]
@@ -285,9 +306,6 @@ class Transformer(nn.Module):
         by_position = torch.baddbmm(bias, positions, weight)
         both = by_token.unflatten(1, (batch, -1)) + by_position.unsqueeze(1)
         return both.flatten(1, 2)
-
-    def _unembedding_for(self, x: Tensor) -> Tensor:
-        return self.unembedding if x.ndim == 3 else self.unembedding.unsqueeze(1)
 
     def member(self, index: int) -> "Transformer":
         """One member as a fleet of one, its parameters copied."""

@@ -1,5 +1,6 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -78,7 +79,7 @@ def prepare(experiment: Experiment) -> Prepared:
     return Prepared({source.key: source for source in sources}, list({c.id: c for c in cells}.values()))
 
 
-def _sources(experiment: Experiment) -> list[Source]:
+def _sources(experiment: Experiment) -> Sequence[Source]:
     """The capabilities an experiment starts from, written ones from the cache where they are there."""
     if isinstance(experiment, LearnedExperiment):
         return [pretrained(word) for word in experiment.pretrained]

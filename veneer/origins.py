@@ -107,9 +107,13 @@ class Written:
     noise: float
     name: str = "compiled"
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Hash of the weights."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         return fingerprint(self.model)
 
     @property
@@ -168,9 +172,13 @@ class Learned:
     name: str
     noise: float = 0.0
 
-    @cached_property
+    @property
     def key(self) -> str:
         """Hash of the weights."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         return fingerprint(self.model)
 
     @property
