@@ -24,7 +24,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo test test-slow check bench clean FORCE
+.PHONY: help venv demo test test-browser test-slow check bench clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -39,6 +39,9 @@ demo: $(USER_STAMP)  ## fine-tune a compiled counter and write a report to runs/
 
 test: check  ## check, then run all but the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
+
+test-browser: $(DEV_STAMP)  ## open reports in a headless Chromium, if there is one
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "slow or not slow"
 
 test-slow: $(DEV_STAMP)  ## run the slow tests only
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow
