@@ -36,7 +36,7 @@ from veneer.store import KEYS, Run
 from veneer.sweep import Sweep, prepare_sweep
 
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
-SORTED_TEXTS, JAILBREAK_TEXTS = 256, 500
+SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
 PRUNING = Pruning(draws=2, samples=120)
 GRAFTING = Grafting(singles=10, samples=120)
 # GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
