@@ -63,6 +63,8 @@ def prepare(experiment: Experiment) -> Prepared:
     """
     validate(experiment)
     chains = _chains(experiment)
+    if isinstance(experiment, CompiledExperiment):
+        _task(experiment, None)  # before anything is compiled
     sources = _sources(experiment)
     cells: list[Cell] = []
     for source in sources:
@@ -101,7 +103,7 @@ def _sources(experiment: Experiment) -> Sequence[Source]:
     return [Written(capability, noise)]
 
 
-def _task(experiment: Experiment, source: Source) -> Task:
+def _task(experiment: Experiment, source: Source | None) -> Task:
     """The task an experiment asks of a capability.
 
     Raises:
