@@ -26,7 +26,7 @@ from veneer.experiments import (
     MaxIdentifierExperiment,
     validate,
 )
-from veneer.origins import CONSTRUCTIONS, SCRATCH, Source, Written, origin, pretrained, start
+from veneer.origins import CONSTRUCTIONS, SCRATCH, Learned, Source, Written, origin, pretrained, start
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,8 @@ def _task(experiment: Experiment, source: Source | None) -> Task:
         case MaxIdentifierExperiment(letters=letters, length=length, q=q):
             return MaxIdentifier(letters, length, experiment.rank_pt, experiment.rank_ft, q)
         case LearnedExperiment(operand_pt=pt, operand_ft=ft, q=q):
-            layout = source.capability.layout  # pyright: ignore[reportAttributeAccessIssue]
+            assert isinstance(source, Learned)
+            layout = source.capability.layout
             return OperandTask(layout, experiment.family, pt, ft, q, experiment.task_token)  # pyright: ignore[reportArgumentType]
     raise InputError("experiment", experiment.name, "an experiment of veneer list")
 
