@@ -31,6 +31,7 @@ class Recipe:
             embeddings, biases or norms).
         precision: of the forward and backward pass. With "bfloat16" (on CUDA only) matrix products
             are made in it, by ``torch.autocast``; weights, their updates and evaluations stay float32.
+        compile: whether the forward pass is compiled (on CUDA only), which rounds otherwise.
 
     Raises:
         InputError: a field outside its range.
@@ -48,6 +49,7 @@ class Recipe:
     epsilon: float = 1e-8
     weight_decay: float = 0.1
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adamw"):

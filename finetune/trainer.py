@@ -106,7 +106,7 @@ def train(job: Job) -> Trained:
     Raises:
         InputError: bfloat16 or compilation on a device that is not offered them, or a damaged checkpoint.
     """
-    _check_device(job)
+    check_device(job.model.token_embedding.device.type, job.recipe.precision, job.compile)
     keep_freed_memory()
     trainer = _Trainer(job)
     if job.checkpoint is not None and job.checkpoint.exists():
@@ -115,13 +115,17 @@ def train(job: Job) -> Trained:
     return trainer.result()
 
 
-def _check_device(job: Job) -> None:
-    kind = job.model.token_embedding.device.type
+def check_device(kind: str, precision: str, compiled: bool) -> None:
+    """Whether a device type is offered an arithmetic.
+
+    Raises:
+        InputError: bfloat16 or compilation on another device than CUDA.
+    """
     if kind in CUDA_ONLY:
         return
-    if job.recipe.precision != "float32":
-        raise InputError("precision", job.recipe.precision, "float32, or a CUDA device", f"this is a {kind}")
-    if job.compile:
+    if precision != "float32":
+        raise InputError("precision", precision, "float32, or a CUDA device", f"this is a {kind}")
+    if compiled:
         raise InputError("compile", True, "false, or a CUDA device", f"this is a {kind}")
 
 

@@ -168,6 +168,8 @@ def _recipe(experiment: Experiment, rate: float, iterations: int) -> Recipe:
         batch=experiment.batch,
         clip=experiment.clip,
         momentum=experiment.momentum if compiled else 0.9,
+        precision=experiment.precision,
+        compile=experiment.compile,
     )
 
 

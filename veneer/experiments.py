@@ -5,7 +5,7 @@ experiment into cells.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from tasks.errors import InputError
 
@@ -47,6 +47,10 @@ class Experiment:
     """Largest norm of a model's gradient; none leaves gradients alone (then high rates diverge)."""
     evaluation_samples: int = 1000
     """Texts in each evaluation set."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
     """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
 
@@ -299,6 +303,10 @@ class PcfgPretraining:
     """Updates after which the models are kept, besides the last."""
     evaluation_samples: int = 500
     """Texts per family and operand."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
     """Number of seeds, each with its own weights and data."""
 

@@ -94,6 +94,8 @@ class PretrainingRun:
             experiment.iterations,
             warmup=round(experiment.warmup * experiment.iterations),
             batch=experiment.batch,
+            precision=experiment.precision,
+            compile=experiment.compile,
         )
         self.steps = tuple(sorted({*evaluation_steps(experiment.iterations), *experiment.keep}))
         self._check_folder()
@@ -134,6 +136,7 @@ class PretrainingRun:
                 keep,
                 state,
                 progress=progress,
+                compile=self.recipe.compile,
             )
         )
         asked = [question_name(self.layout, question) for question in questions(self.layout)]

@@ -242,6 +242,7 @@ def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.d
         method=cells[0].stage.method,
         stream=cells[0].stage.name,
         evaluation=cells[0].evaluation,
+        compile=cells[0].stage.recipe.compile,
     )
 
 

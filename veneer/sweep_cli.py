@@ -14,6 +14,7 @@ from rich.table import Table
 
 from finetune.cell import Fleet, plan
 from finetune.engines import cores
+from finetune.trainer import check_device
 from tasks.errors import InputError
 from veneer.cells import Prepared
 from veneer.cli import RunOptions
@@ -62,6 +63,8 @@ def sweep(words: list[str], parse: Parse) -> None:
         return
     options, grid = _read(words, parse)
     device = device_of(options.device)
+    for experiment in grid.experiments:
+        check_device(device.type, experiment.precision, experiment.compile)
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")

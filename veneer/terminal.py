@@ -15,6 +15,7 @@ from rich.table import Table
 
 from finetune.cell import Fleet
 from finetune.engines import Engine, InProcess, OnRay, Processes, cores
+from finetune.trainer import check_device
 from tasks.errors import InputError
 from veneer.cells import Prepared, prepare
 from veneer.cli import AnalyseOptions, CompileOptions, PretrainOptions, RunOptions
@@ -36,6 +37,7 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     """
     assert options.out is not None
     device = device_of(options.device)
+    check_device(device.type, experiment.precision, experiment.compile)
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")
@@ -326,6 +328,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
 
     assert options.out is not None
     device = device_of(options.device)
+    check_device(device.type, experiment.precision, experiment.compile)
     run = PretrainingRun(experiment, options.out, command)
     members, began = len(run.names), time.monotonic()
     console.print(
