@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -121,7 +121,11 @@ def _is_list(hint: Any) -> bool:
 
 
 def _read(name: str, hint: Any, text: str) -> Any:
-    """One value of a type such as int, or float | None."""
+    """One value of a type such as int, float | None, or one of several words."""
+    if typing.get_origin(hint) is Literal:
+        if text not in typing.get_args(hint):
+            raise InputError(name, text, " or ".join(typing.get_args(hint)))
+        return text
     if isinstance(hint, types.UnionType):
         if text.lower() == "none":
             return None

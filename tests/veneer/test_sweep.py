@@ -256,3 +256,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert (ended.value.code, err.count("\n")) == (2, 1)
     assert said in err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_field_of_words_takes_its_words_only() -> None:
+    base = CounterExperiment()
+    assert sweep_of(base, {"precision": ["bfloat16"]}).base.precision == "bfloat16"
+    with pytest.raises(InputError, match="float32 or bfloat16"):
+        sweep_of(base, {"precision": ["half"]})
