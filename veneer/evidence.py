@@ -19,8 +19,7 @@ from veneer.store import Run
 
 NOT_SETTING = ("cell", "parent", "stage", "learning_rate", "seed", "status", "start")
 MOMENT = ("step", "measure", "texts", "operand", "value")
-ARMS = {"reft": "reFT", "scratch-ft": "Scr. + FT", "scratch": "Scr."}
-CONSTRUCTED = ("wrapped: ", "rewritten: ")
+KNOWN = "^(wrapped|rewritten): "
 """How the starts of models whose truth is known by construction begin."""
 
 
@@ -165,7 +164,7 @@ def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any
         values = dict(zip(setting, named, strict=True))
         own = curves.filter(pl.col("arm") == "reft", *_equal(values))
         yield values, "capability", _tuned_evidence(run, values, rows, own, curves, inside)
-    constructed = curves.filter(pl.col("arm").str.contains("^(wrapped|rewritten): "))
+    constructed = curves.filter(pl.col("arm").str.contains(KNOWN))
     for (start,), rows in constructed.sort("arm", descending=True).group_by(["arm"], maintain_order=True):
         for named, same in rows.group_by(setting, maintain_order=True):
             values = dict(zip(setting, named, strict=True))
@@ -363,5 +362,5 @@ def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str
 
 def known(table: pl.DataFrame) -> tuple[list[str], list[str]]:
     """Truths and verdicts of the constructed models among verdicts."""
-    own = table.filter(pl.col("start").str.contains("^(wrapped|rewritten): "))
+    own = table.filter(pl.col("start").str.contains(KNOWN))
     return own["start"].str.split(":").list.first().to_list(), own["kind"].to_list()
