@@ -56,9 +56,9 @@ class Comparison:
             (accuracies, means over the seeds that did not diverge), difference, low, high, seeds,
             diverged_first, diverged_second.
         revival: by setting and reft_rate: before_first, before_second, first, second, difference,
-            low, high, seeds (O_PT accuracy on natural texts before and after reFT), updates_first,
-            updates_second (median updates to 90 %, null where fewer seeds get there), ratio,
-            ratio_low, ratio_high.
+            low, high, seeds (O_PT accuracy on natural texts before and after reFT, means as above),
+            updates_first, updates_second (median updates to 90 %, null where fewer seeds get there),
+            ratio, ratio_low, ratio_high, diverged_first, diverged_second.
         verdicts: by setting: first, second (the verdicts in words), changed.
         judged_by: what the verdicts rest on.
     """
@@ -244,6 +244,15 @@ _DIFFERENCE = {
 }
 
 
+_DIVERGED = {"diverged_first": pl.Int64, "diverged_second": pl.Int64}
+
+
+def _diverged(*both: pl.DataFrame) -> dict[str, int]:
+    """How many cells of either run diverged."""
+    broken = [part.filter(pl.col("status") != "done")["cell"].n_unique() for part in both]
+    return dict(zip(_DIVERGED, broken, strict=True))
+
+
 def _fine_tuning(sides: list[_Side], axes: list[str]) -> pl.DataFrame:
     keys, rows = [*SETTING, *axes, "texts", "operand"], []
     tables = [
@@ -259,13 +268,10 @@ def _fine_tuning(sides: list[_Side], axes: list[str]) -> pl.DataFrame:
     ]
     for values, *both in _pairs(tables, keys):
         first, second = map(_by_seed, both)
-        broken = [int((part["status"] != "done").sum()) for part in both]
         means = {"first": _mean(first), "second": _mean(second)}
-        diverged = {"diverged_first": broken[0], "diverged_second": broken[1]}
-        rows.append({**values, **means, **_limits(difference(second, first)), **diverged})
+        rows.append({**values, **means, **_limits(difference(second, first)), **_diverged(*both)})
     own = {"texts": pl.String, "operand": pl.String, **_DIFFERENCE}
-    counts = {"diverged_first": pl.Int64, "diverged_second": pl.Int64}
-    return pl.DataFrame(rows, schema=_schema(axes, **own, **counts))
+    return pl.DataFrame(rows, schema=_schema(axes, **own, **_DIVERGED))
 
 
 def _revival(sides: list[_Side], axes: list[str]) -> pl.DataFrame:
@@ -284,11 +290,11 @@ def _revival(sides: list[_Side], axes: list[str]) -> pl.DataFrame:
             for place, when in enumerate(("before_", ""))
         }
         after = difference(edges[1][1], edges[0][1])
-        rows.append({**values, **means, **_limits(after), **_times(*both)})
+        rows.append({**values, **means, **_limits(after), **_times(*both), **_diverged(*both)})
     own: dict[str, Any] = {"reft_rate": pl.Float64}
     own |= dict.fromkeys(["before_first", "before_second"], pl.Float64) | _DIFFERENCE
     times = ["updates_first", "updates_second", "ratio", "ratio_low", "ratio_high"]
-    return pl.DataFrame(rows, schema=_schema(axes, **own, **dict.fromkeys(times, pl.Float64)))
+    return pl.DataFrame(rows, schema=_schema(axes, **own, **dict.fromkeys(times, pl.Float64), **_DIVERGED))
 
 
 def _edges(curve: pl.DataFrame) -> tuple[dict[int, float], dict[int, float]]:

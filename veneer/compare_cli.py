@@ -128,8 +128,7 @@ def _grid(title: str, own: pl.DataFrame) -> Table:
     caption += (
         ", with its 95 % interval over seeds." if _has_intervals(own) else " (too few seeds for intervals)."
     )
-    if own.select(pl.sum_horizontal("diverged_first", "diverged_second").sum()).item():
-        caption += " * without the seeds that diverged."
+    caption += _remark(own)
     table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     for name in ("rate", "C_Tr"):
         table.add_column(name, justify="right")
@@ -147,6 +146,7 @@ def _revival(title: str, own: pl.DataFrame) -> Table:
         "Percent after fine-tuning and after reFT; median updates to 90 % (– where fewer than half of the "
         "seeds get there), and below how many times as many B takes."
     )
+    caption += _remark(own)
     table = Table(title=title, caption=caption, caption_justify="left", title_justify="left")
     for name in ("rate", "C_Tr", "reFT", "before, A → B", "after, A → B", "updates to 90 %, A → B"):
         table.add_column(name, justify="right")
@@ -155,6 +155,12 @@ def _revival(title: str, own: pl.DataFrame) -> Table:
         rates = [f"{row[name]:g}" for name in ("fine_tuning_rate", "c_tr", "reft_rate")]
         table.add_row(*rates, before, _cell(row), _updates(row))
     return table
+
+
+def _remark(own: pl.DataFrame) -> str:
+    """What the mark of a mean says, if any has it."""
+    marked = own.select(pl.sum_horizontal("diverged_first", "diverged_second").sum()).item()
+    return " * Without the seeds that diverged." if marked else ""
 
 
 def _has_intervals(own: pl.DataFrame) -> bool:
@@ -171,7 +177,7 @@ def _points(value: float) -> str:
 
 def _cell(row: dict[str, Any]) -> str:
     """Both means, then their difference: coloured where the interval leaves out zero."""
-    mark = "*" if row.get("diverged_first") or row.get("diverged_second") else ""
+    mark = "*" if row["diverged_first"] or row["diverged_second"] else ""
     means = f"{_percent(row['first'])} → {_percent(row['second'])}{mark}"
     if row["difference"] is None:
         return means

@@ -263,7 +263,9 @@ def _revivals(
         )
         back = times(known) if not known.is_empty() else None
         done = group.filter(pl.col("status") == "done")
-        last = group.filter(pl.col("step") == pl.col("step").max().over("cell"))
+        last = (group if done.is_empty() else done).filter(
+            pl.col("step") == pl.col("step").max().over("cell")
+        )
         reached = times(group)
         yield Revival(
             rate=float(str(rate)),

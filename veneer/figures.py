@@ -209,7 +209,8 @@ def _curves(
     symbol: str,
     dash: str = "solid",
 ) -> list[dict[str, Any]]:
-    """One line per seed, and with several seeds their mean in a band from the least to the greatest."""
+    """One line per seed, and with several seeds the mean of those that did not diverge, in a band from the
+    least to the greatest."""
     seeds = sorted(table["seed"].unique().to_list())
     line = {"color": color, "width": 2, "dash": dash}
 
@@ -229,14 +230,17 @@ def _curves(
         }
 
     traces = []
-    if len(seeds) > 1:
+    done = table.filter(pl.col("status") == "done")
+    if len(seeds) > 1 and not done.is_empty():
         summed = (
-            table.group_by("step")
+            done.group_by("step")
             .agg(value=pl.col("value").mean(), least=pl.col("value").min(), greatest=pl.col("value").max())
             .sort("step")
         )
         traces += [_band(summed, axis, color, {**meta, "seed": ["all"]})]
-        traces += [drawn(summed, f"{name}, mean of {len(seeds)} seeds", ["all"])]
+        left = done["seed"].n_unique()
+        of = f"{left} seeds" if left == len(seeds) else f"{left} of {len(seeds)} seeds (the others diverged)"
+        traces += [drawn(summed, f"{name}, mean of {of}", ["all"])]
     for seed in seeds:
         part = table.filter(pl.col("seed") == seed).sort("step")
         shown = ["all", f"{seed}"] if len(seeds) == 1 else [f"{seed}"]

@@ -264,7 +264,7 @@ def _values(values: set[Any]) -> str:
 def _compared(cell: dict[str, Any]) -> dict[str, Any]:
     ours, paper = cell["value"], cell["paper"]
     mark = ""
-    if paper is not None and abs(ours - paper) > NOTABLE:
+    if ours is not None and paper is not None and abs(ours - paper) > NOTABLE:
         mark = f"{100 * abs(ours - paper):.0f} {'higher' if ours > paper else 'lower'}"
     status = "" if cell["status"] == "done" else cell["status"]
     higher = bool(mark) and ours > paper

@@ -1,4 +1,8 @@
-"""A run in one table and a few sentences, as plain values for the terminal and the report."""
+"""A run in one table and a few sentences, as plain values for the terminal and the report.
+
+A mean is over the seeds that did not diverge, and says how many did: a diverged seed has no accuracy
+after its last update, but that it diverged is a result.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,8 +48,9 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
 
     Returns:
         Columns capability, learning_rate, c_tr, c_te (1 correlated, 0 uncorrelated), operand, value
-        (mean over seeds), seeds, paper (null where the paper has no such cell) and status (the
-        diverged seeds named, or "done"). Controls are left out.
+        (mean over the seeds that did not diverge, null if all did), seeds (how many did not), diverged
+        (how many did), status ("done", or how many diverged, in words) and paper (null where the paper
+        has no such cell). Controls are left out.
     """
     final = final_accuracies(run).filter(
         (pl.col("stage") == "fine-tune")
@@ -55,11 +60,9 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     grouped = (
         final.with_columns(c_te=(pl.col("texts") == "correlated").cast(pl.Int64))
         .group_by("capability", "learning_rate", "c_tr", "c_te", "operand")
-        .agg(
-            value=pl.col("value").mean(),
-            seeds=pl.len(),
-            status=pl.col("status").filter(pl.col("status") != "done").first().fill_null("done"),
-        )
+        .agg(*_over_seeds(), broken=pl.col("status").filter(pl.col("status") != "done").sort())
+    ).with_columns(
+        status=pl.struct("broken", "seeds").map_elements(_status, return_dtype=pl.String),
     )
     paper = paper_table(run.experiment["name"]).unpivot(
         ["acc_operand_pt", "acc_operand_ft"],
@@ -69,12 +72,32 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     )
     paper = paper.with_columns(operand=pl.col("operand").str.strip_prefix("acc_operand_"))
     on = ["capability", "learning_rate", "c_tr", "c_te", "operand"]
-    joined = grouped.join(paper, on=on, how="left")
+    joined = grouped.drop("broken").join(paper, on=on, how="left")
     order = {name: i for i, name in enumerate(capability_names(run.experiment["fields"]))}
     place = pl.col("capability").replace_strict(order, default=len(order), return_dtype=pl.Int64)
     return joined.sort(
         place, "learning_rate", "c_tr", "c_te", "operand", descending=[False, True, False, True, True]
     )
+
+
+def _over_seeds() -> list[pl.Expr]:
+    """Mean of ``value`` over the cells that did not diverge, their number, and that of those that did."""
+    done = pl.col("status") == "done"
+    return [
+        pl.col("value").filter(done).mean(),
+        done.sum().cast(pl.Int64).alias("seeds"),
+        (~done).sum().cast(pl.Int64).alias("diverged"),
+    ]
+
+
+def _status(cells: dict[str, Any]) -> str:
+    """What became of a setting's seeds, in words."""
+    broken, seeds = cells["broken"], cells["seeds"] + len(cells["broken"])
+    if not broken:
+        return "done"
+    if seeds == 1:
+        return broken[0]
+    return f"{len(broken)} of {seeds} {broken[0] if len(broken) == 1 else 'diverged'}"
 
 
 def capability_names(settings: dict[str, Any]) -> list[str]:
@@ -97,15 +120,13 @@ def revivals(run: Run) -> pl.DataFrame:
     """O_PT accuracy on natural text after fine-tuning and after each reFT.
 
     Returns:
-        Columns capability, fine_tuning_rate, c_tr, reft_rate, before, after (means over seeds), updates_to_90
-        (evaluated update at which the mean first reaches 90 %, null if it never does), seeds, diverged
-        (whether one of them did).
+        Columns capability, fine_tuning_rate, c_tr, reft_rate, before, after (means over the seeds that did
+        not diverge, null if all did), updates_to_90 (evaluated update at which the mean first reaches
+        90 %, null if it never does), seeds (how many did not diverge), diverged (how many did).
     """
     accuracy = revival_curves(run)
     keys = ["capability", "fine_tuning_rate", "c_tr", "learning_rate"]
-    curve = accuracy.group_by(*keys, "step").agg(
-        value=pl.col("value").mean(), seeds=pl.len(), diverged=(pl.col("status") != "done").any()
-    )
+    curve = accuracy.group_by(*keys, "step").agg(_over_seeds())
     return (
         curve.sort(*keys, "step")
         .group_by(keys, maintain_order=True)
@@ -114,7 +135,7 @@ def revivals(run: Run) -> pl.DataFrame:
             after=pl.col("value").last(),
             updates_to_90=pl.col("step").filter(pl.col("value") >= REVIVED).first(),
             seeds=pl.col("seeds").first(),
-            diverged=pl.col("diverged").any(),
+            diverged=pl.col("diverged").first(),
         )
         .rename({"learning_rate": "reft_rate"})
         .sort(["capability", "fine_tuning_rate", "c_tr", "reft_rate"], descending=[False, True, False, True])
@@ -140,12 +161,10 @@ def summary_table(run: Run) -> Summary:
                     0, named=True
                 )
                 paper = "" if cell["paper"] is None else f" ({100 * cell['paper']:.0f})"
-                mark = "" if cell["status"] == "done" else "*"
-                row.append(f"{100 * cell['value']:.1f}{mark}{paper}")
+                row.append(_marked(cell["value"], cell["diverged"]) + paper)
         for reft in reft_rates:
             found = back.filter(own & (pl.col("fine_tuning_rate") == rate) & (pl.col("reft_rate") == reft))
-            mark = "*" if found["diverged"].any() else ""
-            row.append("–" if found.is_empty() else f"{100 * found['after'][0]:.1f}{mark}")
+            row.append("–" if found.is_empty() else _marked(found["after"][0], found["diverged"][0]))
         rows.append(row)
     baselines = first_baselines(run)
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
@@ -155,10 +174,22 @@ def summary_table(run: Run) -> Summary:
         f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
         f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
     )
-    diverged = sorted({cell["status"] for cell in run.cells()} - {"done"})
-    if diverged:
-        caption += f" * {', '.join(diverged)}."
+    caption += _remark(run)
     return Summary("Fine-tuning, then reFT", [*(["model"] if several else []), *columns], rows, caption)
+
+
+def _marked(value: float | None, diverged: int) -> str:
+    return ("–" if value is None else f"{100 * value:.1f}") + ("*" if diverged else "")
+
+
+def _remark(run: Run) -> str:
+    """What the table's marks mean; nothing if there are none."""
+    own = run.metrics().filter((pl.col("start") == "capability") & (pl.col("status") != "done"))
+    broken = sorted(own.select("cell", "status").unique()["status"].to_list())
+    if not broken:
+        return ""
+    cells = "1 cell" if len(broken) == 1 else f"{len(broken)} cells"
+    return f" * Without the seeds that diverged, named below ({cells}: {', '.join(dict.fromkeys(broken))})."
 
 
 def first_baselines(run: Run) -> dict[str, Any]:
@@ -180,7 +211,8 @@ class Verdict:
         fine_tuning_rate: the rate.
         c_tr: share of correlated fine-tuning samples.
         kind: the verdict in one or two words.
-        before: O_PT accuracy on natural text after fine-tuning, mean over seeds; None before it is known.
+        before: O_PT accuracy on natural text after fine-tuning, mean over the seeds that did not diverge;
+            None before it is known.
         after: the same after the reFT that ends best; None without a reFT.
         reft_rate: that reFT's rate.
         updates_to_90: evaluated update at which its mean first reaches 90 %.
@@ -189,7 +221,7 @@ class Verdict:
         agreeing: how many of them, taken alone, give the same verdict.
         lowest: least accuracy after that reFT among the seeds.
         highest: greatest.
-        diverged: cells that diverged, in words.
+        diverged: cells that diverged, in words; no other field counts them.
     """
 
     capability: str
@@ -209,7 +241,13 @@ class Verdict:
 
     @property
     def explanation(self) -> str:
-        """The evidence, as a sentence."""
+        """The evidence, as a sentence, and what is left out of it."""
+        if not self.diverged or self.kind == "diverged":
+            return self._evidence
+        return f"{self._evidence} Left out: {'; '.join(self.diverged)}."
+
+    @property
+    def _evidence(self) -> str:
         match self.kind:
             case "never left":
                 return f"O_PT never left ({self.before:.0%} after fine-tuning)."
@@ -223,6 +261,8 @@ class Verdict:
                     f"not revived. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best; "
                     f"guessing gives {self.majority:.0%}."
                 )
+            case "undecided" if self.after is None:
+                return "undecided. Every reFT diverged."
             case "undecided":
                 return f"undecided. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best."
             case "diverged":
@@ -302,11 +342,15 @@ def _decided(
     known = replace(known, before=mean(trained["value"].to_list()))
     if back.is_empty():
         return replace(known, kind="not finished" if reft_rates else "not reFTed")
-    best = back.sort("after", descending=True).row(0, named=True)
-    after = reft.filter(pl.col("learning_rate") == best["reft_rate"]).select("seed", after="value")
+    finished = len(first) == seeds and len(reft) == reft_rates * len(trained)
+    alive = back.filter(pl.col("seeds") > 0)
+    if alive.is_empty():
+        return replace(known, kind="undecided" if finished else "not finished")
+    best = alive.sort("after", descending=True).row(0, named=True)
+    after = reft.filter((pl.col("learning_rate") == best["reft_rate"]) & (pl.col("status") == "done"))
+    after = after.select("seed", after="value")
     pairs = trained.select("seed", before="value").join(after, on="seed").select("before", "after").rows()
     kind = classify(best["before"], best["after"], unknown.majority)
-    finished = len(first) == seeds and len(reft) == reft_rates * len(trained)
     return replace(
         known,
         kind=kind if finished or kind in ("wrapped", "never left") else "not finished",

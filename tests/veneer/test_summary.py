@@ -1,5 +1,6 @@
 """The table and the sentences say what the numbers of a run say (of a run that no training made)."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from finetune.fleet import EVALUATED
 from models.transformer import Transformer, TransformerConfig
 from tasks.counter import Counter
 from veneer import cells
+from veneer.compare import compare
 from veneer.experiments import CounterExperiment
 from veneer.paper import paper_table
 from veneer.store import Run, metrics_table, write_json
-from veneer.summary import fine_tuning_grid, revival_sentences, revivals, summary_table
+from veneer.summary import fine_tuning_grid, revival_sentences, revivals, summary_table, verdicts
 
 EXPERIMENT = CounterExperiment(
     length=4,
@@ -51,11 +53,13 @@ def planned(experiment: CounterExperiment = EXPERIMENT) -> list[Cell]:
     return made
 
 
-def store(run: Run, cell: Cell, natural: tuple[float, float, float], diverged: int = -1) -> None:
+def store(
+    run: Run, cell: Cell, natural: tuple[float, float, float], diverged: int = -1, shortcut: float = 0.987
+) -> None:
     """A cell with these O_PT accuracies on natural text, and others that no test may take for them."""
     accuracy = torch.full((3, 3, 2), 0.123, dtype=torch.float64)
     accuracy[:, EVALUATED.index("natural"), 0] = torch.tensor(natural, dtype=torch.float64)
-    accuracy[2, EVALUATED.index("correlated")] = torch.tensor([0.011, 0.987], dtype=torch.float64)
+    accuracy[2, EVALUATED.index("correlated")] = torch.tensor([0.011, shortcut], dtype=torch.float64)
     accuracy[2, EVALUATED.index("uncorrelated")] = torch.tensor([0.222, 0.333], dtype=torch.float64)
     table = metrics_table(STEPS, accuracy, torch.zeros(3, 3, 2), torch.zeros(3), EVALUATED)
     run.write_cell(cell, MODEL, table, {"mean": torch.zeros(1)}, diverged)
@@ -166,8 +170,58 @@ def test_a_diverged_reft_is_marked(run: Run) -> None:
     first, second = of(planned(), 0.1, 0.0)
     store(run, first, (1.0, 0.5, 0.1))
     store(run, second, (0.1, 0.1, 0.1), diverged=3)
-    assert summary_table(run).rows[0][6] == "10.0*"
+    assert summary_table(run).rows[0][6] == "–*"
     assert "diverged at step 3" in summary_table(run).caption
+    (verdict, *_) = verdicts(run)
+    assert (verdict.kind, verdict.after) == ("undecided", None), (
+        "a reFT that broke off revives or fails nothing"
+    )
+    assert "reFT at 0.001, seed 0, diverged at step 3" in verdict.sentence
+
+
+@pytest.fixture
+def seeds(tmp_path: Path) -> Run:
+    """Three seeds of one setting; seed 2 diverged while fine-tuning, seed 1 in its reFT."""
+    three = replace(EXPERIMENT, seeds=3, learning_rates=(0.1,), c_tr=(0.0,))
+    run, made = Run.open(tmp_path / "three", "quick", three), planned(three)
+    majority = {"pt": GUESSING, "ft": 0.2}
+    texts = {kind: {"majority": majority} for kind in EVALUATED}
+    write_json(run.path / "baselines.json", {"task": {"texts": texts}})
+    for seed, end in enumerate((0.1, 0.2)):
+        store(run, made[2 * seed], (1.0, 0.5, end))
+    store(run, made[1], (0.1, 0.9, 0.98))
+    store(run, made[3], (0.2, 0.0, 0.0), diverged=12)
+    store(run, made[4], (1.0, 0.0, 0.0), diverged=7, shortcut=0.0)
+    return run
+
+
+def test_means_leave_out_the_seeds_that_diverged_and_count_them(seeds: Run) -> None:
+    grid = fine_tuning_grid(seeds).filter(c_te=1, operand="ft").row(0, named=True)
+    assert (grid["value"], grid["seeds"], grid["diverged"]) == (pytest.approx(0.987), 2, 1)
+    assert grid["status"] == "1 of 3 diverged at step 7"
+    back = revivals(seeds).row(0, named=True)
+    assert (back["before"], back["after"]) == (pytest.approx(0.1), pytest.approx(0.98))
+    assert (back["seeds"], back["diverged"], back["updates_to_90"]) == (1, 1, 10)
+
+
+def test_the_table_the_verdict_and_a_comparison_hold_the_same_means_with_a_mark(
+    seeds: Run, tmp_path: Path
+) -> None:
+    table = summary_table(seeds)
+    assert [cell.split()[0] for cell in table.rows[0][2:]] == ["1.1*", "98.7*", "22.2*", "33.3*", "98.0*"]
+    assert "2 cells: diverged at step 12, diverged at step 7" in table.caption
+    (verdict,) = verdicts(seeds)
+    assert (verdict.kind, verdict.seeds, verdict.agreeing) == ("wrapped", 1, 1)
+    assert (verdict.before, verdict.after) == (pytest.approx(0.1), pytest.approx(0.98))
+    for broken in ("fine-tuning at 0.1, seed 2, diverged at step 7", "seed 1, diverged at step 12"):
+        assert broken in verdict.sentence
+    other = Run(Path(shutil.copytree(seeds.path, tmp_path / "other")))
+    beside = compare(seeds, other)
+    first = beside.fine_tuning.filter(texts="correlated", operand="ft").row(0, named=True)
+    assert (first["first"], first["diverged_first"]) == (pytest.approx(0.987), 1)
+    back = beside.revival.row(0, named=True)
+    assert (back["before_first"], back["first"]) == (pytest.approx(0.1), pytest.approx(0.98))
+    assert (back["diverged_first"], back["diverged_second"]) == (1, 1)
 
 
 def test_values_are_means_over_seeds(tmp_path: Path) -> None:
