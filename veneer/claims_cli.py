@@ -24,7 +24,8 @@ class ClaimsOptions:
     """What runs say about each claim of the paper: effect size, interval, the paper's number, outcome."""
 
     runs: tuple[Path, ...] = ()
-    """Folders made by veneer run; none given takes those in runs/claims (or in --run's folder)."""
+    """Folders made by veneer run or sweep; none given takes those in runs/claims (or in --run's folder).
+    Each point of a sweep is judged by itself, in a table of its own."""
     run: Path | None = None
     """Make the runs that the claims need, in subfolders of this one (--run alone: runs/claims), and
     analyse them. What is finished is left alone; what was interrupted goes on."""
@@ -34,6 +35,21 @@ class ClaimsOptions:
     """Claims to look at, such as 1a 2 12 (1 is 1a and 1b); none given takes all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train and analyse with --run."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The claims held against some runs, or against one point of a sweep.
+
+    Attributes:
+        runs: the folders.
+        point: of a point of a sweep, its value of each axis.
+        findings: each claim with its answer.
+    """
+
+    runs: list[str]
+    point: dict[str, Any]
+    findings: list[Any]
 
 
 def claims(words: list[str], parse: Callable[..., Any]) -> None:
@@ -50,6 +66,7 @@ def claims(words: list[str], parse: Callable[..., Any]) -> None:
     from veneer.claim_evidence import View
     from veneer.claims import claims as chosen_claims
     from veneer.claims import evaluate
+    from veneer.points import axes_of
     from veneer.store import Run
 
     chosen = chosen_claims(options.only)
@@ -58,11 +75,19 @@ def claims(words: list[str], parse: Callable[..., Any]) -> None:
     refused = _make(folder, options, chosen) if options.run else []
     if options.run or not given:
         given += [Run.read(file.parent) for file in sorted(folder.glob("*/experiment.json"))]
-    views = [View(run) for run in {run.path.resolve(): run for run in given}.values()]
-    findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
+    different = list({run.path.resolve(): run for run in given}.values())
+    sweeps = [run for run in different if axes_of(run)]
+    views = [View(run) for run in different if not axes_of(run)]
+    judged: list[Judged] = []
+    if views or not sweeps:
+        findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
+        judged.append(Judged([view.path for view in views], {}, findings))
+    for run in sweeps:
+        judged += _by_point(run, chosen, str(folder))
     if options.json:
-        _write(options.json, [view.path for view in views], findings, str(folder))
-    _show(findings)
+        _write(options.json, judged, str(folder))
+    for own in judged:
+        _show(own)
     if refused:
         print(f"veneer: could not make {', '.join(refused)} (see above)", file=sys.stderr)
         sys.exit(2)
@@ -111,33 +136,64 @@ def _made(path: Path, command: Any, device: str) -> bool:
     return True
 
 
-def _write(file: Path, runs: list[str], findings: Any, folder: str) -> None:
-    from veneer.claims import COMMANDS
+def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
+    """Each point of a sweep held against the claims by itself: points are not seeds of one another."""
+    from veneer.claim_evidence import View
+    from veneer.claims import evaluate
+    from veneer.points import points_of
+
+    judged = []
+    with points_of(run) as points:
+        for point in points:
+            view = View(point.run)
+            view.path = str(run.path)
+            findings = [(claim, evaluate(claim, [view], folder)) for claim in chosen]
+            judged.append(Judged([view.path], point.values, findings))
+    return judged
+
+
+def _write(file: Path, judged: list[Judged], folder: str) -> None:
+    """One object for the runs, with one for each point of a sweep under ``points``."""
     from veneer.store import write_json
+
+    def described(own: Judged) -> dict[str, Any]:
+        return {"runs": own.runs, "claims": _rows(own.findings, folder)}
+
+    content: dict[str, Any] = {"format": FORMAT, "paper": "arXiv 2311.12786v2", "runs": [], "claims": []}
+    content |= next((described(own) for own in judged if not own.point), {})
+    points = [{"point": own.point, **described(own)} for own in judged if own.point]
+    try:
+        write_json(file, {**content, "points": points} if points else content)
+    except OSError as error:
+        raise InputError("json", str(file), "a file that can be written", str(error)) from error
+
+
+def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
+    from veneer.claims import COMMANDS
 
     rows = []
     for claim, finding in findings:
         commands = [COMMANDS[need.command].line(f"{folder}/{need.command}") for need in claim.needs]
         stated = {name: getattr(claim, name) for name in ("number", "statement", "place", "rule")}
         rows.append({**stated, "seeds_asked": claim.seeds, "commands": commands, **asdict(finding)})
-    try:
-        write_json(file, {"format": FORMAT, "paper": "arXiv 2311.12786v2", "runs": runs, "claims": rows})
-    except OSError as error:
-        raise InputError("json", str(file), "a file that can be written", str(error)) from error
+    return rows
 
 
-def _show(findings: Any) -> None:
+def _show(judged: Judged) -> None:
     """The table, then one sentence for each claim."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from veneer.claim_evidence import interval, shown
+    from veneer.points import point_name
 
+    findings = judged.findings
+    where = f"\n{judged.runs[0]} at {point_name(judged.point)}" if judged.point else ""
     console = Console()
     console = Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
     table = Table(
-        title="The claims of Jain et al. 2024 (arXiv 2311.12786v2)",
+        title=f"The claims of Jain et al. 2024 (arXiv 2311.12786v2){where}",
         caption="Effects: accuracy in points, × a ratio of updates, else a share; the weakest of the "
         "settings that the claim is about, its 95 % interval over seeds, and the paper's number where it has "
         "one.",

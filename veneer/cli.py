@@ -344,10 +344,6 @@ def _report(words: list[str]) -> None:
     from veneer.store import Run
 
     runs = [Run.read(Path(folder)) for folder in folders]
-    for run in runs:
-        if axes := run.experiment.get("axes"):
-            valid = "a run of one experiment; a sweep's table is its metrics.parquet"
-            raise InputError("run", str(run.path), valid, f"it is a sweep over {', '.join(axes)}")
     written = write_report(runs[0]) if options.out is None else write_reports(runs, options.out)
     print(f"wrote {written}")
 

@@ -78,8 +78,13 @@ def curve_panels(content: Content) -> Panels:
     return Panels({name: _plain(figure) for name, figure in drawn.items()}, behaviour, revival, controls)
 
 
-def attention_data(run: Run, content: Content) -> dict[str, Any] | None:
+def attention_data(run: Run, content: Content, most: int = MAP_BYTES) -> dict[str, Any] | None:
     """Attention and activation maps of the capabilities and of finished cells.
+
+    Args:
+        run: the run.
+        content: what is in its folder.
+        most: bytes that the maps may take in the page; those of the first seeds are kept.
 
     Returns:
         None while no capability is written, else ``models`` (by capability: see ``_described``),
@@ -98,10 +103,11 @@ def attention_data(run: Run, content: Content) -> dict[str, Any] | None:
         if not files:
             continue
         folders = {f"{name}-seed-{own.seed}": own.folder for own in files}
-        own_cells = [cell["cell"] for cell in cells if cell["capability"] == name]
+        own = [cell for cell in cells if cell["capability"] == name]
+        own_cells = [cell["cell"] for cell in sorted(own, key=lambda cell: int(cell["seed"]))]
         folders |= {cell: run.cell_path(cell) for cell in own_cells}
         described = _described(content.experiment, files[0])
-        budget = MAP_BYTES // len(content.names)
+        budget = most // len(content.names)
         packed, missing = _packed_within(folders, described, budget)
         _fit_vocabulary(packed, described)
         models[name], maps = described, maps | packed
@@ -254,6 +260,11 @@ def rounded(content: Any) -> Any:
         case float():
             return float(f"{content:.4g}") if math.isfinite(content) else None
     return content
+
+
+def pack_json(content: Any) -> str:
+    """Plain data as deflated JSON in base64."""
+    return base64.b64encode(zlib.compress(as_json(content).encode(), 9)).decode()
 
 
 def as_json(content: Any) -> str:

@@ -35,17 +35,24 @@ KEPT: dict[str, pl.Expr] = {
 """The rows that are drawn."""
 
 
-def page_tables(analyses: dict[str, pl.DataFrame]) -> tuple[dict[str, str], list[str]]:
-    """Every table that is there, packed, and what was left out, in words."""
+def page_tables(
+    analyses: dict[str, pl.DataFrame], most: int = MOST_CELLS
+) -> tuple[dict[str, str], list[str]]:
+    """Every table that is there, packed, and what was left out, in words.
+
+    Args:
+        analyses: the tables by name.
+        most: models whose predicted classes and grafts are kept, those of the first seeds.
+    """
     packed, left_out = {}, []
     for name, columns in COLUMNS.items():
         if name not in analyses:
             continue
         table = thinned(name, analyses[name], columns)
-        cells = table["cell"].unique(maintain_order=True)
-        if name in ("classes", "grafting") and len(cells) > MOST_CELLS:
-            left_out.append(f"{name} of {len(cells) - MOST_CELLS} of {len(cells)} models")
-            table = table.filter(pl.col("cell").is_in(cells.head(MOST_CELLS).to_list()))
+        cells = table.sort("seed", maintain_order=True)["cell"].unique(maintain_order=True)
+        if name in ("classes", "grafting") and len(cells) > most:
+            left_out.append(f"{name} of {len(cells) - most} of {len(cells)} models")
+            table = table.filter(pl.col("cell").is_in(cells.head(most).to_list()))
         packed[name] = pack(table)
     return packed, left_out
 

@@ -21,6 +21,20 @@ const colour = {
 const printedWidth = 700; // of a page, in pixels
 let printing = false;
 
+// Plotly is most of the file, so it is evaluated once what needs no figure is to be read.
+let plotting;
+const plotly = () => plotting ??= new Promise((resume) => {
+  const evaluate = () => setTimeout(() => {
+    document.body.dataset.shown = "yes"; // all that needs no figure
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+    resume();
+  });
+  if (document.readyState === "complete") evaluate();
+  else addEventListener("load", evaluate);
+});
+
 const recolour = (text) =>
   night.matches && !printing ? text.replace(/#[0-9A-F]{6}/g, (c) => darker[c] ?? c) : text;
 

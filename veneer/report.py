@@ -1,5 +1,8 @@
 """The HTML report of runs: one file that tells what became of the capability, and how sure that is.
 
+A sweep's chapter begins with an overview of all its points, and then has what a run's chapter has for the
+point that the reader chooses; the points lie deflated in the page until they are asked for.
+
 It only arranges: verdicts come from ``veneer.summary`` and ``veneer analyse``, figures from
 ``veneer.figures``, tables from ``veneer.report_tables``, words about methods from ``veneer.methods``. The
 file loads nothing from a network, and says so to the browser.
@@ -11,21 +14,30 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, Template
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from tasks.errors import InputError
-from veneer import figures, methods, report_tables
-from veneer.page_data import as_json, attention_data, curve_panels
-from veneer.page_tables import page_tables
+from veneer import figures, methods, report_tables, sweep_page
+from veneer.page_data import MAP_BYTES, as_json, attention_data, curve_panels, pack_json
+from veneer.page_tables import MOST_CELLS, page_tables
+from veneer.points import axes_of, points_of, value_name
 from veneer.report_content import CapabilityFiles, Content, ReadRun, read_content
 from veneer.report_tables import MEANINGS, SYMBOLS, percent
 from veneer.store import Run
 from veneer.stored_task import label_histograms, learned
 from veneer.summary import Verdict, verdicts
 
-SCRIPTS = ("report.js", "report_curves.js", "report_maps.js", "report_tables.js", "report_page.js")
+SCRIPTS = (
+    "report.js",
+    "report_curves.js",
+    "report_maps.js",
+    "report_tables.js",
+    "report_sweep.js",
+    "report_page.js",
+)
+Chapter = tuple[dict[str, Any], dict[str, Any]]
 
 
 def write_report(run: Run) -> Path:
@@ -68,42 +80,100 @@ def render(runs: Sequence[Run]) -> str:
     here = Path(__file__).parent
     chapters = [_chapter(run, i) for i, run in enumerate(runs)]
     scripts = "\n".join((here / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return _template().render(
-        chapters=[words for words, _ in chapters],
-        symbols=SYMBOLS,
-        style=Markup((here / "report.css").read_text(encoding="utf-8")),
-        script=Markup(scripts),
-        plotly=Markup(get_plotlyjs()),
-        data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            chapters=[words for words, _ in chapters],
+            style=Markup((here / "report.css").read_text(encoding="utf-8")),
+            script=Markup(scripts),
+            plotly=Markup(get_plotlyjs()),
+            data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
+        )
     )
 
 
 @cache
-def _template() -> Template:
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["symbols"] = SYMBOLS
+    environment.globals["measures"] = sweep_page.MEASURES
     environment.filters["percent"] = percent
     environment.filters["rate"] = figures.rate_name
     environment.filters["pairs"] = lambda words: [(word, word) for word in words]
     environment.filters["percents"] = lambda words: [(word, f"{word} %") for word in words]
-    return environment.get_template("report.html.jinja")
+    return environment
 
 
-def _chapter(run: Run, place: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the template shows of a run, and what the script draws of it."""
+def _chapter(run: Run, place: int) -> Chapter:
+    """What the template shows of a run or a sweep, and what the script draws of it."""
+    prefix, folder = "" if place == 0 else f"r{place + 1}-", run.path.resolve().name
+    return _sweep_chapter(run, prefix, folder) if axes_of(run) else _run_chapter(run, prefix, folder)
+
+
+def _sweep_chapter(run: Run, prefix: str, folder: str) -> Chapter:
+    """The overview of a sweep, and each point's chapter as text, deflated."""
+    axes, experiment = axes_of(run), run.experiment
+    template: Any = _environment().get_template("report_chapter.html.jinja").module
+    with points_of(run) as points:
+        made = [_run_chapter(own.run, prefix, folder, own.name, 1 / len(points)) for own in points]
+        chapters = [words for words, _ in made]
+        question = {words["question"] for words in chapters}
+        if len(question) == 1:  # then it is asked once, above
+            for words in chapters:
+                words["question"] = ""
+        packed = [pack_json({"markup": template.chapter(words), **data}) for words, data in made]
+        answers = sweep_page.answers(points, [w["judged"] for w in chapters], [w["rows"] for w in chapters])
+    words = {key: chapters[0][key] for key in ("prefix", "folder", "name", "preset", "operands")}
+    words |= {
+        "question": question.pop() if len(question) == 1 else "",
+        "axes": {name: [value_name(value) for value in values] for name, values in axes.items()},
+        "points": len(points),
+        "settings": experiment["fields"],
+        "capabilities": chapters[0]["capabilities"],
+        "headline": sweep_page.headline(axes, answers),
+        "kinds": sweep_page.kinds(answers),
+        "effects": sweep_page.effects(axes, answers),
+        "seed_range": sweep_page.seed_range(answers),
+        "answers": sweep_page.row_words(answers),
+        "finished": len(run.finished()),
+        "unfinished": sum(w["planned"] is None or w["finished"] < w["planned"] for w in chapters),
+        "diverged": sum(bool(w["diverged"]) for w in chapters),
+        "by_evidence": all(w["by_evidence"] for w in chapters),
+        "left_out": sum(bool(words["left_out"]) for words in chapters),
+        "origins_known": all(own.origins_known for own in points),
+        "command": experiment.get("command", ""),
+    }
+    drawn = {name: words[name] for name in ("axes", "answers", "capabilities")}
+    drawn |= {"symbols": SYMBOLS, "notes": sweep_page.NOTES, "points": packed}
+    return words, {"sweep": drawn}
+
+
+def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: float = 1.0) -> Chapter:
+    """What the template shows of a run, and what the script draws of it.
+
+    Args:
+        run: the run, or a point of a sweep.
+        prefix: in front of the ids of the chapter's elements.
+        folder: name of the folder that a reader looks into.
+        point: the point in words; empty for a run that is not one.
+        share: how much of the bytes that a run may take are this one's.
+    """
     run = ReadRun(run.path)
     content = read_content(run)
     settings, name = content.experiment["fields"], content.experiment["name"]
     found = verdicts(run)
     judged = report_tables.judged(content, found)
-    panels, maps = curve_panels(content), attention_data(run, content)
-    tables, left_out = page_tables(content.analyses)
+    panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
+    tables, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
     labels = {own.name: label_histograms(content.experiment, own.model) for own in _one_each(content)}
     shares = sorted(settings["c_tr"])
     words = {
-        "prefix": "" if place == 0 else f"r{place + 1}-",
-        "folder": run.path.resolve().name,
+        "prefix": prefix,
+        "folder": folder,
+        "point": point,
         "name": name,
         "preset": content.experiment["preset"],
         "settings": settings,

@@ -106,6 +106,28 @@ def read_content(run: Run) -> Content:
     Raises:
         InputError: the folder is no run of ours, or files in it are damaged.
     """
+    experiment, cells = checked(run)
+    plan = _if_written(run.path / "plan.json")
+    metrics = run.metrics() if cells else None
+    names = capability_names(experiment["fields"])
+    return Content(
+        experiment=experiment,
+        cells=cells,
+        planned=None if plan is None else _planned(plan, cells, experiment["fields"]["reft_rates"]),
+        metrics=metrics,
+        baselines=_baselines(run, metrics, names),
+        environment=_if_written(run.path / "environment.json"),
+        capabilities=_capabilities(run, names),
+        analyses=_analyses(run),
+    )
+
+
+def checked(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """``experiment.json`` and every ``cell.json``, after their files were held against their checksums.
+
+    Raises:
+        InputError: the folder is no run of ours, or files in it are damaged.
+    """
     experiment, cells = run.experiment, run.cells()
     valid = "a folder made by this version of veneer run"
     if not isinstance(experiment, dict) or experiment.get("name") not in PRESETS:
@@ -122,19 +144,20 @@ def read_content(run: Run) -> Content:
         for name in READ:
             if not (folder / name).exists() or checksum(folder / name) != cell.get("files", {}).get(name):
                 raise InputError("run", str(run.path), valid, f"{folder / name} is missing or damaged")
-    plan = _if_written(run.path / "plan.json")
-    metrics = run.metrics() if cells else None
-    names = capability_names(experiment["fields"])
-    return Content(
-        experiment=experiment,
-        cells=cells,
-        planned=None if plan is None else _planned(plan, cells, experiment["fields"]["reft_rates"]),
-        metrics=metrics,
-        baselines=_baselines(run, metrics, names),
-        environment=_if_written(run.path / "environment.json"),
-        capabilities=_capabilities(run, names),
-        analyses=_analyses(run),
-    )
+    return experiment, cells
+
+
+def read_table(file: Path) -> pl.DataFrame:
+    """A table of the run's.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        valid = "a table made by veneer"
+        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error
 
 
 def _if_written(path: Path) -> Any:
@@ -182,11 +205,7 @@ def _analyses(run: Run) -> dict[str, pl.DataFrame]:
         file = run.path / "analysis" / f"{name}.parquet"
         if not file.exists():
             continue
-        try:
-            found[name] = pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            valid = "a table made by veneer analyse"
-            raise InputError("file", str(file), valid, " ".join(str(error).split())) from error
+        found[name] = read_table(file)
         if name not in OVER_SEEDS and (lacking := set(KEYS) - set(found[name].columns)):
             problem = f"it lacks {', '.join(sorted(lacking))}"
             raise InputError("file", str(file), "a table made by veneer analyse", problem)

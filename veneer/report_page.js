@@ -1,13 +1,19 @@
-// Chapters (one per run), their controls, and the address, which keeps every choice so that a link restores it.
+// Chapters (one per run or sweep), their controls, and the address, which keeps every choice so that a link
+// restores it. Of a sweep one point is on the page at a time; the others lie deflated in the page's data.
+
+const POINT = ["behaviour", "revival", "inside", "methods"]; // the sections with figures of a run or a point
+const SWEEP = ["every", "point", "overview", ...POINT];
 
 class Chapter {
   constructor(root) {
     this.root = root;
     this.prefix = root.dataset.prefix;
     this.data = page[this.prefix];
-    this.controls = [...root.querySelectorAll("select")];
+    this.sweep = this.data.sweep; // of a sweep: axes, answers, and the points
+    this.at = undefined; // the point that is on the page
     this.linked = false;
   }
+  get controls() { return [...this.root.querySelectorAll("select")]; }
   find(name) { return document.getElementById(this.prefix + name); }
   control(name) { return document.getElementById(this.prefix + name); }
   value(name, otherwise = "") { return this.control(name)?.value || otherwise; }
@@ -20,39 +26,81 @@ class Chapter {
   answerName(code) {
     return this.data.attention?.models[this.model().capability]?.answers?.[code] ?? code;
   }
-  steps() {
-    const curves = (name) => () => drawCurves(this, this.section(name));
-    const inside = [drawMaps, drawAttentionShares, drawPruning, drawGrafting, drawProbes].map((f) => () => f(this));
-    return { behaviour: [curves("behaviour")], revival: [curves("revival")], inside, methods: [() => drawLabels(this)] };
+  // The point that the pickers name: its place in the grid, the last axis fastest.
+  chosenPoint() {
+    return Object.entries(this.sweep.axes).reduce((place, [name, values]) => place * values.length + values.indexOf(this.value(`at_${name}`)), 0);
   }
-  async draw(names = ["behaviour", "revival", "inside", "methods"]) {
-    for (const key of this.root.querySelectorAll("[data-colour]")) key.style.color = recolour(key.dataset.colour);
-    const steps = this.steps();
+  choosePoint(place) {
+    for (const [name, values] of Object.entries(this.sweep.axes).reverse()) {
+      this.control(`at_${name}`).value = values[place % values.length];
+      place = Math.floor(place / values.length);
+    }
+  }
+  // Puts the chosen point on the page; choices that it has too are kept.
+  async mount() {
+    const at = this.sweep && this.chosenPoint();
+    if (at === this.at) return;
+    this.at = at;
+    const { markup, ...data } = JSON.parse(new TextDecoder().decode(await inflate(this.sweep.points[at])));
+    if (this.at !== at) return; // another was chosen meanwhile
+    const slot = this.root.querySelector("[data-slot]"), kept = new Map();
+    for (const control of slot.querySelectorAll("select")) if (control.value !== defaults[control.id]) kept.set(control.id, control.value);
+    for (const place of slot.querySelectorAll(".js-plotly-plot")) Plotly.purge(place);
+    slot.innerHTML = markup;
+    this.data = { ...data, sweep: this.sweep };
+    this.linked = false;
+    for (const control of slot.querySelectorAll("select")) {
+      defaults[control.id] = control.value;
+      set(control, kept.get(control.id));
+    }
+  }
+  // What each section's drawing consists of; figures wait for Plotly.
+  steps() {
+    const figure = (make) => async () => { await plotly(); return make(this); };
+    const curves = (name) => figure(() => drawCurves(this, this.section(name)));
+    const inside = [drawMaps, drawAttentionShares, drawPruning, drawGrafting, drawProbes].map(figure);
+    const run = { behaviour: [curves("behaviour")], revival: [curves("revival")], inside, methods: [figure(drawLabels)] };
+    if (!this.sweep) return run;
+    const overview = [() => drawSweep(this), figure(drawLines)], every = [() => filterAnswers(this)];
+    return { overview, every, point: [() => this.mount()], ...run };
+  }
+  async draw(names = this.sweep ? SWEEP : POINT) {
+    const steps = this.steps(), of = names.includes("point") ? undefined : this.at;
     for (const step of names.flatMap((name) => steps[name] ?? [])) {
       await step();
+      for (const key of this.root.querySelectorAll("[data-colour]")) key.style.color = recolour(key.dataset.colour);
+      if (of !== undefined && this.at !== of) return; // what was asked for is of a point that is gone
       if (!printing) await new Promise((resume) => setTimeout(resume)); // the page answers in between
     }
   }
 }
 
 const chapters = [...document.querySelectorAll("article")].map((root) => new Chapter(root));
-const controls = chapters.flatMap((chapter) => chapter.controls);
-const defaults = Object.fromEntries(controls.map((c) => [c.id, c.value]));
+const defaults = Object.fromEntries(chapters.flatMap((chapter) => chapter.controls).map((c) => [c.id, c.value]));
 let open = chapters[0];
 
-function readAddress() {
+function set(control, wanted) {
+  control.value = [...control.options].some((o) => o.value === wanted) ? wanted : defaults[control.id];
+}
+
+async function readAddress() {
   const state = new URLSearchParams(location.hash.slice(1));
-  for (const control of controls) {
-    const wanted = state.get(control.id) ?? defaults[control.id];
-    control.value = [...control.options].some((o) => o.value === wanted) ? wanted : defaults[control.id];
-  }
-  return show(chapters[Number(state.get("run") ?? 1) - 1] ?? chapters[0]);
+  const read = () => {
+    for (const control of chapters.flatMap((chapter) => chapter.controls)) set(control, state.get(control.id));
+  };
+  read();
+  const wanted = chapters[Number(state.get("run") ?? 1) - 1] ?? chapters[0];
+  await wanted.mount();
+  read(); // also the controls of the point
+  return show(wanted);
 }
 
 function writeAddress() {
   const state = new URLSearchParams();
   if (open !== chapters[0]) state.set("run", chapters.indexOf(open) + 1);
-  for (const control of controls) if (control.value !== defaults[control.id]) state.set(control.id, control.value);
+  for (const control of chapters.flatMap((chapter) => chapter.controls)) {
+    if (control.value !== defaults[control.id]) state.set(control.id, control.value);
+  }
   history.replaceState(null, "", `#${state}`);
 }
 
@@ -72,46 +120,54 @@ function goTo(section) {
   section.focus({ preventScroll: true });
 }
 
-for (const chapter of chapters) {
-  for (const control of chapter.controls) {
-    control.addEventListener("change", () => {
-      writeAddress();
-      chapter.draw([control.closest("section").dataset.section]);
-    });
+async function pick(chapter, { point, capability, rate, c_tr }) {
+  const wanted = [
+    [["capability", "back_capability", "map_capability"], capability], [["c_tr", "map_c_tr"], c_tr], [["map_rate"], rate],
+  ];
+  if (chapter.sweep && point !== undefined) {
+    chapter.choosePoint(Number(point));
+    await chapter.mount();
   }
-  for (const button of chapter.root.querySelectorAll("button.pick")) {
-    button.addEventListener("click", () => {
-      for (const [names, value] of [
-        [["capability", "back_capability", "map_capability"], button.dataset.capability],
-        [["c_tr", "map_c_tr"], button.dataset.c_tr], [["map_rate"], button.dataset.rate],
-      ]) {
-        for (const control of names.map((name) => chapter.control(name)).filter(Boolean)) control.value = value;
-      }
-      writeAddress();
-      chapter.draw();
-      goTo(chapter.section("inside"));
-    });
+  for (const [names, value] of wanted) {
+    for (const control of names.map((name) => chapter.control(name)).filter(Boolean)) control.value = value;
   }
+  writeAddress();
+  chapter.draw(POINT);
+  goTo(chapter.section(point === undefined ? "inside" : "point"));
 }
-for (const tab of document.querySelectorAll("[data-chapter]")) {
-  tab.addEventListener("click", (event) => {
-    event.preventDefault();
-    show(chapters.find((chapter) => chapter.prefix === tab.dataset.chapter));
-    writeAddress();
-    scrollTo(0, 0);
-  });
-}
-for (const form of document.querySelectorAll("form")) form.addEventListener("submit", (e) => e.preventDefault());
-// Links to a section keep the choice: they scroll without becoming the address.
-for (const anchor of document.querySelectorAll("header nav a")) {
-  anchor.addEventListener("click", (event) => {
+
+// Listeners stand on the document, because a point's controls come and go.
+const chapterOf = (element) => chapters.find((chapter) => chapter.root.contains(element));
+
+document.addEventListener("change", async ({ target }) => {
+  const chapter = chapterOf(target);
+  if (!chapter || target.tagName !== "SELECT") return;
+  const { section } = target.closest("section").dataset;
+  if (section === "point") await chapter.mount();
+  writeAddress();
+  chapter.draw(section === "point" ? POINT : [section]);
+});
+document.addEventListener("click", (event) => {
+  const at = (selector) => event.target.closest?.(selector);
+  const chapter = chapterOf(event.target);
+  const tab = at("[data-chapter]"), anchor = at("header nav a, a.up"), button = at("button.pick"), heading = at("button.sort");
+  if (button) pick(chapter, button.dataset);
+  if (heading) sortAnswers(chapter, heading);
+  if (anchor) { // links to a section keep the choice: they scroll without becoming the address
     event.preventDefault();
     goTo(document.getElementById(anchor.getAttribute("href").slice(1)));
-  });
-}
+  }
+  if (tab) {
+    event.preventDefault();
+    show(chapters.find((own) => own.prefix === tab.dataset.chapter));
+    writeAddress();
+    scrollTo(0, 0);
+  }
+});
+document.addEventListener("submit", (event) => event.preventDefault());
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
-  goTo(open.section("answer"));
+  goTo(open.section(open.sweep ? "overview" : "answer"));
 });
 addEventListener("hashchange", () => { if (location.hash.includes("=")) readAddress(); });
 night.addEventListener("change", () => open.draw());

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FAKES = Path(__file__).parent.parent / "veneer" / "test_report.py"
-"""Its runs are the ones opened here; there, what the page says is tested without a browser."""
+FAKES = Path(__file__).parent.parent / "veneer" / "report" / "fakes.py"
+"""Its runs are the ones opened here; beside it, what the page says is tested without a browser."""
 READY = "body[data-ready=yes]"
 
 
