@@ -353,12 +353,16 @@ def _figures(words: list[str]) -> None:
     if len(folders) != 1 or "--help" in rest or "-h" in rest:
         _parse(FigureOptions, ["--help"], "veneer figures RUN")
     options = _parse(FigureOptions, rest, f"veneer figures {folders[0]}")
+    from veneer.paper_counterparts import lacking
     from veneer.paper_figures import figures
     from veneer.store import Run
 
     run = Run.read(Path(folders[0]))
-    for path in figures(run, options.style, options.out or run.path / "figures"):
+    written = figures(run, options.style, options.out or run.path / "figures")
+    for path in written:
         print(f"wrote {path}")
+    for sentence in lacking(run, {path.stem.split("-")[0] for path in written}):
+        print(sentence)
 
 
 def _folders(words: list[str]) -> tuple[list[str], list[str]]:

@@ -210,7 +210,8 @@ def _curves(
     dash: str = "solid",
 ) -> list[dict[str, Any]]:
     """One line per seed, and with several seeds the mean of those that did not diverge, in a band from the
-    least to the greatest."""
+    least to the greatest.
+    """
     seeds = sorted(table["seed"].unique().to_list())
     line = {"color": color, "width": 2, "dash": dash}
 

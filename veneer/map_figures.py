@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from veneer.figures import OPERAND_COLOURS
 
 STAGE_COLOURS = ("#999999", "#E69F00", "#009E73")  # before, after fine-tuning, after reFT
+STRIP_HEIGHT, STRIP_FRAME = 24, 90  # pixels of one head's strip, and around all of them
 LIGHT, DARK = "#F2EFFA", "#3F007D"  # ends of the scale
 
 
@@ -23,7 +24,7 @@ def attention_map(
     title: str = "",
     queries: Sequence[int] | None = None,
 ) -> go.Figure:
-    """Where each position of one text looks, for one head.
+    """Where each position of one text looks, for one head; of one row alone, ``attention_strips``.
 
     Args:
         share: [query, key], the share of the query's attention that falls on the key.
@@ -35,6 +36,8 @@ def attention_map(
     """
     places = list(range(len(tokens)))
     queries = places if queries is None else list(queries)
+    if len(queries) == 1:
+        return attention_strips(share, tokens, roles, title)
     labels = token_labels(tokens, roles)
     rows = [f"▸ {labels[place]}" if place == answer else labels[place] for place in queries]
     heat = go.Heatmap(
@@ -53,7 +56,7 @@ def attention_map(
     figure = go.Figure(heat)
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
-        height=max(380, 70 + 11 * len(queries)) if len(queries) > 1 else 130,
+        height=max(380, 70 + 11 * len(queries)),
         margin={"l": 46, "r": 6, "t": 34, "b": 44},
         template="none",
         dragmode=False,
@@ -62,6 +65,66 @@ def attention_map(
         shapes=[_frame(queries.index(answer), len(tokens))] if answer in queries else [],
     )
     return figure
+
+
+def attention_strips(
+    share: np.ndarray, tokens: Sequence[str], roles: Sequence[str], title: str = ""
+) -> go.Figure:
+    """Where the answer's position of one text looks, a row for each head.
+
+    For long texts, of which only this row of a map is kept. The tokens stand below, those of several
+    letters upright.
+
+    Args:
+        share: [head, key], the share of the head's attention that falls on the key.
+        tokens: the text's tokens.
+        roles: "pt", "ft" or "" of each token; the first two are coloured on the axis.
+        title: written above.
+    """
+    places, heads = list(range(len(tokens))), list(range(len(share)))
+    labels = token_labels(tokens, roles)
+    heat = go.Heatmap(
+        z=share,
+        x=places,
+        y=heads,
+        customdata=[[escape(token) for token in tokens] for _ in heads],
+        colorscale=[[0, LIGHT], [1, DARK]],
+        zmin=0,
+        zmax=1,
+        ygap=2,
+        showscale=False,
+        hovertemplate="head %{y} looks at %{customdata} at %{x}: %{z:.1%}<extra></extra>",
+    )
+    figure = go.Figure(heat)
+    short = [label if len(token) == 1 else "" for label, token in zip(labels, tokens, strict=True)]
+    figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
+        height=STRIP_FRAME + STRIP_HEIGHT * len(heads),
+        margin={"l": 54, "r": 6, "t": 34, "b": 48},
+        template="none",
+        dragmode=False,
+        xaxis={**_token_axis(places, short), "range": [-0.5, len(tokens) - 0.5]},
+        yaxis={
+            "tickvals": heads,
+            "ticktext": [f"head {head}" for head in heads],
+            "autorange": "reversed",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
+        annotations=[
+            _upright(place, label)
+            for place, (token, label) in enumerate(zip(tokens, labels, strict=True))
+            if len(token) > 1
+        ],
+    )
+    return figure
+
+
+def _upright(place: int, label: str) -> dict[str, object]:
+    """A tick label that stands on end."""
+    where = {"x": place, "y": 0, "xref": "x", "yref": "paper", "yanchor": "top", "xanchor": "center"}
+    return {**where, "text": label, "textangle": -90, "showarrow": False, "font": {"size": 8}}
 
 
 def attention_by_token(

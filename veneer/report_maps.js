@@ -1,6 +1,7 @@
 // Attention and activations of one model, before fine-tuning, after it, and after reFT.
 
 const moments = ["before", "tuned", "reft"];
+const tokenWidth = 7, stripHeight = 24; // pixels of a token and of a head in strips; the height as Python has it
 
 function momentsOf(chapter) {
   const { attention } = chapter.data;
@@ -30,6 +31,32 @@ async function mapOf(maps, shape, input, block, head) {
     Array.from(levels.subarray(start + q * keys, start + (q + 1) * keys), (level) => level / 255));
 }
 
+// The answer's row of every head, which is all that is kept of long texts.
+async function stripsOf(maps, shape, input, block) {
+  const rows = await Promise.all(Array.from({ length: shape[1] }, (_, head) => mapOf(maps, shape, input, block, head)));
+  return rows.map(([row]) => row);
+}
+
+// A figure of one strip as one of a strip per head, with the chosen head framed.
+function asStrips(figure, heads, chosen) {
+  const [heat] = figure.data, numbers = Array.from({ length: heads }, (_, head) => head);
+  Object.assign(heat, { y: numbers, customdata: numbers.map(() => heat.customdata[0]) });
+  Object.assign(figure.layout.yaxis, { tickvals: numbers, ticktext: numbers.map((head) => `head ${head}`) });
+  figure.layout.height += stripHeight * (heads - 1);
+  const edges = { x0: -0.5, x1: heat.x.length - 0.5, y0: chosen - 0.5, y1: chosen + 0.5 };
+  if (heads > 1) figure.layout.shapes = [{ type: "rect", ...edges, line: { color: "#E69F00", width: 2 } }];
+}
+
+// Strips lie below each other, with room for the tokens; where there is too little, all scroll together.
+function layMaps(chapter, strips, tokens) {
+  const width = `minmax(${tokenWidth * tokens + 60}px, 1fr)`;
+  for (const place of moments.map((moment) => chapter.find(`map-${moment}`))) {
+    place.style.minHeight = strips ? "0" : "";
+    const layout = strips ? { gridTemplateColumns: width, overflowX: "auto" } : { gridTemplateColumns: "", overflowX: "" };
+    Object.assign(place.closest(".maps").style, layout);
+  }
+}
+
 async function unitsOf(maps, positions, channels) {
   const levels = await inflate(maps.mlp);
   const [low, high] = maps.mlp_range;
@@ -46,13 +73,15 @@ async function drawMaps(chapter) {
   const block = Number(chapter.value("map_block", "0")), head = Number(chapter.value("map_head", "0"));
   const input = chapter.value("map_input", "example");
   const found = momentsOf(chapter);
-  const bars = structuredClone(model.token_figure);
+  const bars = structuredClone(model.token_figure), strips = model.shape[2] === 1;
+  layMaps(chapter, strips, model.tokens.length);
   for (const [i, [title, id, missing]] of found.entries()) {
     const maps = id && attention.maps[id];
     chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`;
     const figure = structuredClone(model.map_figure);
     figure.layout.margin.t = 8;
-    if (maps) figure.data[0].z = await mapOf(maps, model.shape, input, block, head);
+    if (strips) asStrips(figure, model.shape[1], head);
+    if (maps) figure.data[0].z = await (strips ? stripsOf : mapOf)(maps, model.shape, input, block, head);
     draw(chapter.find(`map-${moments[i]}`), maps ? figure : saying(missing, figure.layout));
     bars.data[i].y = maps ? maps.by_token[block][head] : [];
   }

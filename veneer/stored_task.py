@@ -69,6 +69,13 @@ def words(experiment: dict[str, Any], model: dict[str, Any]) -> tuple[list[str],
     return [str(token) for token in model["metadata"]["vocabulary"]], model["metadata"]["answer_position"]
 
 
+def task_tokens(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """The task tokens that ask a learned capability for the run's family, the fine-tuned one first."""
+    family, tuned = FAMILIES[experiment["name"]], experiment["fields"]["task_token"]
+    names = [token.name for token in layout_of(model).task_tokens if token.family == family]
+    return sorted(names, key=lambda name: name != (tuned or names[0]))
+
+
 def answers(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
     """A capability's classes as text."""
     if learned(experiment):
