@@ -101,10 +101,26 @@ class GPTBlock(nn.Module):
         return x + self.mlp_out(F.gelu(self.mlp_in(self.norm_mlp(x)), approximate="tanh"))
 
 
-class PlainGPT(PlainTransformer):
-    """The same for GPTs, with ``GPTBlock``."""
+class MinGPTBlock(GPTBlock):
+    """The block as minGPT has it (its ``mingpt/model.py``), without dropout."""
 
-    def __init__(self, fleet: Transformer, member: int = 0) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, position, width] to the same."""
+        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
+        scores = q @ k.transpose(-1, -2) / math.sqrt(k.shape[-1])
+        hidden = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
+        mixed = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
+        x = x + self.output(mixed.transpose(1, 2).flatten(2))
+        h = self.mlp_in(self.norm_mlp(x))
+        inner = math.sqrt(2 / math.pi) * (h + 0.044715 * torch.pow(h, 3.0))
+        return x + self.mlp_out(0.5 * h * (1 + torch.tanh(inner)))
+
+
+class PlainGPT(PlainTransformer):
+    """The same for GPTs, with one of their blocks."""
+
+    def __init__(self, fleet: Transformer, block: type[GPTBlock], member: int = 0) -> None:
         super().__init__(fleet, member)
-        blocks = [block for block in self.blocks if isinstance(block, PlainBlock)]
-        self.blocks = nn.ModuleList(GPTBlock(block) for block in blocks)
+        blocks = [plain for plain in self.blocks if isinstance(plain, PlainBlock)]
+        self.blocks = nn.ModuleList(block(plain) for plain in blocks)

@@ -17,6 +17,7 @@ from torch import Tensor
 from finetune.method import FullFineTuning, Method, Step, merge
 from finetune.recipe import Recipe
 from finetune.trainer import Scores, training_forward
+from finetune.turns import Part
 from models.transformer import Output, Transformer
 from tasks import random
 from tasks.encoding import Batch, Encoding, Task, accuracy
@@ -166,6 +167,10 @@ class FleetJob:
             valid = f"a loss for each of the {len(self.members)} members"
             raise InputError("method", str(self.method), valid, f"it gives shape {tuple(loss.shape)}")
         return loss
+
+    def parts(self, batch: Batch) -> list[list[Part]]:
+        """None: a method may see a batch only whole."""
+        return []
 
     def evaluate(self) -> Scores:
         """Accuracy and loss by member, kind of text and operand."""

@@ -48,7 +48,11 @@ class FleetOptimizer:
         self.rates = torch.tensor(rates, dtype=torch.float64, device=first.device).unsqueeze(1)
 
     def step(
-        self, loss: Float[Tensor, "member"], step: int, finite: Bool[Tensor, "member"]
+        self,
+        loss: Float[Tensor, "member"],
+        step: int,
+        finite: Bool[Tensor, "member"],
+        gradient: Float[Tensor, "member parameter"] | None = None,
     ) -> Bool[Tensor, "member"]:
         """One update of every member down its own loss.
 
@@ -56,13 +60,14 @@ class FleetOptimizer:
             loss: each member's loss, of its own parameters only.
             step: number of updates before this one.
             finite: members still alive; the others' parameters are left alone.
+            gradient: of the losses, where it is known already; used up.
 
         Returns:
             Members alive after this step: those whose loss, gradient and changed parameters are
             finite too.
         """
-        gradients = torch.autograd.grad(loss.sum(), self.parameters, materialize_grads=True)
-        gradient = torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
+        if gradient is None:
+            gradient = self._gradient(loss)
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         alive = finite & loss.detach().isfinite() & norm.squeeze(1).isfinite()
         if self.recipe.clip is not None:
@@ -75,6 +80,10 @@ class FleetOptimizer:
         alive &= changed.sum(1).isfinite()
         torch.where(alive.unsqueeze(1), changed, self.value, out=self.value)
         return alive
+
+    def _gradient(self, loss: Float[Tensor, "member"]) -> Float[Tensor, "member parameter"]:
+        gradients = torch.autograd.grad(loss.sum(), self.parameters, materialize_grads=True)
+        return torch.cat([g.reshape(len(g), -1) for g in gradients], dim=1)
 
     def _sgd(
         self, gradient: Float[Tensor, "member parameter"], rate: Float[Tensor, "member 1"]

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from finetune.checkpoint import load_state, save_state
 from finetune.optimizer import FleetOptimizer
 from finetune.recipe import Recipe
+from finetune.turns import Part, Turns
 from models.transformer import Output, Transformer
 from tasks.errors import InputError
 
@@ -70,6 +71,8 @@ class Job(Protocol):
     def batches(self, start: int) -> Iterator[Any]: ...  # training data from a step on
 
     def loss(self, batch: Any, step: int) -> Float[Tensor, "member"]: ...
+
+    def parts(self, batch: Any) -> list[list[Part]]: ...  # by member, what the loss is the sum of; or nothing
 
     def evaluate(self) -> Scores: ...
 
@@ -156,9 +159,9 @@ class _Trainer:
             self._evaluate()
         saved = time.monotonic()
         for batch in self.job.batches(self.step):
-            loss = self._loss(batch)
+            loss, gradient = self._loss(batch)
             before = self.alive
-            self.alive = self.optimizer.step(loss, self.step, before)
+            self.alive = self.optimizer.step(loss, self.step, before, gradient)
             self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
             self.loss_sum += loss.detach()
             self.step += 1
@@ -169,11 +172,19 @@ class _Trainer:
                 save_state(self.job.checkpoint, self.state())
                 saved = time.monotonic()
 
-    def _loss(self, batch: Any) -> Float[Tensor, "member"]:
+    def _loss(self, batch: Any) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"] | None]:
+        """The loss, and its gradient where that is found on the way."""
+        device = self.job.model.token_embedding.device.type
+        if device == "cpu" and (parts := self.job.parts(batch)):
+            return self._turns.gradient(parts)
         if self.job.recipe.precision == "float32":
-            return self.job.loss(batch, self.step)
-        with torch.autocast(self.job.model.token_embedding.device.type, torch.bfloat16):
-            return self.job.loss(batch, self.step)
+            return self.job.loss(batch, self.step), None
+        with torch.autocast(device, torch.bfloat16):
+            return self.job.loss(batch, self.step), None
+
+    @cached_property
+    def _turns(self) -> Turns:
+        return Turns(self.job.model)
 
     def _evaluate(self) -> None:
         point = self.job.steps.index(self.step)

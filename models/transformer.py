@@ -318,6 +318,15 @@ class Transformer(nn.Module):
         chosen.load_state_dict(state)
         return chosen
 
+    def views(self) -> "list[Transformer]":
+        """Each member as a fleet of one that shares its parameters' memory."""
+        alone = [Transformer(self.config) for _ in range(self.members)]
+        for i, own in enumerate(alone):
+            for mine, whole in zip(own.parameters(), self.parameters(), strict=True):
+                mine.data = whole.data[i : i + 1]
+                mine.requires_grad_(whole.requires_grad)
+        return alone
+
     @staticmethod
     def gather(models: "list[Transformer]") -> "Transformer":
         """One fleet of all members of several fleets of equal configuration, in order."""

@@ -6,17 +6,18 @@ While it trains, the answers to every family and operand are scored on fixed set
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from finetune.fleet import EVALUATION_SEED, evaluate_sets
 from finetune.recipe import Recipe
 from finetune.trainer import Scores, training_forward
+from finetune.turns import Part, slices
 from models.transformer import Output, Transformer, TransformerConfig
 from pcfg.families import Pretraining, PretrainingBatch, SampleLayout
 from tasks import random
@@ -64,6 +65,21 @@ def question_batch(
     front = torch.full((1, samples, 1), layout.id["SOS"], device=device)
     tokens = torch.cat([front, layout.prompt(task_token, operand, text)], -1)
     return Batch(tokens, answer, torch.stack([answer, answer], -1))
+
+
+def _masked_sum(
+    output: Output, targets: Int[Tensor, "member batch target"], mask: Bool[Tensor, "member batch target"]
+) -> Float[Tensor, "member"]:
+    """Cross-entropy of the targets that count, added up."""
+    logits = output.logits.float()
+    loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none").view(targets.shape)
+    return (loss * mask).sum((1, 2))
+
+
+def _share(batch: PretrainingBatch, rows: slice, model: Transformer) -> Float[Tensor, ""]:
+    """What some of one member's samples add to its loss."""
+    found = _masked_sum(model(batch.inputs[:, rows]), batch.targets[:, rows], batch.mask[:, rows])
+    return found[0] / batch.mask.sum()
 
 
 @dataclass
@@ -134,9 +150,11 @@ class PretrainingJob:
         inputs = torch.cat([part.inputs for part in batch])
         targets = torch.cat([part.targets for part in batch])
         mask = torch.cat([part.mask for part in batch])
-        logits = self._forward(inputs).logits.float()
-        loss = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), reduction="none").view(targets.shape)
-        return (loss * mask).sum((1, 2)) / mask.sum((1, 2))
+        return _masked_sum(self._forward(inputs), targets, mask) / mask.sum((1, 2))
+
+    def parts(self, batch: list[PretrainingBatch]) -> list[list[Part]]:
+        """The same loss in slices of each member's samples."""
+        return [[partial(_share, own, rows) for rows in slices(*own.inputs.shape[1:])] for own in batch]
 
     @cached_property
     def _sets(self) -> list[Batch]:

@@ -1,0 +1,78 @@
+"""Gradients in turns: the same numbers as from the whole batch, and from any fleet and number of cores."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from finetune import turns
+from finetune.initialize import initialize
+from finetune.recipe import Recipe
+from finetune.turns import Turns, slices
+from pcfg.families import Pretraining, SampleLayout
+from pcfg.pretraining import PRIORS, PretrainingJob, gpt
+
+LAYOUT = SampleLayout(window=10, count_last=6, occurrence=2, token_back=3)
+CONFIG = gpt(LAYOUT, width=16, blocks=2, heads=2)
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several slices for each member of these tests."""
+    monkeypatch.setattr(turns, "SLICE_ROWS", 60)
+
+
+def job(seeds: list[int], dtype: torch.dtype = torch.float32) -> PretrainingJob:
+    model = initialize(CONFIG, seeds).to(dtype)
+    recipe = Recipe("adamw", 1e-3, 5, batch=10)
+    return PretrainingJob(model, [Pretraining(LAYOUT, PRIORS["M"])] * len(seeds), seeds, recipe, ())
+
+
+def in_turns(asked: PretrainingJob) -> tuple[Tensor, Tensor]:
+    batch = next(asked.batches(0))
+    parts = asked.parts(batch)
+    assert all(len(own) == len(slices(10, LAYOUT.length - 1)) > 2 for own in parts)
+    return Turns(asked.model).gradient(parts)
+
+
+def test_slices_cover_the_batch_once() -> None:
+    seen = [i for part in slices(10, 25) for i in range(10)[part]]
+    assert seen == list(range(10))
+    assert slices(3, 10**6) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+
+
+def test_the_sum_over_slices_is_the_gradient_of_the_whole_loss() -> None:
+    asked = job([0, 1, 2], torch.float64)
+    loss, gradient = in_turns(asked)
+    whole = asked.loss(next(asked.batches(0)))
+    parameters = list(asked.model.parameters())
+    expected = torch.cat([g.flatten(1) for g in torch.autograd.grad(whole.sum(), parameters)], 1)
+    torch.testing.assert_close(loss, whole.detach(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_member_has_the_same_bits_in_any_fleet() -> None:
+    together, alone = in_turns(job([3, 4])), in_turns(job([4]))
+    for both, one in zip(together, alone, strict=True):
+        assert torch.equal(both[1], one[0])
+
+
+def test_the_number_of_cores_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for cores in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda cores=cores: cores)
+        found.append(in_turns(job([5, 6])))
+    before = torch.get_num_threads()
+    for loss, gradient in found[1:]:
+        assert torch.equal(loss, found[0][0]) and torch.equal(gradient, found[0][1])
+    assert torch.get_num_threads() == before
+
+
+def test_views_share_their_fleets_memory() -> None:
+    fleet = replace(job([0, 1])).model
+    own = fleet.views()[1]
+    with torch.no_grad():
+        fleet.blocks[0].query.weight[1] += 1.0  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
+    for mine, whole in zip(own.parameters(), fleet.parameters(), strict=True):
+        assert torch.equal(mine[0], whole[1]) and mine.requires_grad == whole.requires_grad
