@@ -5,10 +5,13 @@ stage it goes through. Its content hash is its identity: equal cells are the sam
 fine-tuning shared by several reFTs is trained once, and a finished cell is never run again.
 """
 
+import gc
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -38,6 +41,15 @@ class Origin:
     noise: float
     seed: int
     start: str = "capability"
+
+    @property
+    def canonical(self) -> str:
+        """Canonical JSON, written out: every seed has its own, and a general encoder is slow."""
+        capability, name, start = map(_canonical, (self.capability, self.name, self.start))
+        return (
+            f'{{"capability":{capability},"name":{name},"noise":{self.noise!r},'
+            f'"seed":{self.seed},"start":{start}}}'
+        )
 
 
 @dataclass(frozen=True)
@@ -82,24 +94,20 @@ class Cell:
         Parts that many cells share (task, stage, evaluation) enter by their own hashes, which are
         worked out once.
         """
-        return content_hash(
-            [self._start, self.task_id, _part(self.stage), _times(self.evaluation), self.seed]
-        )
+        start = f'{{"cell":"{self.start.id}"}}' if isinstance(self.start, Cell) else self.start.canonical
+        parts = f'"{self.task_id}","{_part(self.stage)}","{_times(self.evaluation)}"'
+        return _digest(f"[{start},{parts},{self.seed}]")
 
     def describe(self) -> dict[str, Any]:
         """The content as plain data; a parent cell enters by its id."""
         return {
-            "start": self._start,
+            "start": {"cell": self.start.id} if isinstance(self.start, Cell) else asdict(self.start),
             "task": {"type": type(self.task).__name__, **describe(self.task)},
             "stage": describe(self.stage),
             "evaluation": asdict(self.evaluation),
             "seed": self.seed,
             "task_id": self.task_id,
         }
-
-    @property
-    def _start(self) -> dict[str, Any]:
-        return {"cell": self.start.id} if isinstance(self.start, Cell) else dict(vars(self.start))
 
     @property
     def task_id(self) -> str:
@@ -149,7 +157,11 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 def content_hash(content: Any) -> str:
     """16 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(_canonical(content).encode()).hexdigest()[:16]
+    return _digest(_canonical(content))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _part(part: Any) -> str:
@@ -169,9 +181,12 @@ def _group(stage: Stage) -> str:
     return kept["_group_hash"]
 
 
-@lru_cache
 def _times(evaluation: Evaluation) -> str:
-    return content_hash(asdict(evaluation))
+    """Hash of what is measured when; the evaluation keeps it."""
+    kept = vars(evaluation)
+    if "_content_hash" not in kept:
+        kept["_content_hash"] = content_hash(asdict(evaluation))
+    return kept["_content_hash"]
 
 
 @dataclass(frozen=True)
@@ -183,7 +198,8 @@ class Fleet:
     @cached_property
     def id(self) -> str:
         """Hash of the members' ids."""
-        return content_hash([cell.id for cell in self.cells])
+        ids = ",".join(f'"{cell.id}"' for cell in self.cells)
+        return _digest(f"[{ids}]")
 
     @property
     def steps(self) -> int:
@@ -191,6 +207,22 @@ class Fleet:
         return self.cells[0].stage.recipe.iterations * len(self.cells)
 
 
+@contextmanager
+def permanent() -> Iterator[None]:
+    """While many values are made that all stay: without the garbage collector.
+
+    It finds nothing in a plan, but walks through all of it again and again.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@permanent()
 def plan(cells: list[Cell], size: int) -> list[Fleet]:
     """Group cells into fleets of at most ``size``, parents before children.
 
@@ -207,10 +239,12 @@ def plan(cells: list[Cell], size: int) -> list[Fleet]:
     for cell in unique.values():
         shared = (cell.task_id, _group(cell.stage), _times(cell.evaluation), cell.origin.capability)
         groups.setdefault((cell.depth, shared), []).append(cell)
-    fleets = []
-    for (_depth, _), members in sorted(groups.items(), key=lambda item: item[0][0]):
-        # As even as can be: five cells at size four are fleets of three and two.
-        count = -(-len(members) // size)
-        bounds = [round(i * len(members) / count) for i in range(count + 1)]
-        fleets += [Fleet(tuple(members[a:b])) for a, b in pairwise(bounds)]
-    return fleets
+    in_order = sorted(groups.items(), key=lambda item: item[0][0])
+    return [fleet for _, members in in_order for fleet in _fleets(members, size)]
+
+
+def _fleets(cells: list[Cell], size: int) -> Iterator[Fleet]:
+    """Cells in order, in fleets as even as can be: five cells at size four are fleets of three and two."""
+    count = -(-len(cells) // size)
+    bounds = [round(i * len(cells) / count) for i in range(count + 1)]
+    return (Fleet(tuple(cells[a:b])) for a, b in pairwise(bounds))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from compiled.capabilities import counter, max_identifier
-from finetune.cell import Cell, Origin, Stage
+from finetune.cell import Cell, Origin, Stage, permanent
 from finetune.fleet import Evaluation
 from finetune.method import FullFineTuning
 from finetune.methods import load_method
@@ -66,19 +66,28 @@ def prepare(experiment: Experiment) -> Prepared:
     if isinstance(experiment, CompiledExperiment):
         _task(experiment, None)  # before anything is compiled
     sources = _sources(experiment)
-    cells: list[Cell] = []
+    cells: dict[str, Cell] = {}
     for source in sources:
         task = _task(experiment, source)
         source.encoding(task)  # refuses what the model does not know
-        for seed in range(experiment.seeds):
-            for begins, stages in chains:
-                first: Origin | Cell = origin(source, seed, begins)
-                for i, stage in enumerate(stages):
-                    cell = Cell(first, task, stage, _evaluation(experiment, stage), seed)
-                    cells.append(cell)
-                    if i == 0 and len(stages) > 1:
-                        first = cell
-    return Prepared({source.key: source for source in sources}, list({c.id: c for c in cells}.values()))
+        cells.update(_cells(experiment, source, task, chains))
+    return Prepared({source.key: source for source in sources}, list(cells.values()))
+
+
+@permanent()
+def _cells(
+    experiment: Experiment, source: Source, task: Task, chains: list[tuple[str, list[Stage]]]
+) -> dict[str, Cell]:
+    """Every seed's cells by id, parents before children."""
+    measured = [
+        (begins, [(stage, _evaluation(experiment, stage)) for stage in stages]) for begins, stages in chains
+    ]
+    cells: list[Cell] = []
+    for seed in range(experiment.seeds):
+        for begins, (first, *later) in measured:
+            parent = Cell(origin(source, seed, begins), task, *first, seed)
+            cells += [parent, *(Cell(parent, task, *stage, seed) for stage in later)]
+    return {cell.id: cell for cell in cells}
 
 
 def _sources(experiment: Experiment) -> Sequence[Source]:

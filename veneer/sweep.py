@@ -211,16 +211,15 @@ def prepare_sweep(sweep: Sweep) -> tuple[Prepared, pl.DataFrame | None]:
     Raises:
         InputError: a field that cannot be used.
     """
-    sources, cells, rows = {}, {}, []
+    sources, cells, points = {}, {}, []
     for experiment in sweep.experiments:
         prepared = prepare(experiment)
-        for key, source in prepared.sources.items():
-            sources.setdefault(key, source)
-        own = [getattr(experiment, name) for name in sweep.axes]
-        for cell in prepared.cells:
-            cells.setdefault(cell.id, cell)
-            rows.append((cell.id, *own))
+        own = {cell.id: cell for cell in prepared.cells}
+        sources.update(prepared.sources)
+        cells.update(own)
+        points.append((list(own), *(getattr(experiment, name) for name in sweep.axes)))
     merged = Prepared(sources, list(cells.values()))
     if not sweep.axes:
         return merged, None
-    return merged, pl.DataFrame(rows, schema=["cell", *sweep.axes], orient="row", infer_schema_length=None)
+    grid = pl.DataFrame(points, schema=["cell", *sweep.axes], orient="row", infer_schema_length=None)
+    return merged, grid.explode("cell")

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.veneer.tiny import EXPERIMENT
+from veneer.cells import Prepared, prepare
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -14,3 +17,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VENEER_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def prepared(cache: Path) -> Prepared:
+    """The cells of the tiny experiment."""
+    return prepare(EXPERIMENT)

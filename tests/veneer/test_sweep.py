@@ -1,16 +1,16 @@
 """A sweep is one run over a grid of experiments; what points of the grid share is trained once."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
 
-from finetune.cell import plan
+from finetune.cell import Cell, Origin, content_hash, describe, plan
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, EXPERIMENT, Quiet
 from veneer import estimate
 from veneer.cells import prepare
 from veneer.cli import main
@@ -21,38 +21,14 @@ from veneer.store import Run
 from veneer.sweep import Sweep, prepare_sweep, read_values, split_words, sweep_of
 from veneer.sweep_cli import sweep_table
 
-EXPERIMENT = CounterExperiment(
-    length=6,
-    learning_rates=(1e-2,),
-    c_tr=(1.0,),
-    reft_rates=(1e-3,),
-    iterations=6,
-    reft_iterations=5,
-    evaluation_samples=20,
-    controls=False,
-)
-CPU = torch.device("cpu")
+ONE = replace(EXPERIMENT, learning_rates=(1e-2,), iterations=6, reft_iterations=5)
 SMALL = (
     "--length 6 --lr 0.01 --c-tr 1.0 --reft-rates none --iterations 4 --evaluation-samples 20 --no-controls"
 )
 
 
-class Quiet:
-    def __init__(self) -> None:
-        self.trained = 0
-
-    def fleet(self, fleet: object, index: int, fleets: int) -> None: ...
-
-    def updates(self, count: int) -> None:
-        self.trained += count
-
-    def skipped(self, cells: int, updates: int) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-
 def test_the_grid_is_the_product_of_its_axes() -> None:
-    found = sweep_of(EXPERIMENT, {"batch": ["32", "96"], "q": ["1", "2", "3"], "lr": ["0.1", "0.01"]})
+    found = sweep_of(ONE, {"batch": ["32", "96"], "q": ["1", "2", "3"], "lr": ["0.1", "0.01"]})
     assert found.axes == {"batch": (32, 96), "q": (1, 2, 3)}
     assert {(e.batch, e.q) for e in found.experiments} == {(b, q) for b in (32, 96) for q in (1, 2, 3)}
     assert all(e.learning_rates == (0.1, 0.01) for e in found.experiments)
@@ -78,24 +54,24 @@ def test_an_axis_that_cannot_be_is_refused_in_one_line(
     given: dict[str, list[str]], field: str, said: str
 ) -> None:
     with pytest.raises(InputError) as refused:
-        sweep_of(EXPERIMENT, given)
+        sweep_of(ONE, given)
     assert refused.value.field == field
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_values_are_read_in_the_fields_own_type() -> None:
-    assert read_values(EXPERIMENT, "clip", ["1", "none"]) == (1.0, None)
-    assert read_values(EXPERIMENT, "iterations", ["1e4", 20]) == (10_000, 20)
-    assert read_values(EXPERIMENT, "literal", [False]) == (False,)
-    assert read_values(EXPERIMENT, "reft_rates", ["none"]) == ()
+    assert read_values(ONE, "clip", ["1", "none"]) == (1.0, None)
+    assert read_values(ONE, "iterations", ["1e4", 20]) == (10_000, 20)
+    assert read_values(ONE, "literal", [False]) == (False,)
+    assert read_values(ONE, "reft_rates", ["none"]) == ()
     assert read_values(PcfgCounterExperiment(), "pretrained", ["L", "M"]) == ("L", "M")
 
 
 def test_a_command_line_is_split_into_values_and_options() -> None:
     words = ["--batch", "32,96", "--lr", "0.1", "0.01", "--no-controls", "--literal", "--clip=none"]
     words += ["--out", "there", "--dry-run"]
-    values, rest = split_words(EXPERIMENT, words, {"out", "dry_run"})
+    values, rest = split_words(ONE, words, {"out", "dry_run"})
     assert values == {
         "batch": ["32", "96"],
         "learning_rates": ["0.1", "0.01"],
@@ -107,15 +83,28 @@ def test_a_command_line_is_split_into_values_and_options() -> None:
 
 
 def test_a_sweep_without_axes_is_the_experiment(cache: Path) -> None:
-    prepared, points = prepare_sweep(Sweep(EXPERIMENT))
+    prepared, points = prepare_sweep(Sweep(ONE))
     assert points is None
-    assert [cell.id for cell in prepared.cells] == [cell.id for cell in prepare(EXPERIMENT).cells]
+    assert [cell.id for cell in prepared.cells] == [cell.id for cell in prepare(ONE).cells]
+
+
+def test_an_id_is_the_hash_of_the_content_as_canonical_json(cache: Path) -> None:
+    """Stored runs are found by it: it is worked out from another encoding of the content here."""
+    cells = prepare(replace(EXPERIMENT, seeds=2, controls=True)).cells
+    strange = Origin("0" * 16, 'a "näme"\\', 1e-7, 3, "wrapped: outputs permuted")
+    for cell in [*cells, replace(cells[0], start=strange)]:
+        begins = {"cell": cell.start.id} if isinstance(cell.start, Cell) else asdict(cell.start)
+        shared = [[type(part).__name__, describe(part)] for part in (cell.task, cell.stage)]
+        hashes = [content_hash(part) for part in (*shared, asdict(cell.evaluation))]
+        assert cell.id == content_hash([begins, *hashes, cell.seed])
+    for fleet in plan(cells, 4):
+        assert fleet.id == content_hash([cell.id for cell in fleet.cells])
 
 
 @pytest.fixture(scope="module")
 def swept(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Quiet]:
     """Two reFT lengths: the fine-tuning is the same cell at both points."""
-    grid = sweep_of(EXPERIMENT, {"reft_iterations": ["5", "7"]})
+    grid = sweep_of(ONE, {"reft_iterations": ["5", "7"]})
     prepared, points = prepare_sweep(grid)
     run = Run.open(tmp_path_factory.mktemp("sweep") / "run", "quick", grid.base, grid.axes)
     said = Quiet()
@@ -133,8 +122,8 @@ def test_every_point_of_the_grid_reads_like_the_experiment_alone(
     swept: tuple[Run, Quiet], cache: Path, tmp_path: Path
 ) -> None:
     run, _ = swept
-    alone = Run.open(tmp_path / "alone", "quick", replace(EXPERIMENT, reft_iterations=7))
-    ready = prepare(replace(EXPERIMENT, reft_iterations=7))
+    alone = Run.open(tmp_path / "alone", "quick", replace(ONE, reft_iterations=7))
+    ready = prepare(replace(ONE, reft_iterations=7))
     execute(ready, alone, CPU, alone.plan(ready.cells, 4), Quiet())
     point = run.metrics().filter(pl.col("reft_iterations") == 7).drop("reft_iterations")
     assert_frame_equal(point, alone.metrics(), check_exact=True)
@@ -152,14 +141,14 @@ def test_the_axes_are_part_of_what_a_folder_holds(swept: tuple[Run, Quiet]) -> N
     run, _ = swept
     assert json.loads((run.path / "experiment.json").read_text())["axes"] == {"reft_iterations": [5, 7]}
     with pytest.raises(InputError, match="axes"):
-        Run.check(run.path, EXPERIMENT, {"reft_iterations": (5, 9)})
+        Run.check(run.path, ONE, {"reft_iterations": (5, 9)})
     with pytest.raises(InputError, match="axes"):
-        Run.check(run.path, EXPERIMENT)
-    Run.check(run.path, EXPERIMENT, {"reft_iterations": (5, 7)})
+        Run.check(run.path, ONE)
+    Run.check(run.path, ONE, {"reft_iterations": (5, 7)})
 
 
 def test_capabilities_of_different_tasks_have_folders_of_their_own(cache: Path, tmp_path: Path) -> None:
-    grid = sweep_of(replace(EXPERIMENT, reft_rates=(), iterations=2), {"operand_ft": ["b", "c"]})
+    grid = sweep_of(replace(ONE, reft_rates=(), iterations=2), {"operand_ft": ["b", "c"]})
     prepared, points = prepare_sweep(grid)
     run = Run.open(tmp_path / "run", "quick", grid.base, grid.axes)
     execute(prepared, run, CPU, run.plan(prepared.cells, 4, points), Quiet())
@@ -181,7 +170,7 @@ def test_a_finished_sweep_is_whole_and_says_so(swept: tuple[Run, Quiet]) -> None
 def test_a_fleet_that_cannot_fit_is_refused_before_it_is_tried(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared = prepare(EXPERIMENT)
+    prepared = prepare(ONE)
     fleets = plan(prepared.cells, 4)
     estimate.check_memory(prepared, fleets, CPU)
     monkeypatch.setattr(estimate, "memory_of", lambda device: 1000)
@@ -190,7 +179,7 @@ def test_a_fleet_that_cannot_fit_is_refused_before_it_is_tried(
 
 
 def test_the_bound_on_memory_is_below_what_training_takes(cache: Path) -> None:
-    prepared = prepare(replace(EXPERIMENT, batch=4096, iterations=100))
+    prepared = prepare(replace(ONE, batch=4096, iterations=100))
     fleets = plan(prepared.cells, 4)
     kinds = estimate.calibrate(prepared, fleets[:1], CPU)
     assert 0 < estimate.least_bytes(prepared, fleets[0]) < kinds[0].memory
