@@ -6,13 +6,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 
 from analysis.constructed import TRUTHS
 from analysis.grafting import Grafting
 from analysis.probing import ProbeSettings
 from analysis.pruning import Pruning
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, Quiet
 from veneer.analyse import ANALYSES, analyse, sweep_in
 from veneer.cells import prepare
 from veneer.evidence import evidence_of, known, verdict_table
@@ -21,7 +21,6 @@ from veneer.run import execute
 from veneer.store import KEYS, Run
 from veneer.sweep import Sweep, prepare_sweep
 
-CPU = torch.device("cpu")
 EXPERIMENT = CounterExperiment(
     length=5,
     learning_rates=(0.1,),
@@ -33,16 +32,6 @@ EXPERIMENT = CounterExperiment(
     seeds=2,
     constructed=True,
 )
-
-
-class Quiet:
-    """Progress that is told to nobody."""
-
-    def fleet(self, *_: object) -> None: ...
-
-    def updates(self, count: int) -> None: ...
-
-    def skipped(self, cells: int, updates: int) -> None: ...
 
 
 def made(experiment: CounterExperiment, folder: Path) -> Run:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,49 +18,11 @@ from finetune import engines
 from finetune.cell import Cell, Fleet
 from finetune.engines import InProcess, OnRay, Outcome, Processes, drive
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, EXPERIMENT, Quiet
 from veneer.cells import Prepared, prepare
-from veneer.experiments import CounterExperiment
 from veneer.run import execute
-from veneer.status import fleet_progress, status
+from veneer.status import fleet_progress, status, verify
 from veneer.store import Run
-
-EXPERIMENT = CounterExperiment(
-    length=6,
-    learning_rates=(1e-2, 1e-3),
-    c_tr=(1.0,),
-    reft_rates=(1e-3,),
-    iterations=12,
-    reft_iterations=10,
-    evaluation_samples=20,
-    controls=False,
-)
-CPU = torch.device("cpu")
-
-
-class Quiet:
-    def __init__(self) -> None:
-        self.trained, self.notices = 0, list[str]()
-
-    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None: ...
-
-    def updates(self, count: int) -> None:
-        self.trained += count
-
-    def skipped(self, cells: int, updates: int) -> None: ...
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Sums over two threads are rounded otherwise than those over one."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def prepared(cache: Path) -> Prepared:
-    return prepare(EXPERIMENT)
 
 
 def run_of(prepared: Prepared, path: Path, size: int = 1) -> tuple[Run, list[Fleet]]:
@@ -137,16 +99,18 @@ def test_a_held_fleet_is_come_back_to_and_a_dead_one_ends_its_branch(
 
 
 @contextmanager
-def killing_one(run: Run, fleets: list[Fleet]) -> Iterator[list[int]]:
-    """Kill one worker process as soon as a fleet is in training."""
+def killing_one(
+    run: Run, fleets: list[Fleet], victims: Callable[[int], list[int]] = lambda worker: [worker]
+) -> Iterator[list[int]]:
+    """Kill one worker process as soon as a fleet is in training, or whatever else falls with it."""
     killed, stop = list[int](), threading.Event()
 
     def kill() -> None:
         while not stop.is_set() and not killed:
             for found in filter(None, (fleet_progress(run, fleet.id) for fleet in fleets)):
-                if found.process and not killed:
-                    os.kill(found.process, signal.SIGKILL)
-                    killed.append(found.process)
+                for process in victims(found.process) if found.process and not killed else []:
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
             time.sleep(0.002)
 
     killer = threading.Thread(target=kill)
@@ -196,6 +160,56 @@ def test_ray_gives_the_tables_of_one_process_though_a_worker_is_killed(
     assert killed
     assert not ray.is_initialized()
     assert_frame_equal(run.metrics(), alone.metrics(), check_exact=True)
+
+
+def processes_below(parent: int) -> list[int]:
+    """A process and its children."""
+    found = [parent]
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            fields = file.read_text().rpartition(")")[2].split()
+            found += [int(file.parent.name)] if int(fields[1]) == parent else []
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a node's processes are found in /proc")
+def test_a_sweep_goes_on_though_a_whole_node_of_its_ray_cluster_is_killed(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second node's raylet and workers are killed while one of them trains, some cells being finished."""
+    pytest.importorskip("ray", reason="Ray is not installed (pip install veneer[ray])")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent.parent))
+    twice = replace(EXPERIMENT, seeds=2)
+    ready = prepare(twice)
+    runs = [Run.open(tmp_path / name, "quick", twice) for name in ("undisturbed", "disturbed")]
+    undisturbed, run = runs
+    execute(ready, undisturbed, CPU, undisturbed.plan(ready.cells, 1), Quiet())
+    fleets, written = run.plan(ready.cells, 1), dict[Path, int]()
+
+    def node_of(worker: int) -> list[int]:
+        processes = processes_below(raylet)
+        if worker not in processes or not run.finished():
+            return []
+        written.update({file: file.stat().st_mtime_ns for file in run.path.glob("cells/[0-9a-f]*/*")})
+        return processes
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        raylet = cluster.add_node(num_cpus=1).all_processes["raylet"][0].process.pid
+        engine = OnRay(cluster.address)
+        with killing_one(run, fleets, node_of) as killed:
+            assert execute(ready, run, CPU, fleets, Quiet(), -1.0, engine) == []
+    finally:
+        cluster.shutdown()
+    assert len(killed) >= 2
+    assert 0 < len({file.parent for file in written}) < len(ready.cells)
+    assert {file: file.stat().st_mtime_ns for file in written} == written
+    assert verify(run) == []
+    assert_frame_equal(run.metrics(), undisturbed.metrics(), check_exact=True)
 
 
 def test_an_address_without_a_cluster_is_refused() -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -21,54 +20,12 @@ from polars.testing import assert_frame_equal
 
 from finetune.cell import Fleet
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, EXPERIMENT, UPDATES, Quiet, interrupted_at
 from veneer import status as status_of_run
-from veneer.cells import Prepared, prepare
-from veneer.experiments import CounterExperiment
+from veneer.cells import Prepared
 from veneer.run import execute, fleet_job, stored_maps
 from veneer.status import status, verify
 from veneer.store import Run
-
-EXPERIMENT = CounterExperiment(
-    length=6,
-    learning_rates=(1e-2, 1e-3),
-    c_tr=(1.0,),
-    reft_rates=(1e-3,),
-    iterations=12,
-    reft_iterations=10,
-    evaluation_samples=20,
-    controls=False,
-)
-UPDATES = 2 * 12 + 2 * 10
-CPU = torch.device("cpu")
-
-
-class Quiet:
-    """Counts; ``at`` is called with the updates trained so far, after each."""
-
-    def __init__(self, at: Callable[[int], None] = lambda trained: None) -> None:
-        self.trained, self.restored, self.notices, self.at = 0, 0, list[str](), at
-
-    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None: ...
-
-    def updates(self, count: int) -> None:
-        self.trained += count
-        self.at(self.trained)
-
-    def skipped(self, cells: int, updates: int) -> None:
-        self.restored += 0 if cells else updates
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def prepared(cache: Path) -> Prepared:
-    return prepare(EXPERIMENT)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +92,8 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
 def test_a_damaged_checkpoint_is_left_out_with_a_notice(
     prepared: Prepared, undisturbed: pl.DataFrame, damage: str, tmp_path: Path
 ) -> None:
-    def stop(trained: int) -> None:
-        if trained >= 16:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        go_on(prepared, tmp_path / "run", Quiet(stop))
+        go_on(prepared, tmp_path / "run", interrupted_at(16))
     (file,) = (tmp_path / "run" / "fleets").glob("*.safetensors")
     content = file.read_bytes()
     file.write_bytes({"half": content[: len(content) // 2], "noise": b"\xff" * 999}[damage])
@@ -152,12 +105,8 @@ def test_a_damaged_checkpoint_is_left_out_with_a_notice(
 
 
 def test_what_was_restored_is_not_counted_as_trained(prepared: Prepared, tmp_path: Path) -> None:
-    def stop(trained: int) -> None:
-        if trained >= 16:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        go_on(prepared, tmp_path / "run", Quiet(stop))
+        go_on(prepared, tmp_path / "run", interrupted_at(16))
     said = Quiet()
     go_on(prepared, tmp_path / "run", said)
     assert (said.restored, said.trained) == (14, UPDATES - 14)  # the update at work was lost

@@ -15,6 +15,7 @@ from pcfg.families import SampleLayout
 from pcfg.operand_task import OperandTask
 from pcfg.pretraining import PRIORS, question_batch, question_name, questions
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, Quiet
 from veneer.analyse import analyse
 from veneer.cells import Prepared, prepare
 from veneer.experiments import PcfgCounterExperiment
@@ -33,17 +34,6 @@ SMALL = PcfgCounterExperiment(
     batch=4,
     evaluation_samples=8,
 )
-CPU = torch.device("cpu")
-
-
-class Quiet:
-    """Progress that is told to nobody."""
-
-    def fleet(self, *_: object) -> None: ...
-
-    def updates(self, count: int) -> None: ...
-
-    def skipped(self, cells: int, updates: int) -> None: ...
 
 
 @pytest.fixture(scope="module")

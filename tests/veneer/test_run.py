@@ -20,53 +20,13 @@ from safetensors.torch import load_file
 from finetune.cell import Fleet
 from models.transformer import Transformer
 from tasks.errors import InputError
+from tests.veneer.tiny import CPU, EXPERIMENT, Quiet, interrupted_at
 from veneer import store
 from veneer.cells import Prepared, prepare
-from veneer.experiments import CounterExperiment
 from veneer.run import execute
 from veneer.store import Run
 
 ROOT = Path(__file__).parent.parent.parent
-EXPERIMENT = CounterExperiment(
-    length=6,
-    learning_rates=(1e-2, 1e-3),
-    c_tr=(1.0,),
-    reft_rates=(1e-3,),
-    iterations=12,
-    reft_iterations=10,
-    evaluation_samples=20,
-    controls=False,
-)
-CPU = torch.device("cpu")
-
-
-class Quiet:
-    """Progress that is told to nobody, and may end the run at an update."""
-
-    def __init__(self, killed_after: int | None = None) -> None:
-        self.left, self.trained, self.skips, self.calls = killed_after, 0, 0, 0
-        self.restored, self.notices = 0, list[str]()
-
-    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None:
-        pass
-
-    def updates(self, count: int) -> None:
-        self.trained += count
-        self.calls += 1
-        if self.left is not None and self.trained >= self.left:
-            raise KeyboardInterrupt
-
-    def skipped(self, cells: int, updates: int) -> None:
-        self.skips += cells
-        self.restored += 0 if cells else updates
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-
-@pytest.fixture(scope="module")
-def prepared(cache: Path) -> Prepared:
-    return prepare(EXPERIMENT)
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +126,7 @@ def test_a_run_interrupted_at_any_stage_ends_as_one_that_was_not(
             broken,
             CPU,
             broken.plan(prepared.cells, 4),
-            Quiet(killed_after=updates),
+            interrupted_at(updates),
             checkpoint_seconds=-1.0,
         )
     rest = Quiet()
