@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from veneer.figures import OPERAND_COLOURS
 
 STAGE_COLOURS = ("#999999", "#E69F00", "#009E73")  # before, after fine-tuning, after reFT
+CROWDED = 30  # tokens from which those of several letters stand on end
 STRIP_HEIGHT, STRIP_FRAME = 24, 90  # pixels of one head's strip, and around all of them
 LIGHT, DARK = "#F2EFFA", "#3F007D"  # ends of the scale
 
@@ -40,6 +41,8 @@ def attention_map(
         return attention_strips(share, tokens, roles, title)
     labels = token_labels(tokens, roles)
     rows = [f"▸ {labels[place]}" if place == answer else labels[place] for place in queries]
+    below, upright = (labels, []) if len(tokens) < CROWDED else _laid_out(tokens, labels)
+    standoff = 14 if upright else 4
     heat = go.Heatmap(
         z=share,
         x=places,
@@ -60,9 +63,10 @@ def attention_map(
         margin={"l": 46, "r": 6, "t": 34, "b": 44},
         template="none",
         dragmode=False,
-        xaxis={**_token_axis(places, labels), "title": {"text": "looked at", "standoff": 4}},
+        xaxis={**_token_axis(places, below), "title": {"text": "looked at", "standoff": standoff}},
         yaxis={**_token_axis(list(range(len(queries))), rows), "autorange": "reversed"},
         shapes=[_frame(queries.index(answer), len(tokens))] if answer in queries else [],
+        annotations=upright,
     )
     return figure
 
@@ -96,14 +100,14 @@ def attention_strips(
         hovertemplate="head %{y} looks at %{customdata} at %{x}: %{z:.1%}<extra></extra>",
     )
     figure = go.Figure(heat)
-    short = [label if len(token) == 1 else "" for label, token in zip(labels, tokens, strict=True)]
+    below, upright = _laid_out(tokens, labels)
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
         height=STRIP_FRAME + STRIP_HEIGHT * len(heads),
         margin={"l": 54, "r": 6, "t": 34, "b": 48},
         template="none",
         dragmode=False,
-        xaxis={**_token_axis(places, short), "range": [-0.5, len(tokens) - 0.5]},
+        xaxis={**_token_axis(places, below), "range": [-0.5, len(tokens) - 0.5]},
         yaxis={
             "tickvals": heads,
             "ticktext": [f"head {head}" for head in heads],
@@ -112,19 +116,21 @@ def attention_strips(
             "zeroline": False,
             "fixedrange": True,
         },
-        annotations=[
-            _upright(place, label)
-            for place, (token, label) in enumerate(zip(tokens, labels, strict=True))
-            if len(token) > 1
-        ],
+        annotations=upright,
     )
     return figure
 
 
-def _upright(place: int, label: str) -> dict[str, object]:
-    """A tick label that stands on end."""
-    where = {"x": place, "y": 0, "xref": "x", "yref": "paper", "yanchor": "top", "xanchor": "center"}
-    return {**where, "text": label, "textangle": -90, "showarrow": False, "font": {"size": 8}}
+def _laid_out(tokens: Sequence[str], labels: Sequence[str]) -> tuple[list[str], list[dict[str, object]]]:
+    """Tick labels of single letters, and the longer tokens as notes that stand on end below the axis."""
+    look = {"y": 0, "xref": "x", "yref": "paper", "yanchor": "top", "xanchor": "center", "textangle": -90}
+    pairs = list(zip(tokens, labels, strict=True))
+    upright: list[dict[str, object]] = [
+        {**look, "x": place, "text": label, "showarrow": False, "font": {"size": 8}}
+        for place, (token, label) in enumerate(pairs)
+        if len(token) > 1
+    ]
+    return [label if len(token) == 1 else "" for token, label in pairs], upright
 
 
 def attention_by_token(
@@ -188,7 +194,7 @@ def _column(place: int, colour: str) -> dict[str, object]:
 
 def _token_axis(places: list[int], labels: list[str]) -> dict[str, object]:
     ticks = {"tickvals": places, "ticktext": labels, "tickangle": 0, "ticks": ""}
-    size = 11 if len(labels) < 30 else 8
+    size = 11 if len(labels) < CROWDED else 8
     return {**ticks, "tickfont": {"size": size}, "showgrid": False, "zeroline": False, "fixedrange": True}
 
 

@@ -57,6 +57,11 @@ function layMaps(chapter, strips, tokens) {
   }
 }
 
+// What a place says that has no map: the reason, without the map's axes.
+function absent(why, layout) {
+  return saying(why, { height: layout.height, margin: layout.margin, xaxis: { visible: false }, yaxis: { visible: false } });
+}
+
 async function unitsOf(maps, positions, channels) {
   const levels = await inflate(maps.mlp);
   const [low, high] = maps.mlp_range;
@@ -75,18 +80,23 @@ async function drawMaps(chapter) {
   const found = momentsOf(chapter);
   const bars = structuredClone(model.token_figure), strips = model.shape[2] === 1;
   layMaps(chapter, strips, model.tokens.length);
+  for (const kind of ["map", "units"]) {
+    const last = chapter.find(`${kind}-reft`)?.closest("figure");
+    if (last) last.hidden = !chapter.model().reft; // a run without reFT
+  }
   for (const [i, [title, id, missing]] of found.entries()) {
+    if (moments[i] === "reft" && !chapter.model().reft) continue;
     const maps = id && attention.maps[id];
     chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`;
     const figure = structuredClone(model.map_figure);
     figure.layout.margin.t = 8;
     if (strips) asStrips(figure, model.shape[1], head);
     if (maps) figure.data[0].z = await (strips ? stripsOf : mapOf)(maps, model.shape, input, block, head);
-    draw(chapter.find(`map-${moments[i]}`), maps ? figure : saying(missing, figure.layout));
+    draw(chapter.find(`map-${moments[i]}`), maps ? figure : absent(missing, figure.layout));
     bars.data[i].y = maps ? maps.by_token[block][head] : [];
   }
   draw(chapter.find("by-token"), bars);
-  link(chapter, moments.map((moment) => chapter.find(`map-${moment}`)));
+  link(chapter, moments.map((moment) => chapter.find(`map-${moment}`)).filter((place) => place.on));
   if (model.channels.length) await drawUnits(chapter, model, found);
 }
 
@@ -95,11 +105,12 @@ async function drawUnits(chapter, model, found) {
   const ends = all.filter(Boolean).map((maps) => maps.mlp_range);
   const [low, high] = [Math.min(...ends.map((e) => e[0])), Math.max(...ends.map((e) => e[1]))];
   for (const [i, maps] of all.entries()) {
+    if (moments[i] === "reft" && !chapter.model().reft) continue;
     const figure = structuredClone(model.activation_figure);
     figure.layout.margin.t = 8;
     if (maps) figure.data[0].z = await unitsOf(maps, model.shape[2], model.channels.length);
     Object.assign(figure.data[0], { zmin: low, zmax: high });
-    draw(chapter.find(`units-${moments[i]}`), maps ? figure : saying(found[i][2] || "not stored", figure.layout));
+    draw(chapter.find(`units-${moments[i]}`), maps ? figure : absent(found[i][2] || "not stored", figure.layout));
   }
 }
 

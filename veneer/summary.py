@@ -101,8 +101,10 @@ def _status(cells: dict[str, Any]) -> str:
 
 
 def capability_names(settings: dict[str, Any]) -> list[str]:
-    """The capabilities of an experiment as reports name them, in order."""
-    return [Path(word).name for word in settings.get("pretrained", ["compiled"])]
+    """The capabilities of an experiment as cells and reports name them, in order."""
+    words = settings.get("pretrained", ["compiled"])
+    names = [Path(word).name.removesuffix(".json").removesuffix(".safetensors") for word in words]
+    return list(dict.fromkeys(names))
 
 
 def revival_curves(run: Run) -> pl.DataFrame:

@@ -16,7 +16,14 @@ from veneer.compare import compare
 from veneer.experiments import CounterExperiment
 from veneer.paper import paper_table
 from veneer.store import Run, metrics_table, write_json
-from veneer.summary import fine_tuning_grid, revival_sentences, revivals, summary_table, verdicts
+from veneer.summary import (
+    capability_names,
+    fine_tuning_grid,
+    revival_sentences,
+    revivals,
+    summary_table,
+    verdicts,
+)
 
 EXPERIMENT = CounterExperiment(
     length=4,
@@ -243,6 +250,12 @@ def test_values_are_means_over_seeds(tmp_path: Path) -> None:
     assert row["updates_to_90"] == 20  # the mean is 85 % at update 10
     (sentence,) = revival_sentences(run)
     assert "wrapped" in sentence
+
+
+def test_a_pretrained_model_is_called_as_its_cells_are_whichever_of_its_files_is_given() -> None:
+    files = ["M", "own/M-seed-0-6000", "own/H-seed-0-5.json", "own/H-seed-0-5.safetensors"]
+    assert capability_names({"pretrained": files}) == ["M", "M-seed-0-6000", "H-seed-0-5"]
+    assert capability_names({}) == ["compiled"]
 
 
 def test_the_best_reft_decides(tmp_path: Path) -> None:
