@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from finetune.cell import Fleet, plan
-from finetune.engines import cores
+from finetune.engines import InProcess, cores
 from finetune.trainer import check_device
 from tasks.errors import InputError
 from veneer.cells import Prepared
@@ -68,8 +68,11 @@ def sweep(words: list[str], parse: Parse) -> None:
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")
+    if options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
+    engine = InProcess() if options.dry_run else engine_of(options, device)
     with console.status("getting the capabilities ready (a compiled one is kept for the next time)"):
         prepared, points = prepare_sweep(grid)
     fleets = plan(prepared.cells, size)
@@ -77,7 +80,6 @@ def sweep(words: list[str], parse: Parse) -> None:
     if options.dry_run:
         _show_plan(prepared, fleets, options, grid, device)
         return
-    engine = engine_of(options, device)
     command = f"veneer sweep {shlex.join(words)}"
     run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
     announce(prepared, grid.base, options, device)

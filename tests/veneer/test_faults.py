@@ -43,14 +43,17 @@ def go_on(prepared: Prepared, path: Path, said: Quiet, checkpoint_seconds: float
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
+READ_ONLY = OSError(errno.EROFS, "Read-only file system")
 
 
+@pytest.mark.parametrize("fault", [FULL, READ_ONLY], ids=["full", "read-only"])
 @pytest.mark.parametrize(("call", "moment"), [("rename", 0), ("rename", 3), ("replace", 0), ("replace", 7)])
-def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(
+def test_a_disk_that_is_full_or_read_only_ends_the_run_in_one_line_and_loses_nothing(
     prepared: Prepared,
     undisturbed: pl.DataFrame,
     call: str,
     moment: int,
+    fault: OSError,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -62,12 +65,12 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(
         nonlocal calls
         calls += 1
         if calls > moment:
-            raise FULL
+            raise fault
         real(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(InputError, match="No space left"):
+        with pytest.raises(InputError, match=fault.strerror):
             execute(prepared, run, CPU, fleets, Quiet(), -1.0)
     kept = run.finished()
     assert len(kept) == (moment if call == "rename" else 0)
@@ -76,6 +79,28 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(
     assert_frame_equal(again.metrics(), undisturbed, check_exact=True)
     assert times == {cell: (again.cell_path(cell) / "cell.json").stat().st_mtime_ns for cell in kept}
     assert not [file for file in again.path.rglob("*.tmp")]
+
+
+@pytest.mark.parametrize("most", [1_000, 12_000, 40_000])
+def test_files_that_the_system_does_not_let_grow_end_the_run_in_one_line(
+    prepared: Prepared, undisturbed: pl.DataFrame, most: int, tmp_path: Path
+) -> None:
+    """The operating system's own refusal, in the middle of a file, through every library that writes."""
+    resource = pytest.importorskip("resource", reason="limits on files are POSIX")
+    run = Run.open(tmp_path / "run", "quick", EXPERIMENT)
+    fleets = run.plan(prepared.cells, 2)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        with pytest.raises(InputError, match="File too large") as refused:
+            execute(prepared, run, CPU, fleets, Quiet(), -1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert refused.value.field == "out"
+    assert run.finished() == []
+    again = go_on(prepared, tmp_path / "run", Quiet())
+    assert_frame_equal(again.metrics(), undisturbed, check_exact=True)
+    assert verify(again) == []
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +23,7 @@ from veneer.sweep import Sweep, prepare_sweep, read_values, split_words, sweep_o
 from veneer.sweep_cli import sweep_table
 
 ONE = replace(EXPERIMENT, learning_rates=(1e-2,), iterations=6, reft_iterations=5)
+RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install veneer[ray])")
 SMALL = (
     "--length 6 --lr 0.01 --c-tr 1.0 --reft-rates none --iterations 4 --evaluation-samples 20 --no-controls"
 )
@@ -229,7 +231,10 @@ def test_a_sweep_from_a_file_is_that_of_the_command_line(
         ("sweep countre --batch 3", "counter"),
         ("sweep counter --preset fast", "preset"),
         ("sweep counter --jobs 0 --engine processes --length 6", "jobs"),
+        ("sweep counter --jobs 0 --engine processes --length 6 --dry-run", "jobs"),
         ("sweep counter --address auto --length 6", "only with --engine ray"),
+        pytest.param("sweep counter --engine ray --address 127.0.0.1:1", "nothing answers there", marks=RAY),
+        ("sweep counter --length 6 --out /proc/veneer", "a folder that can be written"),
         ("sweep --file nowhere.toml", "TOML"),
         ("status nowhere", "a folder made by veneer run"),
     ],
@@ -245,6 +250,20 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert (ended.value.code, err.count("\n")) == (2, 1)
     assert said in err
     assert not list(tmp_path.iterdir())
+
+
+def test_an_address_where_nobody_answers_is_refused_before_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise InputError("address", "nowhere:1", "the address of a running Ray cluster")
+
+    monkeypatch.setattr("veneer.sweep_cli.engine_of", refuse)
+    monkeypatch.setattr("veneer.sweep_cli.prepare_sweep", pytest.fail)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "counter", "--engine", "ray", "--address", "nowhere:1", "--batch", "8,16"])
+    assert (ended.value.code, capsys.readouterr().err.count("\n")) == (2, 1)
 
 
 def test_a_field_of_words_takes_its_words_only() -> None:
