@@ -96,7 +96,7 @@ class FigureOptions:
     style: Literal["paper", "talk"] = "paper"
     """paper: sized for a column, small type. talk: large type."""
     out: Path | None = None
-    """Folder (default: RUN/figures)."""
+    """Folder (default: RUN/figures); the points of a sweep have a folder each in it."""
 
 
 @dataclass(frozen=True)
@@ -355,13 +355,21 @@ def _figures(words: list[str]) -> None:
     options = _parse(FigureOptions, rest, f"veneer figures {folders[0]}")
     from veneer.paper_counterparts import lacking
     from veneer.paper_figures import figures
+    from veneer.points import runs_in
     from veneer.store import Run
 
-    run = Run.read(Path(folders[0]))
-    written = figures(run, options.style, options.out or run.path / "figures")
-    for path in written:
-        print(f"wrote {path}")
-    for sentence in lacking(run, {path.stem.split("-")[0] for path in written}):
+    run, drawn = Run.read(Path(folders[0])), []
+    with runs_in(run) as runs:
+        for part, own in runs.items():
+            out = (options.out or run.path / "figures") / part
+            if part and not own.finished():
+                print(f"nothing for {out}: no cell of this point is finished")
+                continue
+            written = figures(own, options.style, out)
+            for path in written:
+                print(f"wrote {path}")
+            drawn.append({path.stem.split("-")[0] for path in written})
+    for sentence in lacking(run, set.intersection(*drawn) if drawn else set()):
         print(sentence)
 
 

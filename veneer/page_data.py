@@ -224,7 +224,8 @@ def _attention(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise InputError("file", str(file), "attention maps that Veneer wrote", str(error)) from error
+        valid = "attention maps that Veneer wrote"
+        raise InputError("file", str(file.resolve()), valid, str(error)) from error
 
 
 def packed(share: np.ndarray) -> str:

@@ -81,6 +81,20 @@ def points_of(run: Run) -> Iterator[list[Point]]:
         yield _Split(run).points(Path(folder))
 
 
+@contextmanager
+def runs_in(run: Run) -> Iterator[dict[str, Run]]:
+    """A run by itself under an empty name, or a sweep's points by the names of their folders.
+
+    Raises:
+        InputError: files of a sweep are damaged.
+    """
+    if not axes_of(run):
+        yield {"": run}
+        return
+    with points_of(run) as points:
+        yield {point.folder: point.run for point in points}
+
+
 class _Split:
     """A sweep's files, read once, and handed out to its points."""
 

@@ -167,6 +167,7 @@ def _if_written(path: Path) -> Any:
 def _capabilities(run: Run, names: list[str]) -> list[CapabilityFiles]:
     found = []
     for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
+        file = file.resolve()  # of a point of a sweep it is a link, which would tell a reader nothing
         accuracy = read_json(file)
         if not isinstance(accuracy, dict) or not {"origin", "accuracy", "about"} <= set(accuracy):
             valid = "what veneer run measured of a capability"

@@ -48,17 +48,22 @@ function drawSweep(chapter) {
   const layout = layoutOf(chapter), { across, down, panels, rows } = layout;
   const show = chapter.value("over_show");
   chapter.find("map-note").textContent = `${chapter.sweep.notes[show]} ${across.values.length > WIDE ? "Symbols: see the list above. " : ""}Choosing a cell shows its model below.`;
-  const own = product(panels.map((panel) => panel.values)).map((values) => {
-    const inside = rows.filter((row) => panels.every((panel, i) => panel.of(row) === values[i]));
-    const title = panels.map((panel, i) => [panel, values[i]]).filter(([panel]) => panel.values.length > 1);
-    return panelOf(chapter, layout, inside, title.map(([panel, value]) => titleOf(panel, value)).join(", "), show);
-  });
-  const place = chapter.find("sweep-map"), columns = panels.findLast((own) => own.values.length > 1)?.values.length ?? 1;
-  place.replaceChildren(...own);
-  place.style.gridTemplateColumns = `repeat(${columns}, max-content)`;
-  place.classList.add("aligned"); // one column for each value of the last dimension, where there is room
-  if (place.scrollWidth > place.clientWidth + 1) place.classList.remove("aligned");
+  const place = chapter.find("sweep-map");
+  // One row of panels for each value of one dimension: the wider way if there is room, else as they fit.
+  for (const order of [panels, [...panels].reverse()].sort((a, b) => columnsOf(b) - columnsOf(a))) {
+    place.replaceChildren(...product(order.map((own) => own.values)).map((values) => {
+      const inside = rows.filter((row) => order.every((own, i) => own.of(row) === values[i]));
+      const title = panels.filter((own) => own.values.length > 1).map((own) => titleOf(own, values[order.indexOf(own)]));
+      return panelOf(chapter, layout, inside, title.join(", "), show);
+    }));
+    place.style.gridTemplateColumns = `repeat(${columnsOf(order)}, max-content)`;
+    place.classList.add("aligned");
+    if (place.scrollWidth <= place.clientWidth + 1) return;
+  }
+  place.classList.remove("aligned");
 }
+
+const columnsOf = (panels) => panels.findLast((own) => own.values.length > 1)?.values.length ?? 1;
 
 function panelOf(chapter, { across, down }, rows, title, show) {
   const small = across.values.length > WIDE;
@@ -94,10 +99,10 @@ function cellOf(chapter, row, show, small) {
     return cell;
   }
   const share = row[show][0];
-  button.append(element("strong", {}, percent(share)));
+  button.append(element("strong", {}, share === null ? `${chapter.sweep.symbols[row.kind]} ${small ? "" : row.kind}` : percent(share)));
   if (!small && seeds(row[show])) button.append(" ", element("small", {}, seeds(row[show])));
   if (share === null) cell.className = "none";
-  else cell.style.background = `color-mix(in srgb, var(--pt) ${Math.round(48 * share)}%, var(--card))`;
+  else cell.style.background = `color-mix(in srgb, var(--pt) calc(${share} * var(--shade)), var(--card))`;
   return cell;
 }
 

@@ -178,21 +178,29 @@ def _listed(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def row_words(found: Sequence[Answer]) -> list[dict[str, Any]]:
-    """The answers as the template and the script show them: plain data, numbers by name."""
-    return [
-        {
-            "point": own.point,
-            "at": own.values,
-            "capability": own.setting[0],
-            "rate": figures.rate_name(own.setting[1]),
-            "c_tr": figures.rate_name(own.setting[2]),
-            "kind": own.judged.kind,
-            "strength": own.judged.strength,
-            "learned": own.learned,
-            "seeds": own.judged.curves.seeds,
-            "agreeing": own.judged.curves.agreeing,
-            **own.spans,
-        }
-        for own in found
-    ]
+def overview(axes: dict[str, list[Any]], found: Sequence[Answer]) -> dict[str, Any]:
+    """What the template shows of all points, by the names of the functions here, and every answer."""
+    return {
+        "headline": headline(axes, found),
+        "kinds": kinds(found),
+        "effects": effects(axes, found),
+        "seed_range": seed_range(found),
+        "answers": [_row(own) for own in found],
+    }
+
+
+def _row(own: Answer) -> dict[str, Any]:
+    """An answer as the template and the script show it: plain data, accuracies by name."""
+    return {
+        "point": own.point,
+        "at": own.values,
+        "capability": own.setting[0],
+        "rate": figures.rate_name(own.setting[1]),
+        "c_tr": figures.rate_name(own.setting[2]),
+        "kind": own.judged.kind,
+        "strength": own.judged.strength,
+        "learned": own.learned,
+        "seeds": own.judged.curves.seeds,
+        "agreeing": own.judged.curves.agreeing,
+        **own.spans,
+    }
