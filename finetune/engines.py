@@ -239,16 +239,16 @@ class OnRay:
         self._at_work[self._task.remote(self._methods, packed, self._cpus)] = fleet
 
     def collect(self, seconds: float) -> list[tuple[Fleet, Outcome]]:
-        """What tasks ended."""
-        ended = []
+        """What tasks ended; Ray has begun those whose workers or nodes died as often as it may."""
+        ended, errors = [], self._ray.exceptions
         done, _ = self._ray.wait(list(self._at_work), num_returns=1, timeout=seconds)
         for reference in done:
             fleet = self._at_work.pop(reference)
             try:
                 ended.append((fleet, self._ray.get(reference)))
-            except (self._ray.exceptions.WorkerCrashedError, self._ray.exceptions.OutOfMemoryError) as error:
+            except (errors.WorkerCrashedError, errors.OutOfMemoryError, errors.NodeDiedError) as error:
                 ended.append((fleet, Outcome("died", str(error).strip().splitlines()[0])))
-            except self._ray.exceptions.RayTaskError as error:
+            except errors.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Exception) else error from None
         return ended
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -210,6 +211,40 @@ def test_a_sweep_goes_on_though_a_whole_node_of_its_ray_cluster_is_killed(
     assert {file: file.stat().st_mtime_ns for file in written} == written
     assert verify(run) == []
     assert_frame_equal(run.metrics(), undisturbed.metrics(), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "error", [("WorkerCrashedError",), ("OutOfMemoryError", "full"), ("NodeDiedError", "its node is dead")]
+)
+def test_a_fleet_whose_workers_or_nodes_always_die_on_ray_is_given_up_alone(
+    prepared: Prepared, error: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once Ray's own attempts are used up; the other fleets are trained."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed (pip install veneer[ray])")
+    _, fleets = run_of(prepared, tmp_path / "run")
+
+    def get(task: int) -> Outcome:
+        if task == 0:
+            raise getattr(ray.exceptions, error[0])(*error[1:])
+        return Outcome("trained")
+
+    tasks = iter(range(len(fleets)))
+    submitting = SimpleNamespace(remote=lambda *_: next(tasks))
+    cluster = SimpleNamespace(
+        exceptions=ray.exceptions,
+        cluster_resources=lambda: {"CPU": 1.0},
+        put=lambda value: value,
+        remote=lambda **_: lambda function: submitting,
+        wait=lambda tasks, **_: (tasks[:1], tasks[1:]),
+        get=get,
+        cancel=lambda *_, **__: None,
+        shutdown=lambda: None,
+    )
+    monkeypatch.setattr(engines, "_connected", lambda *_: cluster)
+    told = dict[str, str]()
+    died = drive(OnRay(), Idle(), fleets, lambda fleet, outcome: told.update({fleet.id: outcome.kind}))
+    assert died == fleets[:1]
+    assert list(told.values()) == ["died", "trained", "trained"]  # its child is not begun
 
 
 def test_an_address_without_a_cluster_is_refused() -> None:
