@@ -176,7 +176,7 @@ class FleetJob:
         """Accuracy and loss by member, kind of text and operand."""
         return evaluate(self.model, self._sets, self.encoding.answer)
 
-    def reached(self, step: int) -> None:
+    def reached(self, step: int, accuracy: Tensor) -> None:
         """Nothing is done at evaluations."""
 
 

@@ -76,7 +76,9 @@ class Job(Protocol):
 
     def evaluate(self) -> Scores: ...
 
-    def reached(self, step: int) -> None: ...  # called after each evaluation (pretraining keeps models)
+    def reached(
+        self, step: int, accuracy: Tensor
+    ) -> None: ...  # called with the scores of each evaluation
 
     def finish(self) -> Transformer: ...  # the trained models as ordinary ones
 
@@ -193,7 +195,7 @@ class _Trainer:
         if point:
             self.train_loss[point] = self.loss_sum.cpu() / (self.step - self.job.steps[point - 1])
         self.loss_sum.zero_()
-        self.job.reached(self.step)
+        self.job.reached(self.step, self.accuracy[point])
 
     def state(self) -> dict[str, Tensor]:
         own = ("alive", "diverged_at", "loss_sum", "accuracy", "loss", "train_loss")

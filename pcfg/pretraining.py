@@ -93,7 +93,7 @@ class PretrainingJob:
         recipe: shared by all.
         steps: after how many updates to score the questions, ascending.
         samples: texts per question.
-        keep: called with the step and the models at every evaluation.
+        keep: called with the step, the models and their accuracies by question at every evaluation.
         checkpoint: file to keep the state in while training; None keeps none.
         checkpoint_seconds: least time between two of them.
         progress: called with the number of updates done.
@@ -106,7 +106,7 @@ class PretrainingJob:
     recipe: Recipe
     steps: tuple[int, ...]
     samples: int = 500
-    keep: Callable[[int, Transformer], None] = field(default=lambda step, model: None)
+    keep: Callable[[int, Transformer, Tensor], None] = field(default=lambda step, model, accuracy: None)
     checkpoint: Path | None = None
     checkpoint_seconds: float = 30.0
     progress: Callable[[int], None] = field(default=lambda step: None)
@@ -168,9 +168,9 @@ class PretrainingJob:
         )
         return right[..., :1], loss[..., :1]
 
-    def reached(self, step: int) -> None:
-        """Hand over the models."""
-        self.keep(step, self.model)
+    def reached(self, step: int, accuracy: Float[Tensor, "member question 1"]) -> None:
+        """Hand over the models and their scores."""
+        self.keep(step, self.model, accuracy[..., 0])
 
     def finish(self) -> Transformer:
         """The models as they are."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from finetune.initialize import initialize
 from finetune.recipe import Recipe
@@ -116,11 +117,10 @@ class PretrainingRun:
     def execute(self, device: torch.device, progress: Callable[[int], None]) -> None:
         """Train to the end, from the last state where there is one, and write metrics and checkpoints."""
         write_json(self.out / "pretraining.json", asdict(self.experiment))
-        kept = {*self.experiment.keep, self.experiment.iterations}
 
-        def keep(step: int, model: Transformer) -> None:
-            if step in kept and step < self.experiment.iterations:
-                self._save(model, step, [{}] * len(self.names))
+        def keep(step: int, model: Transformer, accuracy: Tensor) -> None:
+            if step in self.experiment.keep:
+                self._save(model, step, accuracy)
 
         config = gpt(self.layout, self.experiment.width, self.experiment.blocks, self.experiment.heads)
         seeds = [seed for _, seed in self.names]
@@ -139,13 +139,15 @@ class PretrainingRun:
                 compile=self.recipe.compile,
             )
         )
-        asked = [question_name(self.layout, question) for question in questions(self.layout)]
-        last = [dict(zip(asked, row, strict=True)) for row in trained.accuracy[-1, :, :, 0].tolist()]
-        self._save(trained.model, self.experiment.iterations, last)
-        self._write_metrics(trained, asked)
+        self._save(trained.model, self.experiment.iterations, trained.accuracy[-1, :, :, 0])
+        self._write_metrics(trained)
         state.unlink(missing_ok=True)
 
-    def _save(self, model: Transformer, step: int, accuracy: list[dict[str, float]]) -> None:
+    @property
+    def _asked(self) -> list[str]:
+        return [question_name(self.layout, question) for question in questions(self.layout)]
+
+    def _save(self, model: Transformer, step: int, accuracy: Tensor) -> None:
         for i, (prior, seed) in enumerate(self.names):
             LearnedCapability(
                 model.member(i).to("cpu"),
@@ -153,11 +155,11 @@ class PretrainingRun:
                 self.data[i].operand_prior,
                 seed,
                 step,
-                accuracy[i],
+                dict(zip(self._asked, accuracy[i].tolist(), strict=True)),
                 self.command,
             ).save(self.out / f"{prior.replace('/', '-')}-seed-{seed}-{step}")
 
-    def _write_metrics(self, trained: Trained, asked: list[str]) -> None:
+    def _write_metrics(self, trained: Trained) -> None:
         """Columns prior, seed, status, step, question, accuracy, loss ("train": of the next token)."""
         rows = []
         for m, (prior, seed) in enumerate(self.names):
@@ -165,7 +167,7 @@ class PretrainingRun:
             status = "done" if at < 0 else f"diverged at step {at}"
             for s, step in enumerate(trained.steps):
                 rows.append((prior, seed, status, step, "train", None, float(trained.train_loss[s, m])))
-                for q, question in enumerate(asked):
+                for q, question in enumerate(self._asked):
                     scores = (float(part[s, m, q, 0]) for part in (trained.accuracy, trained.loss))
                     rows.append((prior, seed, status, step, question, *scores))
         names = ["prior", "seed", "status", "step", "question", "accuracy", "loss"]

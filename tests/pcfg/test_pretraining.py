@@ -70,10 +70,10 @@ def test_the_answers_scored_are_the_families_own() -> None:
     assert torch.equal((last == b).sum(-1) + LAYOUT.id["=0"], counted.labels[0])
 
 
-def test_models_are_handed_over_at_every_evaluation() -> None:
-    kept: list[int] = []
-    pretrain("M", [0], keep=lambda step, model: kept.append(step))
-    assert kept == [0, 12]
+def test_models_are_handed_over_with_their_scores_at_every_evaluation() -> None:
+    kept: list[tuple[int, list[float]]] = []
+    found = pretrain("M", [0], keep=lambda step, model, right: kept.append((step, right[0].tolist())))
+    assert kept == [(0, found.accuracy[0, 0, :, 0].tolist()), (12, found.accuracy[1, 0, :, 0].tolist())]
 
 
 def test_pretraining_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ def test_models_are_kept_with_their_prior_and_their_answers(tmp_path: Path) -> N
     kept = LearnedCapability.load(tmp_path / "run" / "0.7-0.2-0.1-seed-0-6")
     assert kept.operand_prior == (0.7, 0.2, 0.1) and kept.iterations == 6
     metrics = pl.read_parquet(tmp_path / "run" / "metrics.parquet")
-    last = metrics.filter((pl.col("step") == 6) & (pl.col("prior") == "0.7/0.2/0.1"))
-    written = dict(last.filter(pl.col("question") != "train").select("question", "accuracy").iter_rows())
-    assert written == kept.accuracy
-    assert (tmp_path / "run" / "M-seed-0-3.safetensors").exists()
+    own = metrics.filter((pl.col("prior") == "0.7/0.2/0.1") & (pl.col("question") != "train"))
+    earlier = LearnedCapability.load(tmp_path / "run" / "0.7-0.2-0.1-seed-0-3")
+    for model in (earlier, kept):
+        written = own.filter(step=model.iterations).select("question", "accuracy")
+        assert dict(written.iter_rows()) == model.accuracy
+    assert earlier.iterations == 3
     assert not (tmp_path / "run" / "state.safetensors").exists()
 
 
