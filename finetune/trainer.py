@@ -76,9 +76,7 @@ class Job(Protocol):
 
     def evaluate(self) -> Scores: ...
 
-    def reached(
-        self, step: int, accuracy: Tensor
-    ) -> None: ...  # called with the scores of each evaluation
+    def reached(self, step: int, accuracy: Tensor) -> None: ...  # called with the scores of each evaluation
 
     def finish(self) -> Transformer: ...  # the trained models as ordinary ones
 
