@@ -104,13 +104,14 @@ def attention_strips(
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
         height=STRIP_FRAME + STRIP_HEIGHT * len(heads),
-        margin={"l": 54, "r": 6, "t": 34, "b": 48},
+        margin={"l": 46, "r": 6, "t": 34, "b": 48},
         template="none",
         dragmode=False,
         xaxis={**_token_axis(places, below), "range": [-0.5, len(tokens) - 0.5]},
         yaxis={
             "tickvals": heads,
-            "ticktext": [f"head {head}" for head in heads],
+            "ticktext": [str(head) for head in heads],
+            "title": {"text": "head", "standoff": 4},
             "autorange": "reversed",
             "showgrid": False,
             "zeroline": False,

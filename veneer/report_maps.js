@@ -41,7 +41,7 @@ async function stripsOf(maps, shape, input, block) {
 function asStrips(figure, heads, chosen) {
   const [heat] = figure.data, numbers = Array.from({ length: heads }, (_, head) => head);
   Object.assign(heat, { y: numbers, customdata: numbers.map(() => heat.customdata[0]) });
-  Object.assign(figure.layout.yaxis, { tickvals: numbers, ticktext: numbers.map((head) => `head ${head}`) });
+  Object.assign(figure.layout.yaxis, { tickvals: numbers, ticktext: numbers.map(String) });
   figure.layout.height += stripHeight * (heads - 1);
   const edges = { x0: -0.5, x1: heat.x.length - 0.5, y0: chosen - 0.5, y1: chosen + 0.5 };
   if (heads > 1) figure.layout.shapes = [{ type: "rect", ...edges, line: { color: "#E69F00", width: 2 } }];
@@ -50,6 +50,9 @@ function asStrips(figure, heads, chosen) {
 // Strips lie below each other, with room for the tokens; where there is too little, all scroll together.
 function layMaps(chapter, strips, tokens) {
   const width = `minmax(${tokenWidth * tokens + 60}px, 1fr)`;
+  for (const place of moments.map((moment) => chapter.find(`units-${moment}`)).filter(Boolean)) {
+    place.style.minHeight = strips ? "0" : "";
+  }
   for (const place of moments.map((moment) => chapter.find(`map-${moment}`))) {
     place.style.minHeight = strips ? "0" : "";
     const layout = strips ? { gridTemplateColumns: width, overflowX: "auto" } : { gridTemplateColumns: "", overflowX: "" };
@@ -84,14 +87,19 @@ async function drawMaps(chapter) {
     const last = chapter.find(`${kind}-reft`)?.closest("figure");
     if (last) last.hidden = !chapter.model().reft; // a run without reFT
   }
+  const read = ([, id]) => (id ? (strips ? stripsOf : mapOf)(attention.maps[id], model.shape, input, block, head) : undefined);
+  const shares = await Promise.all(found.map(read));
+  // Of many tokens each has little: a strip's scale ends at the greatest share, and the caption tells where.
+  const most = strips ? Math.max(0.1, ...shares.filter(Boolean).flat(2)) : 1;
   for (const [i, [title, id, missing]] of found.entries()) {
     if (moments[i] === "reft" && !chapter.model().reft) continue;
     const maps = id && attention.maps[id];
-    chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`;
+    chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`
+      + (strips && maps ? ` (scale to ${(100 * most).toFixed(0)} %)` : "");
     const figure = structuredClone(model.map_figure);
     figure.layout.margin.t = 8;
     if (strips) asStrips(figure, model.shape[1], head);
-    if (maps) figure.data[0].z = await (strips ? stripsOf : mapOf)(maps, model.shape, input, block, head);
+    Object.assign(figure.data[0], { z: shares[i] ?? figure.data[0].z, zmax: most });
     draw(chapter.find(`map-${moments[i]}`), maps ? figure : absent(missing, figure.layout));
     bars.data[i].y = maps ? maps.by_token[block][head] : [];
   }

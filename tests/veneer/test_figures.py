@@ -134,12 +134,12 @@ def test_a_map_of_one_row_is_a_strip_with_the_text_below() -> None:
     figure: Any = attention_strips(np.eye(4)[:2], tokens, roles)
     assert figure.data[0].z.tolist() == np.eye(4)[:2].tolist()
     layout = figure.to_plotly_json()["layout"]
-    assert list(layout["yaxis"]["ticktext"]) == ["head 0", "head 1"]
+    assert list(layout["yaxis"]["ticktext"]) == ["0", "1"]
     assert [bool(text) for text in layout["xaxis"]["ticktext"]] == [False, True, True, False]
     assert [note["text"] for note in layout["annotations"]] == ["SOS", "ART"]
     one = attention_map(np.eye(4)[:1], tokens, 3, roles, queries=[3]).to_plotly_json()
     assert one["layout"]["height"] < layout["height"]
-    assert list(one["layout"]["yaxis"]["ticktext"]) == ["head 0"]
+    assert list(one["layout"]["yaxis"]["ticktext"]) == ["0"]
 
 
 @pytest.mark.parametrize(
