@@ -129,6 +129,7 @@ def _planner(prepared: Prepared) -> dict[str, Any]:
     planned = _seconds(lambda: plan(cells, fleet_size(CPU)), time.process_time)
     grid = sweep_of(TINY, {"seeds": [MANY]})
     made = _seconds(lambda: prepare_sweep(grid), time.process_time)
+    whole = _seconds(lambda: plan(prepare_sweep(grid)[0].cells, fleet_size(CPU)), time.process_time)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder))
         written = _seconds(lambda: run.plan(cells, fleet_size(CPU)), time.process_time)
@@ -136,6 +137,7 @@ def _planner(prepared: Prepared) -> dict[str, Any]:
         "benchmark": f"planner, {MANY:,} cells, seconds of CPU",
         "identities and fleets": planned,
         "cells from an experiment, with identities": made,
+        "cells from an experiment, identities and fleets": whole,
         "fleets again, and writing the plan": written,
     }
 
