@@ -224,8 +224,7 @@ def _attention(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        valid = "attention maps that Veneer wrote"
-        raise InputError("file", str(file.resolve()), valid, str(error)) from error
+        raise InputError("file", str(file), "attention maps that Veneer wrote", str(error)) from error
 
 
 def packed(share: np.ndarray) -> str:

@@ -25,7 +25,7 @@ let printing = false;
 let plotting;
 const plotly = () => plotting ??= new Promise((resume) => {
   const evaluate = () => setTimeout(() => {
-    document.body.dataset.shown = "yes"; // all that needs no figure
+    performance.mark("readable"); // all that needs no figure stands
     const script = document.createElement("script");
     script.textContent = document.getElementById("plotly").textContent;
     document.head.append(script);

@@ -174,4 +174,7 @@ night.addEventListener("change", () => open.draw());
 narrow.addEventListener("change", () => open.draw());
 addEventListener("beforeprint", () => { printing = true; open.draw(); });
 addEventListener("afterprint", () => { printing = false; open.draw(); });
-(location.hash.includes("=") ? readAddress() : show(chapters[0])).then(() => { document.body.dataset.ready = "yes"; });
+(location.hash.includes("=") ? readAddress() : show(chapters[0])).then(() => {
+  performance.mark("drawn"); // all figures too
+  document.body.dataset.ready = "yes";
+});

@@ -17,6 +17,18 @@ pytestmark = pytest.mark.slow
 VIEWS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 
 
+POINT = "document.querySelector('.at-point').innerText"
+
+
+def until(page: Any, expression: str, wanted: Any) -> None:
+    """Ask again and again: the page forbids the evaluation of text that the browser's own waiting needs."""
+    for _ in range(200):
+        if (found := page.evaluate(expression)) == wanted:
+            return
+        page.wait_for_timeout(50)
+    pytest.fail(f"{expression} stays {found!r} instead of {wanted!r}")
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return sweep_run(tmp_path_factory.mktemp("swept") / "s")
@@ -64,11 +76,12 @@ def test_the_picker_shows_another_point_and_keeps_the_choices(address: str, open
     opened = open_page(address)
     page = opened.page
     page.locator("#map_c_tr").select_option("0")
-    before = page.evaluate("open.data.figures['behaviour-natural-0'].data.map((t) => t.y)")
+    curves = "open.data.figures['behaviour-natural-0'].data.map((t) => t.y)"
+    before = page.evaluate(curves)
     page.locator("#at_batch").select_option("96")
     page.locator("#at_length").select_option("4")
-    page.wait_for_function("document.querySelector('.at-point').innerText === 'At batch 96, length 4'")
-    assert page.evaluate("open.data.figures['behaviour-natural-0'].data.map((t) => t.y)") != before
+    until(page, POINT, "At batch 96, length 4")
+    assert page.evaluate(curves) != before
     assert page.locator("#map_c_tr").input_value() == "0"
     state = dict(parse_qsl(urlsplit(page.url).fragment))
     assert state == {"at_batch": "96", "at_length": "4", "map_c_tr": "0"}
@@ -99,12 +112,9 @@ def test_choosing_a_cell_opens_its_model(address: str, open_page: Any, where: st
         assert point is not None
         batch, length = list(itertools.product(*AXES.values()))[int(point)]
         button.click()
-        page.wait_for_function(
-            "(text) => document.querySelector('.at-point').innerText === text",
-            arg=f"At batch {batch}, length {length}",
-        )
-        page.wait_for_function("(c) => document.getElementById('map_c_tr').value === c", arg=c_tr)
-    page.wait_for_function("document.activeElement.id === 'point'")
+        until(page, POINT, f"At batch {batch}, length {length}")
+        until(page, "document.getElementById('map_c_tr').value", c_tr)
+    until(page, "document.activeElement.id", "point")
     assert opened.complaints == []
 
 
@@ -112,10 +122,10 @@ def test_the_keyboard_reaches_a_cell_and_the_picker(address: str, open_page: Any
     page = open_page(address).page
     page.locator("#sweep-map button").last.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.at-point').innerText === 'At batch 96, length 4'")
+    until(page, POINT, "At batch 96, length 4")
     page.locator("#at_batch").focus()
     page.keyboard.press("ArrowUp")
-    page.wait_for_function("document.querySelector('.at-point').innerText === 'At batch 32, length 4'")
+    until(page, POINT, "At batch 32, length 4")
 
 
 def test_the_table_sorts_and_filters(address: str, open_page: Any) -> None:
@@ -128,7 +138,7 @@ def test_the_table_sorts_and_filters(address: str, open_page: Any) -> None:
         assert heading.get_attribute("aria-sort") == direction
         assert page.evaluate(column) == sorted(page.evaluate(column), reverse=backwards)
     page.locator("#only_kind").select_option("wrapped")
-    page.wait_for_function("document.getElementById('answers-count').innerText === '4 of 8 rows.'")
+    until(page, "document.getElementById('answers-count').innerText", "4 of 8 rows.")
     assert all(value > 90 for value in page.evaluate(column))
     assert "only_kind=wrapped" in page.url
 
@@ -140,12 +150,12 @@ def test_any_two_dimensions_make_the_map(address: str, open_page: Any) -> None:
     assert page.locator("#sweep-map table").count() == 2
     page.locator("#over_down").select_option("c_tr")
     page.locator("#over_length").select_option("4")
-    page.wait_for_function("document.querySelectorAll('#sweep-map button').length === 4")
+    until(page, "document.querySelectorAll('#sweep-map button').length", 4)
     points = {button.get_attribute("data-point") for button in page.locator("#sweep-map button").all()}
     assert points == {"1", "3"}
     assert not page.locator("#over_batch").is_visible()
     page.locator("#over_across").select_option("c_tr")  # then something else goes down
-    page.wait_for_function("document.getElementById('over_down').value !== 'c_tr'")
+    until(page, "document.getElementById('over_down').value !== 'c_tr'", True)
     assert opened.complaints == []
 
 
