@@ -161,6 +161,7 @@ def test_a_figure_that_cannot_be_drawn_names_what_makes_it(
     run = Run.open(tmp_path / "run", "quick", experiment)
     (sentence,) = [own for own in lacking(run, drawn) if figures in own]
     assert command in sentence
+    assert len(sentence.split(": ")[1].split()) > 1, "the stage that is missing, in words"
 
 
 def test_what_was_drawn_lacks_nothing(tmp_path: Path) -> None:
