@@ -15,7 +15,7 @@ from veneer.page_data import rounded
 
 CHOICE = ("cell", "capability", "start", "stage", "learning_rate", "fine_tuning_rate", "c_tr", "seed")
 """What a reader picks a model by."""
-MOST_CELLS = 120  # fine-tuned models whose predicted classes and grafts are kept
+MOST_CELLS = 500  # fine-tuned models whose predicted classes and grafts are kept
 COLUMNS: dict[str, tuple[str, ...]] = {
     "pruning": ("unit", "criterion", "k", "texts", "operand", "accuracy"),
     "classes": ("unit", "k", "class", "share", "expected"),

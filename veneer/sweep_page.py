@@ -19,7 +19,6 @@ from veneer.store import Run
 from veneer.summary import final_accuracies
 
 Span = tuple[float | None, float | None, float | None]  # mean over seeds, least, greatest
-UNKNOWN: Span = (None, None, None)
 OPEN = ("not finished", "not reFTed")  # kinds that say nothing about an axis
 MEASURES = {
     "kind": "the answer",
@@ -79,13 +78,17 @@ def answers(points: Sequence[Point], judged: Sequence[list[Judged]], rows: Seque
             curves = verdict.curves
             key = curves.capability, curves.fine_tuning_rate, curves.c_tr
             spans: dict[str, Span] = {
-                "before": (curves.before, *spread.get((*key, "natural", "pt"), (None, None))),
+                "before": _span(curves.before, spread.get((*key, "natural", "pt"))),
                 "after": (curves.after, curves.lowest, curves.highest),
-                "ft_1": (row["ft_1"], *spread.get((*key, "correlated", "ft"), (None, None))),
-                "ft_0": (row["ft_0"], *spread.get((*key, "uncorrelated", "ft"), (None, None))),
+                "ft_1": _span(row["ft_1"], spread.get((*key, "correlated", "ft"))),
+                "ft_0": _span(row["ft_0"], spread.get((*key, "uncorrelated", "ft"))),
             }
             found.append(Answer(place, values, verdict, row["learned"], spans))
     return found
+
+
+def _span(value: float | None, ends: tuple[float, float] | None) -> Span:
+    return (value, None, None) if ends is None else (value, *ends)
 
 
 def _spread(run: Run) -> dict[tuple[Any, ...], tuple[float, float]]:

@@ -163,6 +163,7 @@ def test_paper_shows_the_chosen_point(address: str, open_page: Any) -> None:
     opened = open_page(f"{address}#at_batch=96&at_length=4")
     page = opened.page
     page.emulate_media(media="print")
+    assert page.locator(".at-point").is_visible()
     assert page.locator(".at-point").inner_text() == "At batch 96, length 4"
     assert page.pdf(format="A4").startswith(b"%PDF")
     assert opened.complaints == []
