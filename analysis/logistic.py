@@ -55,7 +55,10 @@ def solve(
     kept[-1] = True
     variance, axes = variance[:, kept].clamp_min(0), axes[:, :, kept]
     turned = _with_one(x @ axes)
+    columns = turned.mT.contiguous()  # samples last: sums over classes then run along them
     one_hot, absent = _targets(labels, classes, torch.float64)
+    taught = (turned.mT @ one_hot.flatten(1) / x.shape[1]).unflatten(-1, one_hot.shape[1:])
+    right_class = labels[None, :, None].expand(len(x), -1, -1, -1)
     ridge = torch.full_like(turned[0, 0], penalty)
     ridge[-1] = 0
     ridge = ridge[:, None, None]
@@ -64,13 +67,15 @@ def solve(
 
     def objective(scaled: Weights) -> tuple[Float[Tensor, "group set"], Weights]:
         weights = scale * scaled
-        logits = _logits(turned, weights) + absent
-        total = logits.logsumexp(-1, keepdim=True)
-        right = torch.where(one_hot > 0, logits, 0).sum(-1)
-        error = (logits.sub_(total).exp_() - one_hot) / x.shape[1]
-        gradient = (turned.mT @ error.flatten(2)).view_as(weights) + ridge * weights
-        loss = (total.squeeze(-1) - right).mean(1) + 0.5 * _dot(ridge * weights, weights)
-        return loss, scale * gradient
+        logits = (weights.flatten(2).mT @ columns).unflatten(1, absent.shape).add_(absent[..., None])
+        right = logits.gather(2, right_class)
+        top = logits.amax(2, keepdim=True)
+        odds = logits.sub_(top).exp_()
+        whole = odds.sum(2, keepdim=True)
+        probability = odds.div_(whole).flatten(1, 2)
+        mean = (columns @ probability.mT / x.shape[1]).view_as(weights)
+        loss = (whole.log_() + top - right).mean((2, 3)) + 0.5 * _dot(ridge * weights, weights)
+        return loss, scale * (mean - taught + ridge * weights)
 
     start = x.new_zeros(len(x), turned.shape[-1], len(labels), classes)
     found, converged = _minimize(objective, start, iterations)
