@@ -131,13 +131,14 @@ def training(experiment: dict[str, Any]) -> list[Entry]:
     if share := settings.get("rand_ft"):
         mixed = f"{share:.1%} of the samples ask for O_PT and are taught O_FT's answer (App. E.4)."
         entries.append(("randFT", mixed))
-    entries.append(
-        (
-            "reFT (reverse fine-tuning)",
-            f"{settings['reft_iterations']:,} updates on natural texts labelled with O_PT's answer, "
-            f"otherwise the same recipe. Rates {reft}, where they do not exceed the rate of fine-tuning.",
+    if settings["reft_rates"]:
+        entries.append(
+            (
+                "reFT (reverse fine-tuning)",
+                f"{settings['reft_iterations']:,} updates on natural texts labelled with O_PT's answer, "
+                f"otherwise the same recipe. Rates {reft}, where they do not exceed the rate of fine-tuning.",
+            )
         )
-    )
     if settings["controls"] and settings["reft_rates"]:
         rate = settings["control_rate"] or max(settings["learning_rates"])
         entries.append(
@@ -234,7 +235,7 @@ def deviations(content: Content) -> list[str]:
             "clipping; minGPT, which it builds on, clips at 1."
         )
     for name, what in (("iterations", "fine-tuning"), ("reft_iterations", "reFT")):
-        if settings[name] != 10_000:
+        if settings[name] != 10_000 and (what != "reFT" or settings["reft_rates"]):
             found.append(f"{settings[name]:,} updates of {what}; the paper uses 10,000.")
     if len(settings["c_tr"]) < len(paper.c_tr):
         found.append(f"{len(settings['c_tr'])} values of C_Tr; the preset “paper” has {len(paper.c_tr)}.")
@@ -246,7 +247,8 @@ def deviations(content: Content) -> list[str]:
     own = _deviations_learned(content) if learned(content.experiment) else _deviations_written(content)
     found += own
     found.append("Uncorrelated texts also exclude those on which both operands have the same answer.")
-    found.append("reFT is also run at the very rate of fine-tuning; the paper uses smaller ones only.")
+    if settings["reft_rates"]:
+        found.append("reFT is also run at the very rate of fine-tuning; the paper uses smaller ones only.")
     return found
 
 
@@ -271,21 +273,22 @@ def _deviations_written(content: Content) -> list[str]:
 
 
 def _deviations_learned(content: Content) -> list[str]:
-    found = []
-    for name in content.names:
-        files = content.first_of(name)
+    """What models have in common is said once."""
+    found: dict[str, list[str]] = {}
+    for files in map(content.first_of, content.names):
         if files is None:
             continue
         layout, shape, about = layout_of(files.model), files.model["config"], files.accuracy["about"]
         if (layout.window, shape["blocks"], shape["width"]) != (250, 6, 192):
-            found.append(
-                f"Model {name}: windows of {layout.window} tokens, {_count(shape['blocks'], 'block')}, width "
+            window = (
+                f"windows of {layout.window} tokens, {_count(shape['blocks'], 'block')}, width "
                 f"{shape['width']}; the paper's have 250, 6 and 192."
             )
+            found.setdefault(window, []).append(files.name)
         if about["iterations"] != 200_000:
-            updates = f"{about['iterations']:,} updates of pretraining"
-            found.append(f"Model {name}: {updates}; the paper's main results use 200,000.")
-    return found
+            updates = f"{about['iterations']:,} updates of pretraining; the paper's main results use 200,000."
+            found.setdefault(updates, []).append(files.name)
+    return [f"Model{'s' if len(own) > 1 else ''} {', '.join(own)}: {what}" for what, own in found.items()]
 
 
 def certainty(experiment: dict[str, Any]) -> list[str]:
@@ -297,19 +300,24 @@ def certainty(experiment: dict[str, Any]) -> list[str]:
         spread = "One seed: nothing here says how much another seed would differ (the option is --seeds)."
     else:
         spread = f"{seeds} seeds: numbers are means; bands go from the least to the greatest seed."
+    found = [
+        spread,
+        f"Each accuracy is measured on {samples:,} texts: a 95 % sampling interval of at most "
+        f"±{100 * sampled:.1f} points.",
+    ]
+    if not settings["reft_rates"]:
+        return [*found, "There is no reFT in this run, so it does not tell whether O_PT would come back."]
     controls = (
         "There is no from-scratch control in this run, so it does not tell how much faster reFT is than "
         "learning O_PT anew."
     )
-    if settings["controls"] and settings["reft_rates"]:
+    if settings["controls"]:
         controls = (
             "A revival counts as a sign of a wrapper only where it is much faster than the controls from "
             "scratch (section 3)."
         )
     return [
-        spread,
-        f"Each accuracy is measured on {samples:,} texts: a 95 % sampling interval of at most "
-        f"±{100 * sampled:.1f} points.",
+        *found,
         f"From the curves alone, “wrapped” means that reFT brought O_PT back to {REVIVED:.0%} or more; “not "
         f"revived” that it gained no more than {100 * MARGIN:.0f} points over guessing or over its start "
         "within these updates. A longer reFT may still revive it.",

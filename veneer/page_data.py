@@ -18,6 +18,7 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from finetune.fleet import EVALUATED
 from tasks.errors import InputError
 from veneer import figures, map_figures
 from veneer.methods import operands
@@ -123,8 +124,8 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
 
     Returns:
         ``tokens`` of the example text and their ``roles`` ("pt", "ft" or ""), ``vocabulary``,
-        ``answer`` (position), ``shape`` [block, head, query, key]
-        (of long texts the answer's row alone), ``channels`` (units of the
+        ``answer`` (position), ``shape`` [block, head, query, key] (of long texts the answer's row alone),
+        ``opens`` (block and head whose answer looks most at O_PT's tokens), ``channels`` (units of the
         activation maps), ``answers`` (by class), ``dropped`` (positions left out at the beginning), and
         ``map_figure`` and
         ``activation_figure``, to be filled with a map.
@@ -136,6 +137,10 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
     role = roles(experiment, first.model, tokens)
     rows = tensors["example"].shape[-2]
     dropped = max(0, len(tokens) - MOST_POSITIONS) if rows > 1 else 0
+    on_pt = tensors["example"][:, :, answer if rows > 1 else 0][..., [own == "pt" for own in role]].sum(-1)
+    if "operand_share" in tensors:  # [asked, kind of text, block, head, on]: over many texts
+        on_pt = tensors["operand_share"][0, EVALUATED.index("natural"), :, :, 0]
+    opens = [int(place) for place in np.unravel_index(on_pt.argmax(), on_pt.shape)]
     tokens, role, answer = tokens[dropped:], role[dropped:], answer - dropped
     blocks, heads = tensors["example"].shape[:2]
     channels: list[int] = []
@@ -153,6 +158,7 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         "vocabulary": vocabulary,
         "answer": answer,
         "shape": [blocks, heads, len(queries), len(tokens)],
+        "opens": opens,
         "channels": channels,
         "dropped": dropped,
         "answers": answers(experiment, first.model),

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -26,7 +27,7 @@ from veneer.points import axes_of, points_of, value_name
 from veneer.report_content import CapabilityFiles, Content, ReadRun, read_content
 from veneer.report_tables import MEANINGS, SYMBOLS, percent
 from veneer.store import Run
-from veneer.stored_task import label_histograms, learned
+from veneer.stored_task import answer_word, label_histograms, learned
 from veneer.summary import Verdict, verdicts
 
 SCRIPTS = (
@@ -190,7 +191,7 @@ def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: flo
         "maps": maps,
         "left_out": [*(maps or {}).get("left_out", []), *left_out],
         "tables": tables,
-        "shown": _shown_first(found, content),
+        "shown": _shown_first(judged, content, maps),
         "meanings": MEANINGS,
         "legend": [(share, figures.c_tr_colour(shares, share)) for share in shares],
         "times": report_tables.revival_times(content),
@@ -202,7 +203,7 @@ def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: flo
         "command": methods.command(content.experiment),
         "pretraining": _pretraining_commands(content),
     }
-    drawn = {"figures": panels.figures, "controls": panels.controls, "attention": maps}
+    drawn = {"folder": folder, "figures": panels.figures, "controls": panels.controls, "attention": maps}
     return words, {**drawn, "tables": tables, "labels": labels}
 
 
@@ -218,18 +219,46 @@ def _pretraining_commands(content: Content) -> list[str]:
     return list(dict.fromkeys(command for command in commands if command))
 
 
-def _shown_first(found: list[Verdict], content: Content) -> dict[str, str]:
-    """The model that is shown first: a wrapped one if there is any, with the last C_Tr."""
-    wrapped = [verdict for verdict in found if verdict.kind == "wrapped"] or found
-    chosen = max(wrapped, key=lambda verdict: verdict.c_tr)
+def _shown_first(
+    found: list[report_tables.Judged], content: Content, maps: dict[str, Any] | None
+) -> dict[str, str]:
+    """What is shown first: a model that was looked into, of these a wrapped one with the last C_Tr.
+
+    Of its attention, the block and head whose answer looks most at O_PT's tokens before fine-tuning.
+    """
+    seeds = _looked_into(content)
+    own = [one for one in found if _setting(one.curves) in seeds] or found
+    wrapped = [one for one in own if one.kind == "wrapped"] or own
+    chosen = max(wrapped, key=lambda one: one.curves.c_tr).curves
     reft = chosen.reft_rate or max(content.experiment["fields"]["reft_rates"], default=0.0)
+    model = (maps or {"models": {}})["models"].get(chosen.capability)
+    block, head = model["opens"] if model else (0, 0)
     return {
         "capability": chosen.capability,
         "rate": f"{chosen.fine_tuning_rate:g}",
         "c_tr": f"{chosen.c_tr:g}",
         "reft": f"{reft:g}",
-        "block": "1" if content.experiment["name"] == "counter" else "0",
+        "seed": str(seeds.get(_setting(chosen), 0)),
+        "block": str(block),
+        "head": str(head),
     }
+
+
+def _setting(verdict: Verdict) -> tuple[str, float, float]:
+    return verdict.capability, verdict.fine_tuning_rate, verdict.c_tr
+
+
+def _looked_into(content: Content) -> dict[tuple[str, float, float], int]:
+    """The settings whose models were pruned (or else grafted, or probed), each with its least seed."""
+    keys = ["capability", "fine_tuning_rate", "c_tr"]
+    for name in ("pruning", "grafting", "probes"):
+        if name in content.analyses:
+            tuned = content.analyses[name].filter(
+                (pl.col("start") == "capability") & (pl.col("stage") == "fine-tune")
+            )
+            least = tuned.group_by(keys).agg(pl.col("seed").min())
+            return {(capability, rate, c_tr): seed for capability, rate, c_tr, seed in least.iter_rows()}
+    return {}
 
 
 def _method_sections(content: Content) -> list[tuple[str, list[methods.Entry]]]:
@@ -250,5 +279,7 @@ def _majority_note(content: Content) -> str:
         for kind, text in texts.items():
             for o in ("pt", "ft"):
                 share = percent(text["majority"][o])
-                parts.append(f"{figures.NAMES[o]} {share} % (always {text['answer'][o]!r}) on {kind} texts")
+                parts.append(
+                    f"{figures.NAMES[o]} {share} % (always {answer_word(text['answer'][o])}) on {kind} texts"
+                )
     return "; ".join(parts)

@@ -8,6 +8,17 @@ function shown(trace, filters) {
   });
 }
 
+// Of the table of updates the rows of the model, C_Tr and reFT rate that the section's controls ask for.
+function filterTimes(chapter, part, chosen) {
+  const rows = [...part.querySelectorAll("tbody tr")];
+  for (const row of rows) {
+    row.hidden = ["capability", "c_tr", "reft"].some((key) => ![undefined, "all", row.dataset[key]].includes(chosen[key]));
+  }
+  const seen = rows.filter((row) => !row.hidden).length;
+  const count = seen === rows.length ? `All ${seen} rows.` : `${seen} of ${rows.length} rows: those that the choices of this section leave.`;
+  chapter.find("times-count").textContent = count;
+}
+
 function drawCurves(chapter, section) {
   const filters = [...section.querySelectorAll("select[data-filter]")].map((c) => [c.dataset.filter, c.value]);
   const chosen = Object.fromEntries(filters);
@@ -16,6 +27,7 @@ function drawCurves(chapter, section) {
   }
   for (const part of section.querySelectorAll("[data-threshold]")) {
     part.hidden = part.dataset.threshold !== chosen.threshold;
+    if (!part.hidden) filterTimes(chapter, part, chosen);
   }
   for (const place of section.querySelectorAll(".plot")) {
     if (place.closest("[hidden]")) continue;

@@ -94,15 +94,16 @@ async function drawMaps(chapter) {
   for (const [i, [title, id, missing]] of found.entries()) {
     if (moments[i] === "reft" && !chapter.model().reft) continue;
     const maps = id && attention.maps[id];
-    chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}`
+    chapter.find(`caption-${moments[i]}`).textContent = `${title}, block ${block}${model.shape[1] > 1 && !strips ? `, head ${head}` : ""}`
       + (strips && maps ? ` (scale to ${(100 * most).toFixed(0)} %)` : "");
     const figure = structuredClone(model.map_figure);
     figure.layout.margin.t = 8;
     if (strips) asStrips(figure, model.shape[1], head);
     Object.assign(figure.data[0], { z: shares[i] ?? figure.data[0].z, zmax: most });
     draw(chapter.find(`map-${moments[i]}`), maps ? figure : absent(missing, figure.layout));
-    bars.data[i].y = maps ? maps.by_token[block][head] : [];
+    if (bars.data[i]) bars.data[i].y = maps ? maps.by_token[block][head] : [];
   }
+  if (!chapter.model().reft) bars.data.length = 2;
   draw(chapter.find("by-token"), bars);
   link(chapter, moments.map((moment) => chapter.find(`map-${moment}`)).filter((place) => place.on));
   if (model.channels.length) await drawUnits(chapter, model, found);

@@ -30,12 +30,43 @@ function rowsOf(table, wanted) {
 
 const tunedModel = ({ capability, rate, c_tr, seed }) =>
   ({ start: "capability", stage: "fine-tune", capability, fine_tuning_rate: rate, c_tr, seed });
-const nothing = (height) => saying("not analysed: it diverged, or is not finished", { height, xaxis: { visible: false }, yaxis: { visible: false } });
+
+// Says above an analysis why it has nothing on the chosen model, and hides its figures (`places`) then.
+function lacking(chapter, name, table, places) {
+  const note = chapter.find(`lacking-${name}`), model = chapter.model();
+  const there = rowsOf(table, tunedModel(model)).length > 0;
+  if (!note) return true; // no capability is written yet
+  note.hidden = there;
+  note.replaceChildren(...(there ? [] : whyNot(chapter, name, table, model)));
+  for (const place of places.map((own) => chapter.find(own)).filter(Boolean)) place.hidden = !there;
+  return !there;
+}
+
+// The reason, with the command that would look into this model too; it names the models that are there already,
+// because a table is made as a whole.
+function whyNot(chapter, name, table, model) {
+  const cell = chapter.data.attention.cells.find((own) => own.stage === "fine-tune" && own.fine_tuning_rate === model.rate
+    && ["capability", "c_tr", "seed"].every((key) => own[key] === model[key]));
+  if (!cell) return ["The chosen model is not finished."];
+  if (cell.status !== "done") return [`The chosen model has nothing to look into: its fine-tuning ${cell.status}.`];
+  const tuned = rowsOf(table, { start: "capability", stage: "fine-tune" });
+  const flags = [["capabilities", "capability"], ["rates", "fine_tuning_rate", "rate"], ["c-tr", "c_tr"], ["seeds", "seed"]];
+  const words = flags.flatMap(([flag, column, own = column]) => {
+    const all = [...(chapter.control(`map_${own}`)?.options ?? [])].map((option) => option.value);
+    const wanted = all.filter((value) => value === model[own] || tuned.some((row) => row[column] === value));
+    return wanted.length === all.length ? [] : [`--${flag}`, ...wanted]; // none given means all
+  });
+  const code = document.createElement("code");
+  code.textContent = ["veneer analyse", chapter.data.folder, ...words, "--only", name, "verdicts"].join(" ");
+  return ["The chosen model is not among the analysed models. This looks into it too: ", code];
+}
+
 const operandName = { pt: "O_PT", ft: "O_FT" };
 
 async function drawPruning(chapter) {
   const table = await tableOf(chapter, "pruning");
   if (!table) return;
+  if (lacking(chapter, "pruning", table, ["pruning-pt", "pruning-ft", "classes"])) return;
   const model = tunedModel(chapter.model()), unit = chapter.value("prune_unit", "weight");
   const { seed, ...anySeed } = model;
   for (const operand of ["pt", "ft"]) {
@@ -62,7 +93,7 @@ async function drawPruning(chapter) {
       title: { text: `${unit}s zeroed`, standoff: 4 },
     };
     const figure = panel(`${operandName[operand]} accuracy`, traces, xaxis);
-    draw(chapter.find(`pruning-${operand}`), own("saliency").length ? figure : nothing(260));
+    draw(chapter.find(`pruning-${operand}`), own("saliency").length ? figure : saying(`no ${unit}s were pruned`, { height: 260, xaxis: { visible: false }, yaxis: { visible: false } }));
   }
   await drawClasses(chapter, model, unit);
 }
@@ -73,7 +104,8 @@ async function drawClasses(chapter, model, unit) {
   if (!table || !place) return;
   const at = (number) => rowsOf(table, { ...model, unit, k: number }).sort((a, b) => a.class - b.class);
   const [before, after] = [at("0"), at(k)];
-  if (!before.length) return draw(place, nothing(240));
+  place.hidden = !before.length; // left out to keep the page small
+  if (!before.length) return;
   const words = (row) => chapter.answerName(row.class);
   const bar = (name, rows, key, color) => ({
     type: "bar", name, x: rows.map(words), y: rows.map((row) => row[key]), marker: { color },
@@ -109,6 +141,7 @@ function byPart(title, cells, key, scale, format) {
 async function drawGrafting(chapter) {
   const table = await tableOf(chapter, "grafting");
   if (!table) return;
+  if (lacking(chapter, "grafting", table, ["grafting-pt", "grafting-ft", "grafting-k", "grafting-moved"])) return;
   const own = rowsOf(table, tunedModel(chapter.model()));
   const parts = own.filter((row) => !["none", "weight", "weights"].includes(row.level));
   for (const operand of ["pt", "ft"]) {
@@ -116,14 +149,14 @@ async function drawGrafting(chapter) {
     const most = Math.max(0.05, ...cells.map((row) => Math.abs(row.change ?? 0)));
     const scale = { colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most };
     const figure = byPart(`Change of ${operandName[operand]} accuracy`, cells, "change", scale, "+.0%");
-    draw(chapter.find(`grafting-${operand}`), cells.length ? figure : nothing(380));
+    draw(chapter.find(`grafting-${operand}`), figure);
   }
   const moved = await tableOf(chapter, "movement");
   if (moved) {
     const cells = rowsOf(moved, tunedModel(chapter.model())).filter((row) => row.name !== "all");
     const scale = { colorscale: [[0, "#F2EFFA"], [1, "#3F007D"]], zmin: 0 };
     const figure = byPart("Where the weights moved (share of the squared change)", cells, "share_of_change", scale, ".0%");
-    draw(chapter.find("grafting-moved"), cells.length ? figure : nothing(380));
+    draw(chapter.find("grafting-moved"), figure);
   }
   const traces = ["pt", "ft"].map((operand) => {
     const rows = own.filter((row) => row.operand === operand && ["none", "weights"].includes(row.level)).sort((a, b) => a.k - b.k);
@@ -136,12 +169,13 @@ async function drawGrafting(chapter) {
     type: "log", tickvals: [0.5, ...decades], ticktext: ["0", ...decades.map((k) => (k >= 1e6 ? `${k / 1e6}M` : k >= 1e3 ? `${k / 1e3}k` : k))],
     title: { text: "weights given back, those that moved most first", standoff: 4 },
   };
-  draw(chapter.find("grafting-k"), own.length ? panel("The weights that moved most", traces, xaxis, { height: 380 }) : nothing(380));
+  draw(chapter.find("grafting-k"), panel("The weights that moved most", traces, xaxis, { height: 380 }));
 }
 
 async function drawProbes(chapter) {
   const table = await tableOf(chapter, "probes");
   if (!table) return;
+  lacking(chapter, "probes", table, []); // those of the capability and from scratch are there
   const { capability, seed } = chapter.model(), tuned = tunedModel(chapter.model());
   for (const operand of ["pt", "ft"]) {
     const traces = [];
@@ -156,7 +190,7 @@ async function drawProbes(chapter) {
     add("before fine-tuning", { stage: "capability" }, colour.before, { symbol: "square" });
     add("after fine-tuning", tuned, colour.tuned);
     const xaxis = { dtick: 1, title: { text: "after the embedding (0) and after each block", standoff: 4 } };
-    draw(chapter.find(`probes-${operand}`), traces.length ? panel(`Probes for ${operandName[operand]}'s answer`, traces, xaxis) : nothing(260));
+    draw(chapter.find(`probes-${operand}`), panel(`Probes for ${operandName[operand]}'s answer`, traces, xaxis));
   }
 }
 
@@ -167,22 +201,25 @@ async function drawAttentionShares(chapter) {
   const sources = [
     ["before", "before", { capability, seed, stage: "capability" }],
     ["after fine-tuning", "tuned", tuned],
-    ["after reFT", "reft", { ...tuned, stage: "reft", learning_rate: model.reft }],
+    ...(model.reft ? [["after reFT", "reft", { ...tuned, stage: "reft", learning_rate: model.reft }]] : []),
   ];
+  const shape = chapter.data.attention.models[capability]?.shape, heads = shape ? shape[1] : 1;
+  const place = (row) => (heads > 1 ? `${row.block}·${row.head}` : `block ${row.block}`);
   for (const operand of ["pt", "ft"]) {
     let uniform;
     const data = sources.map(([name, key, wanted]) => {
       const rows = rowsOf(table, { ...wanted, on: operand, asked: [null, operand] });
       uniform ??= rows[0]?.uniform;
       return {
-        type: "bar", name, x: rows.map((row) => `${row.block}.${row.head}`), y: rows.map((row) => row.share),
-        marker: { color: colour[key] }, hovertemplate: `${name}<br>block.head %{x}: %{y:.1%}<extra></extra>`,
+        type: "bar", name, x: rows.map(place), y: rows.map((row) => row.share), marker: { color: colour[key] },
+        text: rows.map((row) => `block ${row.block}, head ${row.head}`), textposition: "none",
+        hovertemplate: `${name}<br>%{text}: %{y:.1%}<extra></extra>`,
       };
     });
     const shapes = uniform === undefined || uniform === null ? [] : [{
       type: "line", xref: "paper", x0: 0, x1: 1, y0: uniform, y1: uniform, line: { color: "#888888", width: 1, dash: "dot" },
     }];
-    const xaxis = { type: "category", title: { text: "block.head", standoff: 4 } };
+    const xaxis = { type: "category", ...(heads > 1 ? { title: { text: "block·head", standoff: 4 } } : {}) };
     draw(chapter.find(`attention-${operand}`), panel(`On ${operandName[operand]}'s tokens`, data, xaxis, { barmode: "group", shapes }));
   }
 }

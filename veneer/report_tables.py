@@ -223,7 +223,9 @@ def against_paper(run: Run, content: Content) -> dict[str, Any]:
     """Ours beside the paper's table: a row per capability, rate and C_Tr, cells by C_Te and operand.
 
     Returns:
-        ``name`` of the table, ``rows``, and ``note`` on how many cells have a counterpart, in words.
+        ``name`` of the table, ``rows`` (with ``counterpart``, whether the paper has any of its cells),
+        ``dashes`` (whether it lacks others of these), and ``note`` on how many cells have a counterpart,
+        in words.
     """
     name = content.experiment["name"]
     theirs = paper_table(name)
@@ -243,7 +245,14 @@ def against_paper(run: Run, content: Content) -> dict[str, Any]:
         order = [(c_te, operand) for c_te in (1, 0) for operand in ("pt", "ft")]
         compared = [_compared(cells[key]) for key in order]
         rows.append({"capability": capability, "rate": rate, "c_tr": c_tr, "cells": compared})
-    return {"name": paper_name(name), "rows": rows, "note": _coincidence(grid, theirs)}
+        rows[-1]["counterpart"] = any(cell["paper"] is not None for cell in compared)
+    met = [cell["paper"] for row in rows if row["counterpart"] for cell in row["cells"]]
+    return {
+        "name": paper_name(name),
+        "rows": rows,
+        "dashes": None in met,
+        "note": _coincidence(grid, theirs),
+    }
 
 
 def _coincidence(grid: pl.DataFrame, theirs: pl.DataFrame) -> str:

@@ -76,10 +76,16 @@ def task_tokens(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
     return sorted(names, key=lambda name: name != (tuned or names[0]))
 
 
+def answer_word(answer: Any) -> str:
+    """An answer as a reader knows it: learned capabilities answer 3 with a token "=3"."""
+    text = str(answer)
+    return text[1:] if len(text) > 1 and text[0] == "=" else text
+
+
 def answers(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
     """A capability's classes as text."""
     if learned(experiment):
-        return list(layout_of(model).vocabulary)
+        return list(map(answer_word, layout_of(model).vocabulary))
     return [str(value) for value in model["metadata"]["classes"]]
 
 
@@ -111,7 +117,7 @@ def label_histograms(experiment: dict[str, Any], model: dict[str, Any]) -> dict[
     seen = shares.sum((0, 1)).nonzero().flatten().tolist()
     distance = (shares[1] - shares[0]).abs().sum(-1) / 2
     return {
-        "answers": [str(task.answers[i]) for i in seen],
+        "answers": [answer_word(task.answers[i]) for i in seen],
         "shares": {
             o: {c: shares[i, j, seen].tolist() for i, c in enumerate(("0", "1"))}
             for j, o in enumerate(("pt", "ft"))
