@@ -20,6 +20,7 @@ from veneer.cells import Prepared
 from veneer.cli import RunOptions
 from veneer.estimate import calibrate, check_memory
 from veneer.experiments import PRESETS, Experiment
+from veneer.report import write_report
 from veneer.run import fleet_size
 from veneer.status import status as look
 from veneer.status import verify as problems_of
@@ -191,7 +192,8 @@ def sweep_table(run: Run) -> pl.DataFrame:
 
 
 def show_sweep(run: Run) -> None:
-    """Print the table of a sweep, or its first rows."""
+    """Write the report, and print the table of a sweep, or its first rows."""
+    report = write_report(run)
     found = sweep_table(run)
     table = Table(title="Right answers on natural text after the last update, in percent")
     for name in found.columns:
@@ -203,6 +205,7 @@ def show_sweep(run: Run) -> None:
     console.print(table)
     more = f"; {len(found) - ROWS:,} more rows" if len(found) > ROWS else ""
     console.print(f"all metrics, with a column for each axis: {run.path}/metrics.parquet{more}")
+    console.print(f"report: [bold]{report}[/]")
 
 
 def status(words: list[str], parse: Parse) -> None:
