@@ -18,6 +18,7 @@ from veneer import page_data, report
 from veneer.points import points_of
 from veneer.report import write_report, write_reports
 from veneer.store import Run
+from veneer.sweep_cli import show_sweep
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +195,11 @@ def test_the_sweeps_folder_gains_nothing_but_its_report(tmp_path: Path) -> None:
     after = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path != written}
     assert {path for path in after if path != run.path} == {path for path in before if path != run.path}
     assert all(after[path] == before[path] for path in after if path.is_file())
+
+
+def test_a_sweep_ends_with_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = sweep_run(tmp_path / "s")
+    show_sweep(run)
+    assert "report.html" in "".join(capsys.readouterr().out.split())
+    answers = Page((run.path / "report.html").read_text()).data[""]["sweep"]["answers"]
+    assert len(answers) == 4 * 2
