@@ -203,3 +203,30 @@ def ids(cells: dict[str, Path], rate: float, c_tr: float) -> list[str]:
         if tuned and cell["stage"]["recipe"]["learning_rate"] == rate and share == c_tr:
             found.append(name)
     return found
+
+
+def test_what_was_not_looked_into_is_told_from_what_is_not_there(reported: Any, open_page: Any) -> None:
+    """The fakes' tables are about 0.1 with C_Tr = 0 and seed 0: a command without them would lose it."""
+    opened = open_page(reported.address)
+    page, note = opened.page, "#lacking-pruning"
+    assert page.locator("#pruning-pt .main-svg").count() > 0, "it opens on a model that was pruned"
+    assert not page.locator(note).is_visible()
+    page.locator("#map_seed").select_option("1")
+    page.locator(note).wait_for(state="visible")
+    assert "not among the analysed models" in page.locator(note).inner_text()
+    assert page.locator(f"{note} code").inner_text() == (
+        f"veneer analyse {reported.run.name} --rates 0.1 --c-tr 0 --only pruning verdicts"
+    )
+    assert not page.locator("#pruning-pt").is_visible()
+    page.locator("#map_rate").select_option("0.001")
+    code = f"document.querySelector('{note} code').innerText.includes('--rates')"
+    for _ in range(40):
+        if not page.evaluate(code):
+            break
+        page.wait_for_timeout(50)
+    assert not page.evaluate(code), "with both rates none is left to be named"
+    page.locator("#map_seed").select_option("0")
+    page.locator("#map_rate").select_option("0.1")
+    page.locator("#pruning-pt").wait_for(state="visible")
+    assert page.locator(note).inner_text() == ""
+    assert opened.complaints == []
