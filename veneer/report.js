@@ -50,6 +50,11 @@ function draw(place, figure) {
   });
   if (printing) copy.layout.width = place.classList.contains("wide-plot") ? printedWidth : printedWidth / 2 - 10;
   if (narrow.matches && copy.layout.margin?.l < 60) Object.assign(copy.layout.margin, { l: 40, r: 4 });
+  const half = (printing || narrow.matches) && !place.classList.contains("wide-plot");
+  if (half && copy.layout.showlegend) { // its entries stand below each other, and would reach into the axis
+    const entries = copy.data.filter((trace) => trace.showlegend !== false).length;
+    copy.layout.height += 17 * Math.max(0, entries - 2);
+  }
   Plotly.react(place, copy.data, copy.layout, { ...config, displayModeBar: !narrow.matches && !printing });
 }
 

@@ -155,7 +155,7 @@ async function drawGrafting(chapter) {
   if (moved) {
     const cells = rowsOf(moved, tunedModel(chapter.model())).filter((row) => row.name !== "all");
     const scale = { colorscale: [[0, "#F2EFFA"], [1, "#3F007D"]], zmin: 0 };
-    const figure = byPart("Where the weights moved (share of the squared change)", cells, "share_of_change", scale, ".0%");
+    const figure = byPart("Where weights moved: share of the squared change", cells, "share_of_change", scale, ".0%");
     draw(chapter.find("grafting-moved"), figure);
   }
   const traces = ["pt", "ft"].map((operand) => {
@@ -167,7 +167,7 @@ async function drawGrafting(chapter) {
   const decades = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((k) => k <= most);
   const xaxis = {
     type: "log", tickvals: [0.5, ...decades], ticktext: ["0", ...decades.map((k) => (k >= 1e6 ? `${k / 1e6}M` : k >= 1e3 ? `${k / 1e3}k` : k))],
-    title: { text: "weights given back, those that moved most first", standoff: 4 },
+    title: { text: "weights given back, those most moved first", standoff: 4 },
   };
   draw(chapter.find("grafting-k"), panel("The weights that moved most", traces, xaxis, { height: 380 }));
 }
