@@ -237,8 +237,10 @@ def pretraining(view: View) -> Measured:
             averaged([view.values(f"{when}uncorrelated_pt", name, *setting) for setting in settings])
             for when in ("start_", "")
         )
-        if skill(mean(start.values()), view.guess("uncorrelated", "pt", name)) < HALF_SKILL:
-            return Measured([], [f"{name} did not have O_PT to begin with"])
+        guess = view.guess("uncorrelated", "pt", name)
+        if skill(mean(start.values()), guess) < HALF_SKILL:
+            had = f"{100 * mean(start.values()):.0f} %; guessing gives {100 * guess:.0f} %"
+            return Measured([], [f"{name} did not have O_PT to begin with on texts with C_Te = 0 ({had})"])
         falls += [start, end]
     kept = over_seeds(lambda a, b, before, after: (before - after) - (a - b), *falls)
     counts = " against ".join(f"{view.about(name)['iterations']:,}" for name in (long, short))

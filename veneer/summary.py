@@ -145,15 +145,24 @@ def revivals(run: Run) -> pl.DataFrame:
 
 
 def summary_table(run: Run) -> Summary:
-    """Final accuracies by rate and C_Tr, the paper's in brackets, and O_PT after each reFT."""
+    """Final accuracies by rate and C_Tr, the paper's in brackets, and O_PT after each reFT.
+
+    Each capability's first row is what it does before fine-tuning: texts into which a correlation is
+    edited are unlike natural ones, and a learned capability need not carry over to them.
+    """
     grid, back = fine_tuning_grid(run), revivals(run)
     reft_rates = back["reft_rate"].unique().sort(descending=True).to_list()
     heads = [f"C_Te={c} {o}" for c in (1, 0) for o in ("O_PT", "O_FT")]
     several = len(capability_names(run.experiment["fields"])) > 1
     columns = ["rate", "C_Tr", *heads, *[f"O_PT after reFT {rate:g}" for rate in reft_rates]]
-    rows = []
+    rows: list[list[str]] = []
+    start = _before(run)
     settings = grid.select("capability", "learning_rate", "c_tr").unique(maintain_order=True)
     for capability, rate, c_tr in settings.iter_rows():
+        if capability in start:
+            accuracies = [_marked(value, 0) for value in start.pop(capability)]
+            named = [capability] if several else []
+            rows.append([*named, "before", "", *accuracies, *("" for _ in reft_rates)])
         own = (pl.col("capability") == capability) & (pl.col("c_tr") == c_tr)
         cells = grid.filter(own & (pl.col("learning_rate") == rate))
         row = [*([capability] if several else []), f"{rate:g}", f"{c_tr:g}"]
@@ -178,6 +187,22 @@ def summary_table(run: Run) -> Summary:
     )
     caption += _remark(run)
     return Summary("Fine-tuning, then reFT", [*(["model"] if several else []), *columns], rows, caption)
+
+
+def _before(run: Run) -> dict[str, list[float | None]]:
+    """Each capability's accuracies before fine-tuning, in the order of the table; means over seeds."""
+    first = run.metrics().filter(
+        (pl.col("stage") == "fine-tune")
+        & (pl.col("start") == "capability")
+        & (pl.col("measure") == "accuracy")
+        & (pl.col("step") == 0)
+    )
+    means = first.group_by("capability", "texts", "operand").agg(pl.col("value").mean())
+    found = {tuple(key): value for *key, value in means.iter_rows()}
+    order = [(texts, operand) for texts in ("correlated", "uncorrelated") for operand in ("pt", "ft")]
+    return {
+        str(name): [found.get((name, *place)) for place in order] for name in means["capability"].unique()
+    }
 
 
 def _marked(value: float | None, diverged: int) -> str:
@@ -368,5 +393,7 @@ def _decided(
 
 
 def revival_sentences(run: Run) -> list[str]:
-    """What the reFT curves support, one sentence for each C_Tr and rate of fine-tuning."""
+    """What the reFT curves support, one sentence for each C_Tr and rate of fine-tuning; none without reFT."""
+    if not run.experiment["fields"]["reft_rates"]:
+        return []
     return [verdict.sentence for verdict in verdicts(run)]

@@ -228,7 +228,7 @@ def _conclude(run: Run) -> None:
     table = summary_table(run)
     shown = Table(title=table.title, caption=table.caption, caption_justify="left")
     for name in table.columns:
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", overflow="fold")
     for row in table.rows:
         shown.add_row(*row)
     console.print(shown)

@@ -112,7 +112,7 @@ def test_the_table_has_a_row_per_model_rate_and_share(run: Run) -> None:
     table = summary_table(run)
     assert table.columns[:3] == ["model", "rate", "C_Tr"]
     assert [tuple(row[:2]) for row in table.rows] == [
-        (name, rate) for name in ("M", "H") for rate in ("0.001", "0.0001")
+        (name, rate) for name in ("M", "H") for rate in ("before", "0.001", "0.0001")
     ]
     assert "Table 5" in table.caption
 

@@ -138,6 +138,15 @@ def test_a_setting_without_its_cells_has_no_verdict(run: Run) -> None:
     assert [("not finished" in sentence) for sentence in revival_sentences(run)] == [False, True, True, True]
 
 
+def test_a_run_without_reft_says_nothing_about_revival(run: Run) -> None:
+    store_all(run, {(0.1, 0.0): (1.0, 0.1, 0.1)})
+    write_json(
+        run.path / "experiment.json",
+        {**run.experiment, "fields": {**run.experiment["fields"], "reft_rates": []}},
+    )
+    assert revival_sentences(Run.read(run.path)) == []
+
+
 def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
     store_all(run, {(0.1, 0.0): (0.10, 0.20, 0.31), (0.1, 1.0): (0.10, 0.92, 0.97)})
     table = summary_table(run)
@@ -151,10 +160,11 @@ def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
         "O_PT after reFT 0.001",
     ]
     assert table.columns == columns
-    assert [row[:2] for row in table.rows] == [["0.1", "0"], ["0.1", "1"]]
+    assert table.rows[0] == ["before", "", *["12.3"] * 4, ""]
+    assert [row[:2] for row in table.rows[1:]] == [["0.1", "0"], ["0.1", "1"]]
     # Table 3 of the paper, Counter, 10^-1: C_Tr 0 and 1, with C_Te 1 and 0.
-    assert table.rows[0][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (0)", "33.3 (100)", "31.0"]
-    assert table.rows[1][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (36)", "33.3 (1)", "97.0"]
+    assert table.rows[1][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (0)", "33.3 (100)", "31.0"]
+    assert table.rows[2][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (36)", "33.3 (1)", "97.0"]
     for word in ("O_PT 30% on natural text", "O_PT 40% and O_FT 50% at C_Te=0"):
         assert word in table.caption
 
@@ -164,9 +174,10 @@ def test_a_diverged_cell_is_marked_in_the_table_and_has_no_other_verdict(run: Ru
     store(run, of(made, 0.1, 0.0)[0], (1.0, 0.0, 0.0), diverged=7)
     store_all(run, {(0.1, 1.0): (0.1, 0.1, 0.1)})
     table = summary_table(run)
-    assert [cell.split()[0][-1] == "*" for cell in table.rows[0][2:6]] == [True] * 4
-    assert table.rows[0][6] == "–"
-    assert not any("*" in cell for cell in table.rows[1])
+    before, broken, whole = table.rows
+    assert [cell.split()[0][-1] == "*" for cell in broken[2:6]] == [True] * 4
+    assert broken[6] == "–"
+    assert not any("*" in cell for cell in (*before, *whole))
     assert "diverged at step 7" in table.caption
     sentence = revival_sentences(run)[0]
     assert "diverged at step 7" in sentence
@@ -177,7 +188,7 @@ def test_a_diverged_reft_is_marked(run: Run) -> None:
     first, second = of(planned(), 0.1, 0.0)
     store(run, first, (1.0, 0.5, 0.1))
     store(run, second, (0.1, 0.1, 0.1), diverged=3)
-    assert summary_table(run).rows[0][6] == "–*"
+    assert summary_table(run).rows[1][6] == "–*"
     assert "diverged at step 3" in summary_table(run).caption
     (verdict, *_) = verdicts(run)
     assert (verdict.kind, verdict.after) == ("undecided", None), (
@@ -215,7 +226,7 @@ def test_the_table_the_verdict_and_a_comparison_hold_the_same_means_with_a_mark(
     seeds: Run, tmp_path: Path
 ) -> None:
     table = summary_table(seeds)
-    assert [cell.split()[0] for cell in table.rows[0][2:]] == ["1.1*", "98.7*", "22.2*", "33.3*", "98.0*"]
+    assert [cell.split()[0] for cell in table.rows[1][2:]] == ["1.1*", "98.7*", "22.2*", "33.3*", "98.0*"]
     assert "2 cells: diverged at step 12, diverged at step 7" in table.caption
     (verdict,) = verdicts(seeds)
     assert (verdict.kind, verdict.seeds, verdict.agreeing) == ("wrapped", 1, 1)
@@ -272,7 +283,7 @@ def test_the_best_reft_decides(tmp_path: Path) -> None:
     (sentence,) = revival_sentences(run)
     assert "wrapped" in sentence
     assert "reFT at 0.001" in sentence
-    assert summary_table(run).rows[0][6:] == ["20.0", "93.0"]
+    assert summary_table(run).rows[1][6:] == ["20.0", "93.0"]
 
 
 def test_the_papers_table_covers_its_sweep() -> None:
