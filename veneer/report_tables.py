@@ -276,5 +276,5 @@ def _compared(cell: dict[str, Any]) -> dict[str, Any]:
     if ours is not None and paper is not None and abs(ours - paper) > NOTABLE:
         mark = f"{100 * abs(ours - paper):.0f} {'higher' if ours > paper else 'lower'}"
     status = "" if cell["status"] == "done" else cell["status"]
-    higher = bool(mark) and ours > paper
+    higher = mark.endswith("higher")
     return {"ours": ours, "paper": paper, "mark": mark, "higher": higher, "status": status}
