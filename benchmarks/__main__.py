@@ -18,7 +18,9 @@ NAMES = ("training", "pretraining", "compile", "pcfg_sampler", "datasets", "prob
 
 def main() -> None:
     """Run the benchmarks named, or all."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure Veneer against plain alternatives."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(NAMES)}")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")

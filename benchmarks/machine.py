@@ -30,7 +30,8 @@ def alternating(
     first: Callable[[], object], second: Callable[[], object], device: torch.device
 ) -> tuple[float, float]:
     """Median times of two pieces of work run in turns, so that a slow minute hits both."""
-    first(), second()
+    first()
+    second()
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(7):
         for work, kept in zip((first, second), times, strict=True):

@@ -33,7 +33,7 @@ class NltkSampler:
             if not isinstance(symbol, Nonterminal):
                 tokens.append(symbol)
                 continue
-            rules = self.pcfg.productions(lhs=symbol)
+            rules = list(self.pcfg.productions(lhs=symbol))
             rule = self.choose.choices(rules, [rule.prob() for rule in rules])[0]
             used.append(rule)
             stack.extend(reversed(rule.rhs()))

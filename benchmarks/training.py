@@ -45,7 +45,7 @@ def rows(device: torch.device) -> list[dict[str, Any]]:
         )
         steps = STEPS[device.type]
         per_update = {"plain": plain / steps, "fleet": ours / steps / fleet}
-        work = flops_per_step(prepared.capability.model.config, 96, length + 1)
+        work = flops_per_step(_job(prepared, 1, device).model.config, 96, length + 1)
         found.append(
             {
                 "benchmark": f"fine-tune, {size} size, fleet of {fleet}",
@@ -62,9 +62,10 @@ def rows(device: torch.device) -> list[dict[str, Any]]:
 
 def _job(prepared: Prepared, members: int, device: torch.device) -> FleetJob:
     recipe = Recipe("sgd", 1e-2, 10_000, warmup=2000)
-    model = prepared.start(prepared.cells[0].origin).select([0] * members).to(device)
+    cell = prepared.cells[0]
+    model = prepared.start(cell.origin).select([0] * members).to(device)
     fleet = [Member(fine_tuning(0.5), 10.0 ** -(1 + i % 4), i) for i in range(members)]
-    return FleetJob(model, fleet, recipe, prepared.task, prepared.encoding, "bench", Evaluation(1, ()))
+    return FleetJob(model, fleet, recipe, cell.task, prepared.encoding(cell), "bench", Evaluation(1, ()))
 
 
 def _fleet(prepared: Prepared, members: int, device: torch.device) -> None:
@@ -83,7 +84,7 @@ def _plain_loop(prepared: Prepared, device: torch.device) -> None:
     optimizer = torch.optim.SGD(trained, lr=1e-2, momentum=0.9)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, job.recipe.rate_factor)
     for batch in islice(job.batches(0), STEPS[device.type]):
-        logits = model(batch.tokens[0])[:, prepared.encoding.answer]
+        logits = model(batch.tokens[0])[:, job.encoding.answer]
         loss = F.cross_entropy(logits, batch.labels[0])
         optimizer.zero_grad()
         loss.backward()
