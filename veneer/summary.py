@@ -181,12 +181,13 @@ def summary_table(run: Run) -> Summary:
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
     caption = (
         "Accuracy in percent after the last update; in brackets the paper's "
-        f"{paper_name(run.experiment['name'])}. reFT columns: on natural text. "
+        f"{paper_name(run.experiment['name'])}. {'reFT columns: on natural text. ' if reft_rates else ''}"
         f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
         f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
     )
     caption += _remark(run)
-    return Summary("Fine-tuning, then reFT", [*(["model"] if several else []), *columns], rows, caption)
+    title = "Fine-tuning, then reFT" if reft_rates else "Fine-tuning"
+    return Summary(title, [*(["model"] if several else []), *columns], rows, caption)
 
 
 def _before(run: Run) -> dict[str, list[float | None]]:
