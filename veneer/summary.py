@@ -179,9 +179,10 @@ def summary_table(run: Run) -> Summary:
         rows.append(row)
     baselines = first_baselines(run)
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
+    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}"
     caption = (
-        "Accuracy in percent after the last update; in brackets the paper's "
-        f"{paper_name(run.experiment['name'])}. {'reFT columns: on natural text. ' if reft_rates else ''}"
+        f"Accuracy in percent after the last update{paper if grid['paper'].is_not_null().any() else ''}. "
+        f"{'reFT columns: on natural text. ' if reft_rates else ''}"
         f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
         f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
     )

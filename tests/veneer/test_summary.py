@@ -165,8 +165,17 @@ def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
     # Table 3 of the paper, Counter, 10^-1: C_Tr 0 and 1, with C_Te 1 and 0.
     assert table.rows[1][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (0)", "33.3 (100)", "31.0"]
     assert table.rows[2][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (36)", "33.3 (1)", "97.0"]
-    for word in ("O_PT 30% on natural text", "O_PT 40% and O_FT 50% at C_Te=0"):
+    for word in ("the paper's Table 3", "O_PT 30% on natural text", "O_PT 40% and O_FT 50% at C_Te=0"):
         assert word in table.caption
+
+
+def test_rates_that_the_paper_lacks_are_held_against_no_table(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", "quick", replace(EXPERIMENT, learning_rates=(0.3,)))
+    majority = {kind: {"majority": {"pt": 0.4, "ft": 0.5}} for kind in ("natural", "uncorrelated")}
+    write_json(run.path / "baselines.json", {"task": {"texts": majority}})
+    store(run, planned(replace(EXPERIMENT, learning_rates=(0.3,)))[0], (1.0, 0.1, 0.1))
+    table = summary_table(run)
+    assert table.rows[1][:3] == ["0.3", "0", "1.1"] and "Table" not in table.caption
 
 
 def test_a_diverged_cell_is_marked_in_the_table_and_has_no_other_verdict(run: Run) -> None:
