@@ -291,8 +291,13 @@ def _deviations_learned(content: Content) -> list[str]:
     return [f"Model{'s' if len(own) > 1 else ''} {', '.join(own)}: {what}" for what, own in found.items()]
 
 
-def certainty(experiment: dict[str, Any]) -> list[str]:
-    """What the numbers can and cannot carry, one sentence each."""
+def certainty(experiment: dict[str, Any], start: dict[str, dict[tuple[str, str], float]]) -> list[str]:
+    """What the numbers can and cannot carry, one sentence each.
+
+    Args:
+        experiment: what was run.
+        start: each capability's accuracy before fine-tuning, by texts and operand.
+    """
     settings = experiment["fields"]
     seeds, samples = settings["seeds"], settings["evaluation_samples"]
     sampled = 1.96 * 0.5 / samples**0.5
@@ -304,6 +309,7 @@ def certainty(experiment: dict[str, Any]) -> list[str]:
         spread,
         f"Each accuracy is measured on {samples:,} texts: a 95 % sampling interval of at most "
         f"±{100 * sampled:.1f} points.",
+        *_unlike_natural(start),
     ]
     if not settings["reft_rates"]:
         return [*found, "There is no reFT in this run, so it does not tell whether O_PT would come back."]
@@ -323,6 +329,24 @@ def certainty(experiment: dict[str, Any]) -> list[str]:
         "within these updates. A longer reFT may still revive it.",
         controls,
     ]
+
+
+def _unlike_natural(start: dict[str, dict[tuple[str, str], float]]) -> list[str]:
+    """Which capabilities do not carry over to texts into which a correlation is edited.
+
+    A learned one may count what its grammar makes and little else; a low O_PT at C_Te = 0 or 1 is then no
+    effect of fine-tuning.
+    """
+    found = []
+    for name, accuracy in start.items():
+        natural, *edited = (accuracy[texts, "pt"] for texts in ("natural", "correlated", "uncorrelated"))
+        if min(edited) < REVIVED <= natural:
+            found.append(
+                f"Before fine-tuning {'the model' if name == 'compiled' else name} is right about O_PT on "
+                f"{natural:.0%} of natural texts, but on {edited[0]:.0%} of those with C_Te = 1 and "
+                f"{edited[1]:.0%} with C_Te = 0, which are unlike them: read what it does there against that."
+            )
+    return found
 
 
 def _list(values: list[float] | tuple[float, ...]) -> str:

@@ -28,7 +28,7 @@ from veneer.report_content import CapabilityFiles, Content, ReadRun, read_conten
 from veneer.report_tables import MEANINGS, SYMBOLS, percent
 from veneer.store import Run
 from veneer.stored_task import answer_word, label_histograms, learned
-from veneer.summary import Verdict, verdicts
+from veneer.summary import Verdict, before, verdicts
 
 SCRIPTS = (
     "report.js",
@@ -181,7 +181,7 @@ def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: flo
         "answer": report_tables.headline(judged),
         "judged": judged,
         "by_evidence": "verdicts" in content.analyses,
-        "certainty": methods.certainty(content.experiment),
+        "certainty": methods.certainty(content.experiment, before(run) if content.cells else {}),
         "rows": report_tables.verdict_rows(run, content, found),
         "finished": len(content.cells),
         "planned": content.planned,

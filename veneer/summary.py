@@ -156,11 +156,13 @@ def summary_table(run: Run) -> Summary:
     several = len(capability_names(run.experiment["fields"])) > 1
     columns = ["rate", "C_Tr", *heads, *[f"O_PT after reFT {rate:g}" for rate in reft_rates]]
     rows: list[list[str]] = []
-    start = _before(run)
+    start = before(run)
+    places = [(texts, operand) for texts in ("correlated", "uncorrelated") for operand in ("pt", "ft")]
     settings = grid.select("capability", "learning_rate", "c_tr").unique(maintain_order=True)
     for capability, rate, c_tr in settings.iter_rows():
         if capability in start:
-            accuracies = [_marked(value, 0) for value in start.pop(capability)]
+            known = start.pop(capability)
+            accuracies = [_marked(known[place], 0) for place in places]
             named = [capability] if several else []
             rows.append([*named, "before", "", *accuracies, *("" for _ in reft_rates)])
         own = (pl.col("capability") == capability) & (pl.col("c_tr") == c_tr)
@@ -191,20 +193,19 @@ def summary_table(run: Run) -> Summary:
     return Summary(title, [*(["model"] if several else []), *columns], rows, caption)
 
 
-def _before(run: Run) -> dict[str, list[float | None]]:
-    """Each capability's accuracies before fine-tuning, in the order of the table; means over seeds."""
+def before(run: Run) -> dict[str, dict[tuple[str, str], float]]:
+    """What each capability does before fine-tuning: accuracy by (texts, operand), means over seeds."""
     first = run.metrics().filter(
         (pl.col("stage") == "fine-tune")
         & (pl.col("start") == "capability")
         & (pl.col("measure") == "accuracy")
         & (pl.col("step") == 0)
     )
+    found: dict[str, dict[tuple[str, str], float]] = {}
     means = first.group_by("capability", "texts", "operand").agg(pl.col("value").mean())
-    found = {tuple(key): value for *key, value in means.iter_rows()}
-    order = [(texts, operand) for texts in ("correlated", "uncorrelated") for operand in ("pt", "ft")]
-    return {
-        str(name): [found.get((name, *place)) for place in order] for name in means["capability"].unique()
-    }
+    for name, texts, operand, value in means.sort("capability").iter_rows():
+        found.setdefault(name, {})[texts, operand] = value
+    return found
 
 
 def _marked(value: float | None, diverged: int) -> str:

@@ -14,6 +14,7 @@ from tasks.counter import Counter
 from veneer import cells
 from veneer.compare import compare
 from veneer.experiments import CounterExperiment
+from veneer.methods import certainty
 from veneer.paper import paper_table
 from veneer.store import Run, metrics_table, write_json
 from veneer.summary import (
@@ -167,6 +168,18 @@ def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
     assert table.rows[2][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (36)", "33.3 (1)", "97.0"]
     for word in ("the paper's Table 3", "O_PT 30% on natural text", "O_PT 40% and O_FT 50% at C_Te=0"):
         assert word in table.caption
+
+
+def test_a_capability_that_edited_texts_are_strange_to_is_named() -> None:
+    fields = {"seeds": 1, "evaluation_samples": 100, "reft_rates": []}
+    places = [("natural", "pt"), ("correlated", "pt"), ("uncorrelated", "pt")]
+    weak, strong, never = ((1.0, 0.57, 0.39), (1.0, 0.95, 0.9), (0.7, 0.3, 0.3))
+    start = {
+        name: dict(zip(places, own, strict=True)) for name, own in (("M", weak), ("H", strong), ("L", never))
+    }
+    (said,) = [line for line in certainty({"fields": fields}, start) if "Before fine-tuning" in line]
+    assert said.startswith("Before fine-tuning M is right about O_PT on 100% of natural texts")
+    assert "57% of those with C_Te = 1 and 39% with C_Te = 0" in said
 
 
 def test_rates_that_the_paper_lacks_are_held_against_no_table(tmp_path: Path) -> None:
