@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -83,6 +83,9 @@ class Method:
                 far = F.kl_div(now, before, log_target=True, reduction="none").sum(-1).mean(1)
                 return step.cross_entropy(step.batch) + self.weight * far
     """
+
+    teaches: ClassVar[bool] = True
+    """Whether it is meant to teach O_FT. Where it only takes O_PT away, no verdict asks for O_FT."""
 
     def prepare(self, model: Transformer, seeds: list[int]) -> None:
         """Say what moves: called once, before the optimizer takes the parameters that require a gradient.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -155,6 +156,7 @@ class GradientAscent(Method):
         InputError: a ceiling that is not above 0.
     """
 
+    teaches: ClassVar[bool] = False
     ceiling: float | None = 2.0
 
     def __post_init__(self) -> None:

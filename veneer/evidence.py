@@ -14,6 +14,7 @@ import polars as pl
 from analysis import revival
 from analysis.revival import Estimate, estimate
 from analysis.verdict import FEW_WEIGHTS, Evidence, Revival, Verdict, decide, revival_threshold
+from finetune.methods import load_method
 from tasks.errors import InputError
 from veneer.store import Run
 
@@ -106,11 +107,11 @@ def _ratios(times: pl.DataFrame, setting: list[str]) -> pl.DataFrame:
 
 
 def _control(table: pl.DataFrame, values: dict[str, Any], arm: str) -> pl.DataFrame:
-    """Rows of a control: same capability, task and reFT rate, whatever the fine-tuning was."""
+    """Rows of a control: same capability, task, reFT rate and point, whatever the fine-tuning was."""
     shared = [
         pl.col(name) == value
         for name, value in values.items()
-        if name not in ("fine_tuning_rate", "c_tr", "threshold", "method") and value is not None
+        if name not in ("fine_tuning_rate", "c_tr", "threshold") and value is not None
     ]
     return table.filter(pl.col("arm") == arm, *shared)
 
@@ -196,8 +197,10 @@ def _tuned_evidence(
     cells = done["cell"].unique().to_list()
     seeds = rows["seed"].n_unique()
     guess_ft = c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"]
-    # Where all training texts have one answer, being right says nothing about having learned.
-    told = learned and guess_ft < 1
+    # Where all training texts have one answer, being right says nothing about having learned; and a
+    # method that only takes O_PT away is not asked for O_FT.
+    method = load_method(values.get("method", run.experiment["fields"].get("method", "full")))
+    told = learned and guess_ft < 1 and method.teaches
     return Evidence(
         guess_pt=guess,
         kept=estimate(kept, 0.0, 1.0) if kept else None,

@@ -18,7 +18,7 @@ from veneer.cells import prepare
 from veneer.evidence import evidence_of, known, verdict_table
 from veneer.experiments import CounterExperiment
 from veneer.run import execute
-from veneer.store import KEYS, Run
+from veneer.store import KEYS, Run, read_json, write_json
 from veneer.sweep import Sweep, prepare_sweep
 
 EXPERIMENT = CounterExperiment(
@@ -138,6 +138,24 @@ def test_a_sweep_is_judged_point_by_point(cache: Path, tmp_path: Path) -> None:
     analyse(run, CPU, ("revival", "verdicts"))
     assert sorted(table(run, "verdicts")["batch"]) == [4, 8]
     assert sorted(table(run, "ratios")["batch"].unique()) == [4, 8]
+
+
+def test_methods_share_controls_and_one_that_only_forgets_need_not_teach(cache: Path, tmp_path: Path) -> None:
+    small = replace(EXPERIMENT, seeds=1, constructed=False)
+    sweep = Sweep(small, {"method": ("full", "ascent")})
+    prepared, points = prepare_sweep(sweep)
+    run = Run.open(tmp_path / "sweep", "quick", small, sweep.axes)
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4, points), Quiet())
+    baselines = read_json(run.path / "baselines.json")
+    for own in baselines.values():
+        for texts in own["texts"].values():
+            texts["majority"] = {"pt": 0.4, "ft": 0.4}  # so few letters may have one answer only
+    write_json(run.path / "baselines.json", baselines)
+    analyse(run, CPU, ("revival", "verdicts"))
+    ratios = table(run, "ratios")
+    assert set(ratios["method"]) == {"full", "ascent"} and set(ratios["seeds"]) <= {0, 1}
+    learned = dict(table(run, "verdicts").select("method", "learned").iter_rows())
+    assert learned["full"] is not None and learned["ascent"] is None
 
 
 def test_verdicts_need_no_analysis_but_then_say_less(run: Run, tmp_path: Path) -> None:
