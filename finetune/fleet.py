@@ -169,7 +169,7 @@ class FleetJob:
         return loss
 
     def parts(self, batch: Batch) -> list[list[Part]]:
-        """None: a method may see a batch only whole."""
+        """Nothing: a method may see a batch only whole."""
         return []
 
     def evaluate(self) -> Scores:

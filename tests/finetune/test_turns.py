@@ -1,7 +1,5 @@
 """Gradients in turns: the same numbers as from the whole batch, and from any fleet and number of cores."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -70,7 +68,7 @@ def test_the_number_of_cores_does_not_matter(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_views_share_their_fleets_memory() -> None:
-    fleet = replace(job([0, 1])).model
+    fleet = job([0, 1]).model
     own = fleet.views()[1]
     with torch.no_grad():
         fleet.blocks[0].query.weight[1] += 1.0  # pyright: ignore[reportAttributeAccessIssue, reportIndexIssue]
