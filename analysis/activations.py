@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.transformer import Transformer
-from tasks.errors import InputError
+from veneer.models.transformer import Transformer
+from veneer.tasks.errors import InputError
 
 Tokens = Int[Tensor, "batch position"]
 MOST_NUMBERS = 1 << 24  # held by the captured activations of one piece

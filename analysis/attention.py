@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis import texts
-from analysis.activations import Tokens, captured, mean_mlp_activations
-from finetune.fleet import EVALUATED, evaluation_batch
-from models.transformer import Transformer
-from tasks.encoding import Encoding, MarkedTask, Task
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, Component, Kind, Mixture, Operand
+from veneer.analysis import texts
+from veneer.analysis.activations import Tokens, captured, mean_mlp_activations
+from veneer.finetune.fleet import EVALUATED, evaluation_batch
+from veneer.models.transformer import Transformer
+from veneer.tasks.encoding import Encoding, MarkedTask, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Operand
 
 On = Literal["pt", "ft", "other"]
 ON: tuple[On, ...] = get_args(On)

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.transformer import Block, LayerNorm, Transformer
-from tasks import random
-from tasks.encoding import Batch
-from tasks.errors import InputError
+from veneer.models.transformer import Block, LayerNorm, Transformer
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch
+from veneer.tasks.errors import InputError
 
 Truth = Literal["wrapped", "rewritten"]
 

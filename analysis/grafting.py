@@ -14,11 +14,20 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from analysis.surgery import READS, WRITES, Layout, Part, accuracy_rows, check_alike, check_finite, score
-from finetune.fleet import evaluation_sets
-from models.transformer import Transformer
-from tasks.encoding import Encoding, Task
-from tasks.errors import InputError
+from veneer.analysis.surgery import (
+    READS,
+    WRITES,
+    Layout,
+    Part,
+    accuracy_rows,
+    check_alike,
+    check_finite,
+    score,
+)
+from veneer.finetune.fleet import evaluation_sets
+from veneer.models.transformer import Transformer
+from veneer.tasks.encoding import Encoding, Task
+from veneer.tasks.errors import InputError
 
 Direction = Literal["back", "forward"]
 ATTENTION = ("query", "key", "value", "output")
@@ -53,7 +62,7 @@ class Component:
         name: such as "blocks.1.mlp_in"; a matrix includes its bias.
         block: the block it is in, if any.
         k: number of weights.
-        addresses: where they are (see ``analysis.surgery``).
+        addresses: where they are (see ``veneer.analysis.surgery``).
     """
 
     level: str

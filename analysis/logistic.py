@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks import random
+from veneer.tasks import random
 
 Features = Float[Tensor, "group sample width"]
 Labels = Int[Tensor, "set sample"]

@@ -14,13 +14,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis import logistic, texts
-from analysis.activations import residuals
-from models.transformer import Transformer
-from tasks import random
-from tasks.encoding import Batch, Encoding, Task
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, Component, Mixture, Operand
+from veneer.analysis import logistic, texts
+from veneer.analysis.activations import residuals
+from veneer.models.transformer import Transformer
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch, Encoding, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, Component, Mixture, Operand
 
 Method = Literal["paper", "logistic"]
 METHODS: tuple[Method, ...] = get_args(Method)

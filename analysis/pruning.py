@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from analysis.surgery import (
+from veneer.analysis.surgery import (
     READS,
     WRITES,
     Layout,
@@ -27,13 +27,13 @@ from analysis.surgery import (
     class_shares,
     score,
 )
-from analysis.texts import draw
-from finetune.fleet import EVALUATED, evaluation_sets
-from models.transformer import Transformer
-from tasks import random
-from tasks.encoding import Batch, Encoding, Task, at_least_float32
-from tasks.errors import InputError
-from tasks.mixture import pretraining
+from veneer.analysis.texts import draw
+from veneer.finetune.fleet import EVALUATED, evaluation_sets
+from veneer.models.transformer import Transformer
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch, Encoding, Task, at_least_float32
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import pretraining
 
 Unit = Literal["weight", "neuron"]
 Criterion = Literal["saliency", "magnitude", "random"]

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 THRESHOLDS = (0.5, 0.9, 0.99)
 CONFIDENCE = 0.95

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from finetune.fleet import EVALUATED
-from models.transformer import Transformer
-from tasks.encoding import Batch
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, Kind
+from veneer.finetune.fleet import EVALUATED
+from veneer.models.transformer import Transformer
+from veneer.tasks.encoding import Batch
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, Kind
 
 LINEAR = ("query", "key", "value", "output", "mlp_in", "mlp_out", "unembedding")
 """Matrices that map inputs (rows) to output units (columns)."""
@@ -208,7 +208,7 @@ def score(
         model: a fleet of one.
         donor: where values come from.
         edits: addresses; an empty edit leaves the model as it is.
-        sets: what is asked (``finetune.fleet.evaluation_sets``).
+        sets: what is asked (``veneer.finetune.fleet.evaluation_sets``).
         answer: position at which answers are read.
         size: edited models per fleet.
     """

@@ -6,9 +6,9 @@ no draw with either, so that nothing is chosen on the texts it is judged by.
 
 import torch
 
-from tasks import random
-from tasks.encoding import Batch, Encoding, Task
-from tasks.mixture import Mixture, Mixtures
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch, Encoding, Task
+from veneer.tasks.mixture import Mixture, Mixtures
 
 
 def draw(

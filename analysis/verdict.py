@@ -9,9 +9,9 @@ decide it. ``docs/verdict.md`` has the rule in plain words and its calibration.
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.revival import Estimate
-from models.display import table
-from tasks.errors import InputError
+from veneer.analysis.revival import Estimate
+from veneer.models.display import table
+from veneer.tasks.errors import InputError
 
 Kind = Literal["diverged", "not fine-tuned", "unchanged", "wrapped", "rewritten", "undecided"]
 ReadingKind = Literal["fast", "slow", "not revived", "unclear"]

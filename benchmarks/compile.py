@@ -13,7 +13,7 @@ REPEATS = 3
 
 _TRACR = """
 import time, torch
-from compiled import compiler, programs
+from veneer.compiled import compiler, programs
 from tracr.compiler import compiling
 start = time.perf_counter()
 compiling.compile_rasp_to_model({program}, set({letters!r}), {length}, compiler_bos="BOS", compiler_pad="#")
@@ -21,7 +21,7 @@ print(time.perf_counter() - start)
 """
 _OURS = """
 import time, torch
-from compiled import compiler, programs
+from veneer.compiled import compiler, programs
 start = time.perf_counter()
 compiler.compile_program({program}, {letters!r}, {length})
 print(time.perf_counter() - start)
@@ -35,7 +35,7 @@ print(time.perf_counter() - start)
 _CACHED = """
 import time, torch
 start = time.perf_counter()
-from compiled import capabilities
+from veneer.compiled import capabilities
 capabilities.{call}
 print(time.perf_counter() - start)
 """

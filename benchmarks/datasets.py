@@ -19,7 +19,7 @@ import pyarrow
 from pyarrow import parquet
 
 from benchmarks.pcfg_sampler import NltkSampler
-from pcfg.grammars import jain2024
+from veneer.pcfg.grammars import jain2024
 
 COUNTER_SAMPLES, PCFG_SAMPLES, MANY = 1_000_000, 200_000, 10_000_000
 PLAIN_COUNTER, PLAIN_PCFG = 5000, 300
@@ -30,9 +30,9 @@ import json, resource, sys, time
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from tasks.dataset import generate
-from tasks.dataset_plan import Plan, Split
-from veneer.datasets import counter, make, pcfg, shard_rows
+from veneer.suites.dataset import generate
+from veneer.suites.plan import Plan, Split
+from veneer.suites.tasks import counter, make, pcfg, shard_rows
 if __name__ == "__main__":
     name, samples, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     task = counter() if name == "counter" else pcfg("C" if name == "pcfg-c" else "I")

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from nltk.grammar import Nonterminal, ProbabilisticProduction
 
-from pcfg.grammar import Grammar
-from pcfg.grammars import jain2024
-from pcfg.sampler import Sampler
-from tasks import random
+from veneer.pcfg.grammar import Grammar
+from veneer.pcfg.grammars import jain2024
+from veneer.pcfg.sampler import Sampler
+from veneer.tasks import random
 
 WINDOW = 250
 WINDOWS = 8192

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer, TransformerConfig
 
 
 class PlainBlock(nn.Module):

@@ -21,13 +21,13 @@ from torch import nn
 from benchmarks.machine import matmul_peak, synchronize
 from benchmarks.plain import GPTBlock, MinGPTBlock, PlainGPT
 from benchmarks.training import flops_per_step
-from finetune.initialize import initialize
-from finetune.optimizer import FleetOptimizer
-from finetune.recipe import Recipe
-from finetune.trainer import keep_freed_memory
-from finetune.turns import Turns
-from pcfg.families import Pretraining, PretrainingBatch, SampleLayout
-from pcfg.pretraining import PretrainingJob, gpt
+from veneer.finetune.initialize import initialize
+from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import keep_freed_memory
+from veneer.finetune.turns import Turns
+from veneer.pcfg.families import Pretraining, PretrainingBatch, SampleLayout
+from veneer.pcfg.pretraining import PretrainingJob, gpt
 
 BATCH, ROUNDS = 96, 5
 SIZES = {"quick": (SampleLayout.quick(), 96, 2, 4), "paper": (SampleLayout(), 192, 6, 6)}

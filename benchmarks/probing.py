@@ -5,17 +5,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from analysis import logistic
-from analysis.activations import residuals
-from analysis.probing import TRAIN
-from analysis.texts import draw
 from benchmarks.machine import alternating, seconds
-from compiled.capabilities import counter
-from compiled.exactness import add_noise
-from tasks import random
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.mixture import pretraining
+from veneer.analysis import logistic
+from veneer.analysis.activations import residuals
+from veneer.analysis.probing import TRAIN
+from veneer.analysis.texts import draw
+from veneer.compiled.capabilities import counter
+from veneer.compiled.exactness import add_noise
+from veneer.tasks import random
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.mixture import pretraining
 
 MEMBERS, TEXTS, UPDATES, BATCH = 8, 4096, 100, 96
 CPU = torch.device("cpu")

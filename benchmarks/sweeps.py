@@ -15,20 +15,20 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.plain import PlainTransformer
-from finetune.cell import Cell, Fleet, Stage, plan
-from finetune.engines import cores
-from finetune.fleet import Evaluation
-from finetune.recipe import Recipe
-from finetune.trainer import train
-from tasks.mixture import fine_tuning
-from veneer.cells import Prepared, prepare
-from veneer.estimate import peak_bytes, reset_peak
-from veneer.experiments import CounterExperiment
-from veneer.origins import origin
-from veneer.run import fleet_job, fleet_size
-from veneer.status import diverged_cells
-from veneer.store import Run
-from veneer.sweep import prepare_sweep, sweep_of
+from veneer.experiments.cells import Prepared, prepare
+from veneer.experiments.estimate import peak_bytes, reset_peak
+from veneer.experiments.named import CounterExperiment
+from veneer.experiments.origins import origin
+from veneer.experiments.run import fleet_job, fleet_size
+from veneer.experiments.status import diverged_cells
+from veneer.experiments.store import Run
+from veneer.experiments.sweep import prepare_sweep, sweep_of
+from veneer.finetune.cell import Cell, Fleet, Stage, plan
+from veneer.finetune.engines import cores
+from veneer.finetune.fleet import Evaluation
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import train
+from veneer.tasks.mixture import fine_tuning
 
 UPDATES = 8
 MANY = 100_000

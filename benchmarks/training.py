@@ -8,14 +8,14 @@ import torch.nn.functional as F
 
 from benchmarks.machine import alternating, matmul_peak
 from benchmarks.plain import PlainTransformer
-from finetune.fleet import Evaluation, FleetJob, Member
-from finetune.optimizer import FleetOptimizer
-from finetune.recipe import Recipe
-from finetune.trainer import keep_freed_memory
-from models.transformer import TransformerConfig
-from tasks.mixture import fine_tuning
-from veneer.cells import Prepared, prepare
-from veneer.experiments import CounterExperiment
+from veneer.experiments.cells import Prepared, prepare
+from veneer.experiments.named import CounterExperiment
+from veneer.finetune.fleet import Evaluation, FleetJob, Member
+from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import keep_freed_memory
+from veneer.models.transformer import TransformerConfig
+from veneer.tasks.mixture import fine_tuning
 
 STEPS = {"cpu": 8, "cuda": 50}
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compiled.capability import FORMAT, CompiledCapability
-from tasks.errors import InputError
+from veneer.compiled.capability import FORMAT, CompiledCapability
+from veneer.tasks.errors import InputError
 
 
 def folder() -> Path:

@@ -1,6 +1,6 @@
 """The paper's two written capabilities, ready for use: compiled, calibrated and cached.
 
-``counter`` and ``max_identifier`` choose exactness and noise by measurement (``compiled.exactness``)
+``counter`` and ``max_identifier`` choose exactness and noise by measurement (``veneer.compiled.exactness``)
 and keep what they measured as the capability's ``calibration``. A cached capability loads without
 JAX and Tracr.
 """
@@ -9,10 +9,10 @@ import string
 from collections.abc import Callable
 from typing import get_args
 
-from compiled import cache, trials
-from compiled.capability import CompiledCapability
-from compiled.exactness import VERSION, Coverage, TrialSets, calibrate
-from tasks.errors import InputError
+from veneer.compiled import cache, trials
+from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.exactness import VERSION, Coverage, TrialSets, calibrate
+from veneer.tasks.errors import InputError
 
 ANSWER_POSITION = 2  # BOS, index 0, index 1
 _BOS, _PAD = "BOS", "#"
@@ -54,7 +54,7 @@ def counter(
         return trials.counter_sets(capability, operand, letters, ANSWER_POSITION)
 
     def compiled_with(chosen: int) -> CompiledCapability:
-        from compiled import compiler, programs
+        from veneer.compiled import compiler, programs
 
         program = programs.counter_everywhere(operand) if read_everywhere else programs.counter(operand)
         return compiler.compile_program(
@@ -104,7 +104,7 @@ def max_identifier(
         return trials.max_sets(capability, rank, letters, ANSWER_POSITION)
 
     def compiled_with(chosen: int) -> CompiledCapability:
-        from compiled import compiler, programs
+        from veneer.compiled import compiler, programs
 
         return compiler.compile_program(
             programs.max_identifier(rank),

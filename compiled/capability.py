@@ -1,7 +1,7 @@
 """A written capability: a compiled Transformer with what its inputs and outputs mean.
 
 Plain data and torch only, so that a capability loads without JAX. It is stored as a folder with a
-checkpoint (``models.checkpoint``) whose metadata is everything but the weights.
+checkpoint (``veneer.models.checkpoint``) whose metadata is everything but the weights.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.transformer import Transformer
-from tasks.errors import InputError
+from veneer.models.checkpoint import load_checkpoint, save_checkpoint
+from veneer.models.transformer import Transformer
+from veneer.tasks.errors import InputError
 
 Value = None | bool | int | float | str | tuple
 """What a RASP sequence holds; tuples only occur within programs that build them."""
@@ -26,7 +26,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """How exactness and noise were chosen, and what was measured (see ``compiled.exactness``).
+    """How exactness and noise were chosen, and what was measured (see ``veneer.compiled.exactness``).
 
     Attributes:
         mlp_exactness: Tracr's ``mlp_exactness``; MLP steps are 1 / mlp_exactness wide.

@@ -20,9 +20,9 @@ from tracr.compiler.assemble import AssembledTransformerModel
 from tracr.rasp import causal_eval, rasp
 from tracr.transformer import encoder
 
-from compiled.capability import CompiledCapability, Value
-from models.transformer import Transformer, TransformerConfig
-from tasks.errors import InputError
+from veneer.compiled.capability import CompiledCapability, Value
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.errors import InputError
 
 BOS, PAD = "BOS", "#"
 REFUSALS = (

@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compiled.capability import Calibration, CompiledCapability
-from models.transformer import Transformer
-from tasks import random
-from tasks.errors import InputError
+from veneer.compiled.capability import Calibration, CompiledCapability
+from veneer.models.transformer import Transformer
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 EXACTNESS_LADDER = (100, 200, 300, 500, 1000, 2000, 3000, 5000, 10000)
 NOISE_LADDER = (1e-3, 5e-4, 3e-4, 1e-4, 5e-5, 3e-5, 1e-5, 5e-6, 3e-6, 1e-6)

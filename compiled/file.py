@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from compiled import cache
-from compiled.capability import Calibration, CompiledCapability, Value
-from compiled.exactness import EXACTNESS_LADDER, VERSION
-from tasks import random
-from tasks.errors import InputError
+from veneer.compiled import cache
+from veneer.compiled.capability import Calibration, CompiledCapability, Value
+from veneer.compiled.exactness import EXACTNESS_LADDER, VERSION
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 VALID = "FILE.py:FUNCTION, a function without arguments that returns a RASP sequence operation"
 MOST_STRINGS, INTERPRETED_PAIRS = 256, 100_000
@@ -78,7 +78,7 @@ def compile_file(
         raise InputError("vocabulary", list(vocabulary), "different tokens")
 
     def make() -> CompiledCapability:
-        from compiled import compiler
+        from veneer.compiled import compiler
 
         program = load_program(path, function, target)
         names = {"causal": causal, "bos": bos, "pad": pad, "answer_position": answer_position}
@@ -197,7 +197,7 @@ def _strings(vocabulary: Sequence[Value], max_length: int) -> list[list[Value]]:
 
 def _expected(program: Any, string: list[Value], causal: bool, position: int | None) -> list[Value] | None:
     """RASP's answers where they are read, others as None; None if there are none at all."""
-    from compiled import compiler
+    from veneer.compiled import compiler
 
     try:
         answers = compiler.interpret(program, string, causal)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from compiled.capability import Calibration, CompiledCapability, Value
+from veneer.compiled.capability import Calibration, CompiledCapability, Value
 
 _EXAMPLE_LENGTH = 10
 _SHOWN = 4

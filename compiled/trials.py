@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from compiled.capability import CompiledCapability, Value
-from compiled.exactness import LIKELY, Trials, TrialSets
-from tasks import random
+from veneer.compiled.capability import CompiledCapability, Value
+from veneer.compiled.exactness import LIKELY, Trials, TrialSets
+from veneer.tasks import random
 
 TASK_STRINGS = 4096
 PER_ANSWER = 24

@@ -15,12 +15,12 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from finetune.fleet import Evaluation
-from finetune.method import FullFineTuning, Method
-from finetune.recipe import Recipe
-from models.display import table
-from tasks.encoding import Task
-from tasks.mixture import Component, Mixture
+from veneer.finetune.fleet import Evaluation
+from veneer.finetune.method import FullFineTuning, Method
+from veneer.finetune.recipe import Recipe
+from veneer.models.display import table
+from veneer.tasks.encoding import Task
+from veneer.tasks.mixture import Component, Mixture
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 
 def save_state(path: Path, state: dict[str, Tensor]) -> None:

@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from finetune.cell import Cell, Fleet
-from finetune.methods import load_method
-from tasks.errors import InputError
+from veneer.finetune.cell import Cell, Fleet
+from veneer.finetune.methods import load_method
+from veneer.tasks.errors import InputError
 
 ATTEMPTS = 4  # how often a fleet is begun whose workers die
 PAUSE = 0.5  # seconds between two looks at what is in training

@@ -14,15 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from finetune.method import FullFineTuning, Method, Step, merge
-from finetune.recipe import Recipe
-from finetune.trainer import Scores, training_forward
-from finetune.turns import Part
-from models.transformer import Output, Transformer
-from tasks import random
-from tasks.encoding import Batch, Encoding, Task, accuracy
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
+from veneer.finetune.method import FullFineTuning, Method, Step, merge
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import Scores, training_forward
+from veneer.finetune.turns import Part
+from veneer.models.transformer import Output, Transformer
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch, Encoding, Task, accuracy
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
 EVALUATION_SEED = 0  # evaluation sets are the same for all seeds, rates and stages
@@ -58,7 +58,7 @@ class Evaluation:
 
 @dataclass
 class FleetJob:
-    """All that a fleet needs to train on a task (see ``finetune.trainer.Job``).
+    """All that a fleet needs to train on a task (see ``veneer.finetune.trainer.Job``).
 
     Attributes:
         model: the members as they start; the trainer takes it over.

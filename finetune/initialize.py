@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from models.transformer import Transformer, TransformerConfig
-from tasks import random
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks import random
 
 STD = 0.02  # GPT-2's
 

@@ -1,7 +1,7 @@
 """Methods: what moves while a stage trains, and down which loss.
 
 Ordinary fine-tuning of all weights is one; published fine-tunings and unlearnings are others
-(``finetune.methods``), and a user's own is a subclass of ``Method``. Whatever the method, the same
+(``veneer.finetune.methods``), and a user's own is a subclass of ``Method``. Whatever the method, the same
 stages come before and after it, so that every method gets the same verdict from reFT.
 """
 
@@ -18,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from models.transformer import Output, Transformer
-from tasks.encoding import Batch, at_least_float32
+from veneer.models.transformer import Output, Transformer
+from veneer.tasks.encoding import Batch, at_least_float32
 
 
 @dataclass(frozen=True)

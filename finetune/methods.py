@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from finetune.method import FullFineTuning, Method, Step
-from models.transformer import Transformer
-from tasks import random
-from tasks.errors import InputError
+from veneer.finetune.method import FullFineTuning, Method, Step
+from veneer.models.transformer import Transformer
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 ADAPTED = ("query", "key", "value", "output", "mlp_in", "mlp_out")
 """The matrices of a block that LoRA changes."""

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from finetune.recipe import Recipe
+from veneer.finetune.recipe import Recipe
 
 
 class FleetOptimizer:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from finetune.checkpoint import load_state, save_state
-from finetune.optimizer import FleetOptimizer
-from finetune.recipe import Recipe
-from finetune.turns import Part, Turns
-from models.transformer import Output, Transformer
-from tasks.errors import InputError
+from veneer.finetune.checkpoint import load_state, save_state
+from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.turns import Part, Turns
+from veneer.models.transformer import Output, Transformer
+from veneer.tasks.errors import InputError
 
 CUDA_ONLY = ("cuda",)
 """Device types on which bfloat16 and compilation are offered."""

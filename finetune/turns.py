@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.transformer import Transformer
+from veneer.models.transformer import Transformer
 
 Part = Callable[[Transformer], Float[Tensor, ""]]
 """What a slice of a member's samples adds to its loss, given that member as a fleet of one."""

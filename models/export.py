@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from models.transformer import Transformer, TransformerConfig
-from tasks.errors import InputError
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:
     import transformer_lens

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.display import table
+from veneer.models.display import table
 
 
 @dataclass(frozen=True)

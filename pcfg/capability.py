@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.checkpoint import load_checkpoint, save_checkpoint
-from models.transformer import Transformer
-from pcfg.families import SampleLayout
-from tasks.errors import InputError
+from veneer.models.checkpoint import load_checkpoint, save_checkpoint
+from veneer.models.transformer import Transformer
+from veneer.pcfg.families import SampleLayout
+from veneer.tasks.errors import InputError
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Ready checkpoints of the quick size, one per prior: quick-L, quick-M, quick-H."""

@@ -15,8 +15,8 @@ from jaxtyping import Int
 from nltk.grammar import Nonterminal
 from torch import Tensor
 
-from pcfg.grammar import Grammar, Symbol
-from tasks.errors import InputError
+from veneer.pcfg.grammar import Grammar, Symbol
+from veneer.tasks.errors import InputError
 
 _COLUMN_BITS = 15
 _FRACTION_BITS = 48

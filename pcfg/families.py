@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcfg.grammar import Grammar
-from pcfg.grammars import jain2024
-from pcfg.sampler import Sampler
-from tasks import random
-from tasks.errors import InputError
+from veneer.pcfg.grammar import Grammar
+from veneer.pcfg.grammars import jain2024
+from veneer.pcfg.sampler import Sampler
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 Family = Literal["C", "CC", "I", "IC", "T"]
 FAMILIES: tuple[Family, ...] = get_args(Family)

@@ -3,7 +3,7 @@
 Reading, printing and parsing are NLTK's. What is added is the refusal of grammars that a sampler
 could not use, and the closed-form moments of a multitype branching process (Harris 1963, ch. II):
 expected length, its variance, and expected uses of every rule and terminal. The grammar of Jain et
-al. 2024 (Fig. 14) and others are in ``pcfg.grammars``.
+al. 2024 (Fig. 14) and others are in ``veneer.pcfg.grammars``.
 """
 
 import re
@@ -21,7 +21,7 @@ from nltk.parse.viterbi import ViterbiParser
 from nltk.tree import ProbabilisticTree
 from scipy.sparse.csgraph import connected_components
 
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 Symbol = Nonterminal | str
 

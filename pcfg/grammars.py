@@ -11,9 +11,9 @@ from itertools import product
 
 import torch
 
-from pcfg.grammar import Grammar
-from tasks import random
-from tasks.errors import InputError
+from veneer.pcfg.grammar import Grammar
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 JAIN2024 = """
 s -> r q [0.5] | q p [0.5]

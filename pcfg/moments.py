@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from nltk.grammar import Nonterminal
 
-from pcfg.grammar import CRITICAL, Grammar
-from tasks.errors import InputError
+from veneer.pcfg.grammar import CRITICAL, Grammar
+from veneer.tasks.errors import InputError
 
 
 def expected_length(grammar: Grammar) -> float:

@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from pcfg.families import BEFORE_TEXT, Family, SampleLayout, Text
-from tasks import random
-from tasks.encoding import Encoding
-from tasks.errors import InputError
-from tasks.mixture import KINDS, Examples, Mixtures, PairTable
+from veneer.pcfg.families import BEFORE_TEXT, Family, SampleLayout, Text
+from veneer.tasks import random
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import KINDS, Examples, Mixtures, PairTable
 
 EDITED: tuple[Family, ...] = ("C", "I")
 _GROUP = 56  # bits of a random number below a token's group, when tokens are ordered by both

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from finetune.fleet import EVALUATION_SEED, evaluate_sets
-from finetune.recipe import Recipe
-from finetune.trainer import Scores, training_forward
-from finetune.turns import Part, slices
-from models.transformer import Output, Transformer, TransformerConfig
-from pcfg.families import Pretraining, PretrainingBatch, SampleLayout
-from tasks import random
-from tasks.encoding import Batch
+from veneer.finetune.fleet import EVALUATION_SEED, evaluate_sets
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import Scores, training_forward
+from veneer.finetune.turns import Part, slices
+from veneer.models.transformer import Output, Transformer, TransformerConfig
+from veneer.pcfg.families import Pretraining, PretrainingBatch, SampleLayout
+from veneer.tasks import random
+from veneer.tasks.encoding import Batch
 
 PRIORS: dict[str, tuple[float, ...]] = {
     "L": (0.999, 0.001, 0.0),
@@ -84,7 +84,7 @@ def _share(batch: PretrainingBatch, rows: slice, model: Transformer) -> Float[Te
 
 @dataclass
 class PretrainingJob:
-    """A fleet that pretrains (see ``finetune.trainer.Job``).
+    """A fleet that pretrains (see ``veneer.finetune.trainer.Job``).
 
     Attributes:
         model: the members as they start.

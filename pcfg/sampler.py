@@ -14,11 +14,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from pcfg.derivations import Tables, tables
-from pcfg.grammar import Grammar
-from pcfg.moments import length_distribution
-from tasks import random
-from tasks.errors import InputError
+from veneer.pcfg.derivations import Tables, tables
+from veneer.pcfg.grammar import Grammar
+from veneer.pcfg.moments import length_distribution
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 LEAST_ACCEPTANCE = 1e-3
 BLOCK = {"cpu": 2048}  # strings expanded together: on a CPU the rows should stay in cache

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tasks import random
-from tasks.errors import InputError
-from tasks.mixture import Examples, Mixtures, PairTable
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import Examples, Mixtures, PairTable
 
 LONGEST = 300
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tasks.errors import InputError
-from tasks.mixture import Examples, Mixtures
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import Examples, Mixtures
 
 Value = str | int | float | bool | tuple | None
 
@@ -20,7 +20,7 @@ class Task(Protocol):
     """What a capability is asked: a distribution of texts and the answers for two operands.
 
     ``draw`` must be a pure function of the keys and mixtures, and the same for a key whatever
-    other keys are drawn with it. See ``tasks.counter.Counter`` for an example.
+    other keys are drawn with it. See ``veneer.tasks.counter.Counter`` for an example.
     """
 
     @property

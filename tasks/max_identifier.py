@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks import random
-from tasks.errors import InputError
-from tasks.mixture import Examples, Mixtures, PairTable
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import Examples, Mixtures, PairTable
 
 
 @dataclass(frozen=True)

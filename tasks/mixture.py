@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tasks import random
-from tasks.errors import InputError
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
 
 Kind = Literal["natural", "uncorrelated", "correlated"]
 Operand = Literal["pt", "ft"]

@@ -1,17 +1,20 @@
 """What all tests share: shapes checked while they run, one thread, and the same examples every time."""
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-ROOMS = ["tasks", "models", "compiled", "finetune", "pcfg", "analysis"]
+CHECKED = [f"veneer.{room}" for room in ("tasks", "models", "compiled", "finetune", "pcfg", "analysis")]
 
-too_early = sorted(name for name in sys.modules if name.partition(".")[0] in ROOMS)
+too_early = sorted(name for name in sys.modules if name.startswith(tuple(CHECKED)))
 if too_early:
     raise RuntimeError(f"imported before its shapes could be checked: {', '.join(too_early)}")
-install_import_hook(ROOMS, "beartype.beartype")
+install_import_hook(CHECKED, "beartype.beartype")
 
 # Derandomized: a test fails for a change of the code, not of the day. Deadlines would measure the machine.
 settings.register_profile("veneer", deadline=None, derandomize=True)
@@ -33,3 +36,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """VENEER_CACHE for the session, shared by the processes of a parallel test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if base.name.startswith("popen-") else base) / "veneer-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VENEER_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def prepared(cache: Path) -> Any:
+    """The cells of the tiny experiment; its capability is compiled once for all tests."""
+    from tests.tiny import EXPERIMENT
+    from veneer.experiments.cells import prepare
+
+    return prepare(EXPERIMENT)

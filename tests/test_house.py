@@ -12,7 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("jax", "plotly", "torch")
-ROOMS = ("tasks", "models", "compiled", "pcfg", "finetune", "analysis", "veneer")
+ROOMS = (
+    "tasks",
+    "models",
+    "compiled",
+    "pcfg",
+    "finetune",
+    "analysis",
+    "suites",
+    "experiments",
+    "report",
+    "claims",
+)
 
 
 def imported_by(program: str) -> set[str]:
@@ -49,20 +60,34 @@ def test_shapes_are_checked_in_tests() -> None:
     import torch
     from jaxtyping import TypeCheckError
 
-    random = import_module("tasks.random")
+    random = import_module("veneer.tasks.random")
     with pytest.raises(TypeCheckError):
         random.bits(torch.zeros(3), 2)
 
 
-def test_every_room_is_packaged_and_nothing_else() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert set(settings["tool"]["setuptools"]["packages"]) == set(ROOMS)
-    assert set(settings["tool"]["importlinter"]["root_packages"]) == set(ROOMS)
-    for room in ROOMS:
+def test_every_room_stands_at_the_root_and_is_linked_into_the_package() -> None:
+    links = {path.name: path for path in (ROOT / "veneer").iterdir() if path.is_symlink()}
+    assert set(links) == set(ROOMS)
+    for room, link in links.items():
+        assert link.readlink() == Path("..") / room
         assert (ROOT / room / "__init__.py").is_file(), room
-        assert not list((ROOT / room).glob("*/__init__.py")), (
-            f"{room} has packages that would not be installed"
-        )
+
+
+def test_the_tools_know_every_room() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    layers = settings["importlinter"]["contracts"][0]["layers"]
+    assert {room for layer in layers for room in layer.split(" | ")} == {*ROOMS, "commands"}
+    assert set(settings["pyright"]["include"]) == {"veneer", "benchmarks", *(f"veneer/{r}" for r in ROOMS)}
+
+
+def test_nothing_is_imported_by_the_name_of_a_room_alone() -> None:
+    """From the root, ``import tasks`` would work by accident, and load a second copy of every module."""
+    bare = re.compile(rf"^\s*(?:from|import) (?:{'|'.join(ROOMS)})\b", re.MULTILINE)
+    folders = [*ROOMS, "veneer/commands", "tests", "benchmarks", "examples"]
+    found = [
+        path for folder in folders for path in (ROOT / folder).rglob("*.py") if bare.search(path.read_text())
+    ]
+    assert not found
 
 
 def test_pins_satisfy_what_is_declared() -> None:

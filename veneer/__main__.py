@@ -1,5 +1,5 @@
 """``python -m veneer`` is ``veneer``."""
 
-from veneer.cli import main
+from veneer.commands.main import main
 
 main()

@@ -5,15 +5,15 @@ import dataclasses
 import pytest
 import torch
 
-from analysis import activations, attention
-from models.transformer import Transformer, TransformerConfig
-from pcfg.families import SampleLayout
-from pcfg.operand_task import OperandTask
-from tasks.counter import Counter
-from tasks.encoding import Encoding, MarkedTask, Task
-from tasks.errors import InputError
-from tasks.max_identifier import MaxIdentifier
-from tasks.mixture import Component, Examples, Mixture, Mixtures
+from veneer.analysis import activations, attention
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.pcfg.families import SampleLayout
+from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding, MarkedTask, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import Component, Examples, Mixture, Mixtures
 
 COUNTER = Counter("abcde", 6, min_length=4)
 RANKS = MaxIdentifier("abcdefgh", 6, 2, 4, 2)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from analysis.constructed import (
+from veneer.analysis.constructed import (
     TRUTHS,
     confusion,
     constant_answer,
@@ -18,9 +18,9 @@ from analysis.constructed import (
     redrawn,
     shuffled,
 )
-from models.transformer import Transformer, TransformerConfig
-from tasks.encoding import Batch
-from tasks.errors import InputError
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.encoding import Batch
+from veneer.tasks.errors import InputError
 
 COMPILED = TransformerConfig(
     vocabulary=6, classes=4, positions=6, width=12, blocks=2, heads=2, key_size=5, mlp_width=14

@@ -7,13 +7,13 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from analysis.grafting import Grafting, components, directions, graft, movement
-from analysis.surgery import Layout
-from finetune.fleet import evaluate, evaluation_sets
-from models.transformer import Transformer, TransformerConfig
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.errors import InputError
+from veneer.analysis.grafting import Grafting, components, directions, graft, movement
+from veneer.analysis.surgery import Layout
+from veneer.finetune.fleet import evaluate, evaluation_sets
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
 
 TASK = Counter("abcd", 5)
 ENCODING = Encoding.between(TASK, ("BOS", *"abcd", "#"), range(6), "BOS", "#", 2)

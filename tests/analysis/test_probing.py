@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from analysis import logistic, probing
-from analysis.probing import ProbeData, ProbeSettings
-from models.transformer import Transformer, TransformerConfig
-from pcfg.families import SampleLayout
-from pcfg.operand_task import OperandTask
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.errors import InputError
+from veneer.analysis import logistic, probing
+from veneer.analysis.probing import ProbeData, ProbeSettings
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.pcfg.families import SampleLayout
+from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
 
 TASK = Counter("abc", 4)
 ENCODING = Encoding.between(TASK, ["#", "a", "b", "c", "BOS"], list(TASK.answers), "BOS", "#", 2)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from polars.testing import assert_frame_equal
 
-from analysis.pruning import Pruning, per_neuron, prune, saliency
-from analysis.surgery import Layout
-from analysis.texts import draw
-from models.transformer import Transformer, TransformerConfig
-from tasks.counter import Counter
-from tasks.encoding import Batch, Encoding
-from tasks.errors import InputError
-from tasks.mixture import pretraining
+from veneer.analysis.pruning import Pruning, per_neuron, prune, saliency
+from veneer.analysis.surgery import Layout
+from veneer.analysis.texts import draw
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Batch, Encoding
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import pretraining
 
 TASK = Counter("abcd", 5)
 ENCODING = Encoding.between(TASK, ("BOS", *"abcd", "#"), range(6), "BOS", "#", 2)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.revival import (
+from veneer.analysis.revival import (
     areas,
     difference,
     estimate,
@@ -17,7 +17,7 @@ from analysis.revival import (
     survival,
     threshold_times,
 )
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 TIMES = st.lists(st.integers(1, 1000).map(float), min_size=1, max_size=12)
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.revival import Estimate
-from analysis.verdict import (
+from veneer.analysis.revival import Estimate
+from veneer.analysis.verdict import (
     AS_SLOW,
     FASTER,
     MIN_SEEDS,
@@ -18,7 +18,7 @@ from analysis.verdict import (
     revival_threshold,
     skill,
 )
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 # The shape checks look at random members of a list, which Hypothesis warns of and seeds.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FAKES = Path(__file__).parent.parent / "veneer" / "report" / "fakes.py"
+FAKES = Path(__file__).parent.parent / "report" / "fakes.py"
 """Its runs are the ones opened here; beside it, what the page says is tested without a browser."""
 READY = "body[data-ready=yes]"
 
@@ -61,8 +61,8 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A compiled run with its analyses, and a learned one."""
-    from veneer.report import write_reports
-    from veneer.store import Run
+    from veneer.experiments.store import Run
+    from veneer.report.page import write_reports
 
     fakes, folder = _fakes(), tmp_path_factory.mktemp("browser")
     run, cells = Run.open(folder / "compiled", "quick", fakes.EXPERIMENT), fakes.cells_of(fakes.EXPERIMENT)

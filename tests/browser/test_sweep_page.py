@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 import polars as pl
 import pytest
 
-from tests.veneer.report.fake_sweep import AXES, sweep_run
-from veneer.report import write_report
-from veneer.store import Run
+from tests.report.fake_sweep import AXES, sweep_run
+from veneer.experiments.store import Run
+from veneer.report.page import write_report
 
 pytestmark = pytest.mark.slow
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from compiled import capabilities, compiler, programs, trials
-from compiled.capability import CompiledCapability
-from compiled.exactness import LIKELY, NOISE_SEEDS, TrialSets, accuracy, add_noise
-from tasks.errors import InputError
+from veneer.compiled import capabilities, compiler, programs, trials
+from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.exactness import LIKELY, NOISE_SEEDS, TrialSets, accuracy, add_noise
+from veneer.tasks.errors import InputError
 
 LETTERS = "abcdefghi"
 

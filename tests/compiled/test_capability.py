@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from compiled import cache, capabilities, compiler, programs
-from compiled.capability import CompiledCapability, Value
-from compiled.file import compile_file
-from compiled.summary import summary
-from models.transformer import Transformer, TransformerConfig
-from tasks.errors import InputError
+from veneer.compiled import cache, capabilities, compiler, programs
+from veneer.compiled.capability import CompiledCapability, Value
+from veneer.compiled.file import compile_file
+from veneer.compiled.summary import summary
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.errors import InputError
 
 PROGRAMS = """
 from tracr.compiler import lib

@@ -10,9 +10,9 @@ from tracr.compiler import test_cases as tracr_cases
 from tracr.compiler.assemble import AssembledTransformerModel
 from tracr.rasp import rasp
 
-from compiled import compiler, programs
-from compiled.capability import CompiledCapability
-from tasks.errors import InputError
+from veneer.compiled import compiler, programs
+from veneer.compiled.capability import CompiledCapability
+from veneer.tasks.errors import InputError
 
 LETTERS = "abcdefghi"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tracr.rasp import rasp
 
-from compiled import compiler, programs
-from compiled.capability import CompiledCapability
+from veneer.compiled import compiler, programs
+from veneer.compiled.capability import CompiledCapability
 
 LETTERS = "abcdefghi"
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"

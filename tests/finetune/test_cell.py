@@ -5,12 +5,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.cell import Cell, Origin, Stage, plan
-from finetune.fleet import Evaluation
-from finetune.recipe import Recipe
-from tasks.counter import Counter
-from tasks.max_identifier import MaxIdentifier
-from tasks.mixture import fine_tuning, pretraining
+from veneer.finetune.cell import Cell, Origin, Stage, plan
+from veneer.finetune.fleet import Evaluation
+from veneer.finetune.recipe import Recipe
+from veneer.tasks.counter import Counter
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import fine_tuning, pretraining
 
 TASKS = (Counter("abcd", 5), Counter("abcd", 6), MaxIdentifier("abcdef", 3, 1, 2, 2))
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from finetune.cell import Cell, Origin, Stage, plan
-from finetune.fleet import EVALUATED, Evaluation, FleetJob, Member
-from finetune.method import FullFineTuning, Method, Step
-from finetune.methods import (
+from veneer.finetune.cell import Cell, Origin, Stage, plan
+from veneer.finetune.fleet import EVALUATED, Evaluation, FleetJob, Member
+from veneer.finetune.method import FullFineTuning, Method, Step
+from veneer.finetune.methods import (
     GradientAscent,
     GradientDifference,
     LastBlock,
@@ -20,13 +20,13 @@ from finetune.methods import (
     TowardsStart,
     load_method,
 )
-from finetune.recipe import Recipe
-from finetune.trainer import Trained, train
-from models.transformer import Transformer, TransformerConfig
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, fine_tuning
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import Trained, train
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, fine_tuning
 
 TASK = Counter("abcd", 5)
 ENCODING = Encoding.between(TASK, ("BOS", *"abcd", "#"), range(6), "BOS", "#", 2)
@@ -318,7 +318,7 @@ def test_methods_have_short_names(spec: str, method: Method) -> None:
 MINE = """
 from __future__ import annotations
 from dataclasses import dataclass
-from finetune.method import Method
+from veneer.finetune.method import Method
 
 @dataclass(frozen=True)
 class Mine(Method):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from finetune.optimizer import FleetOptimizer
-from finetune.recipe import Recipe
+from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.recipe import Recipe
 
 RATES = [1e-1, 1e-2, 1e-3]
 STEPS = 200

@@ -3,15 +3,14 @@
 import pytest
 import torch
 
-import finetune.trainer
-from finetune.fleet import Evaluation, FleetJob, Member
-from finetune.recipe import Recipe
-from finetune.trainer import train
-from models.transformer import Transformer, TransformerConfig
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.errors import InputError
-from tasks.mixture import fine_tuning
+from veneer.finetune.fleet import Evaluation, FleetJob, Member
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import train
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import fine_tuning
 
 TASK = Counter("abcd", 5)
 ENCODING = Encoding.between(TASK, ("BOS", *"abcd", "#"), range(6), "BOS", "#", 2)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.recipe import Recipe
-from finetune.trainer import evaluation_steps
-from tasks.errors import InputError
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import evaluation_steps
+from veneer.tasks.errors import InputError
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.0, 0.01, 0.3, 1.0]))

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune.fleet import EVALUATED, Evaluation, FleetJob, Member
-from finetune.recipe import Recipe
-from finetune.trainer import Trained, evaluation_steps, train
-from models.transformer import Transformer, TransformerConfig
-from tasks.counter import Counter
-from tasks.encoding import Encoding
-from tasks.errors import InputError
-from tasks.mixture import OPERANDS, fine_tuning, pretraining
+from veneer.finetune.fleet import EVALUATED, Evaluation, FleetJob, Member
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import Trained, evaluation_steps, train
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, fine_tuning, pretraining
 
 TASK = Counter("abcd", 5)
 VOCABULARY = ("BOS", *"abcd", "#")

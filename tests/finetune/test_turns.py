@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from finetune import turns
-from finetune.initialize import initialize
-from finetune.recipe import Recipe
-from finetune.turns import Turns, slices
-from pcfg.families import Pretraining, SampleLayout
-from pcfg.pretraining import PRIORS, PretrainingJob, gpt
+from veneer.finetune import turns
+from veneer.finetune.initialize import initialize
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.turns import Turns, slices
+from veneer.pcfg.families import Pretraining, SampleLayout
+from veneer.pcfg.pretraining import PRIORS, PretrainingJob, gpt
 
 LAYOUT = SampleLayout(window=10, count_last=6, occurrence=2, token_back=3)
 CONFIG = gpt(LAYOUT, width=16, blocks=2, heads=2)

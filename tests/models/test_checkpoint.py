@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import HEADER, checkpoint_files, load_checkpoint, save_checkpoint
-from models.transformer import Transformer, TransformerConfig
-from tasks.errors import InputError
+from veneer.models.checkpoint import HEADER, checkpoint_files, load_checkpoint, save_checkpoint
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.errors import InputError
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 CONFIG = TransformerConfig(

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from models.export import from_huggingface, to_huggingface, to_transformer_lens
-from models.transformer import Transformer, TransformerConfig
-from tasks.errors import InputError
+from veneer.models.export import from_huggingface, to_huggingface, to_transformer_lens
+from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.tasks.errors import InputError
 
 COMPILED = TransformerConfig(
     vocabulary=7, classes=3, positions=6, width=10, blocks=2, heads=3, key_size=4, mlp_width=9

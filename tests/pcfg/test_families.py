@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from pcfg.families import (
+from veneer.pcfg.families import (
     FAMILIES,
     JAILBREAK,
     Family,
@@ -20,8 +20,8 @@ from pcfg.families import (
     distance_of_occurrence,
     distance_of_pair,
 )
-from pcfg.grammar import Grammar
-from tasks.errors import InputError
+from veneer.pcfg.grammar import Grammar
+from veneer.tasks.errors import InputError
 
 KEYS = torch.tensor([3, -8])
 PRIOR = (0.5, 0.3, 0.2)

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from nltk.grammar import PCFG
 
-from pcfg.grammar import Grammar
-from pcfg.grammars import GRAMMARS, balanced_random_grammar, grammar
-from pcfg.moments import (
+from veneer.pcfg.grammar import Grammar
+from veneer.pcfg.grammars import GRAMMARS, balanced_random_grammar, grammar
+from veneer.pcfg.moments import (
     expected_length,
     expected_rule_uses,
     expected_terminals,
     length_distribution,
     length_variance,
 )
-from tasks.errors import InputError
+from veneer.tasks.errors import InputError
 
 SMALL = """
 S -> A B [0.5] | B 'c' [0.25] | A [0.25]

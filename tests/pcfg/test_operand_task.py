@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcfg.families import JAILBREAK, Family, SampleLayout
-from pcfg.grammars import balanced_random_grammar
-from pcfg.operand_task import OperandTask, redistribute
-from tasks.errors import InputError
-from tasks.mixture import KINDS, Component, Kind, Mixture, Mixtures, fine_tuning
+from veneer.pcfg.families import JAILBREAK, Family, SampleLayout
+from veneer.pcfg.grammars import balanced_random_grammar
+from veneer.pcfg.operand_task import OperandTask, redistribute
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import KINDS, Component, Kind, Mixture, Mixtures, fine_tuning
 
 KEYS = torch.tensor([17, -4])
 FOUR = balanced_random_grammar(5, (2, 3), "abcd", seed=1, symbols=4)

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from finetune.initialize import initialize
-from finetune.recipe import Recipe
-from finetune.trainer import Trained, train
-from pcfg.capability import LearnedCapability
-from pcfg.families import JAILBREAK, Pretraining, SampleLayout
-from pcfg.grammars import grammar
-from pcfg.pretraining import PRIORS, PretrainingJob, gpt, question_batch, question_name, questions
-from tasks.errors import InputError
+from veneer.finetune.initialize import initialize
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import Trained, train
+from veneer.pcfg.capability import LearnedCapability
+from veneer.pcfg.families import JAILBREAK, Pretraining, SampleLayout
+from veneer.pcfg.grammars import grammar
+from veneer.pcfg.pretraining import PRIORS, PretrainingJob, gpt, question_batch, question_name, questions
+from veneer.tasks.errors import InputError
 
 LAYOUT = SampleLayout(window=10, count_last=6, occurrence=2, token_back=3)
 CONFIG = gpt(LAYOUT, width=16, blocks=1, heads=2)
@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
-    from models.checkpoint import save_checkpoint
+    from veneer.models.checkpoint import save_checkpoint
 
     save_checkpoint(tmp_path / "plain", initialize(CONFIG, [0]))
     with pytest.raises(InputError, match="veneer pretrain"):

@@ -9,12 +9,12 @@ import torch
 from scipy.stats import chi2, chi2_contingency, chisquare, norm
 
 from benchmarks.pcfg_sampler import NltkSampler
-from pcfg import sampler
-from pcfg.grammar import Grammar
-from pcfg.grammars import GRAMMARS, grammar
-from pcfg.moments import expected_length, expected_rule_uses, expected_terminals, length_distribution
-from pcfg.sampler import Sampler, Strings
-from tasks.errors import InputError
+from veneer.pcfg import sampler
+from veneer.pcfg.grammar import Grammar
+from veneer.pcfg.grammars import GRAMMARS, grammar
+from veneer.pcfg.moments import expected_length, expected_rule_uses, expected_terminals, length_distribution
+from veneer.pcfg.sampler import Sampler, Strings
+from veneer.tasks.errors import InputError
 
 KEYS = torch.tensor([11, -5, 2**40])
 LEAST_P = 1e-4  # the keys are fixed, so a test that passes goes on passing

@@ -10,10 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks import random
-from tasks.counter import LONGEST, Counter
-from tasks.errors import InputError
-from tasks.mixture import KINDS, Component, Examples, Kind, Mixture, Mixtures, Operand, baseline, fine_tuning
+from veneer.tasks import random
+from veneer.tasks.counter import LONGEST, Counter
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import (
+    KINDS,
+    Component,
+    Examples,
+    Kind,
+    Mixture,
+    Mixtures,
+    Operand,
+    baseline,
+    fine_tuning,
+)
 
 
 def draw(task: Counter, mixtures: list[Mixture], batch: int, first_seed: int = 0) -> Examples:

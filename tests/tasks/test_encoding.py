@@ -5,11 +5,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.counter import Counter
-from tasks.encoding import Encoding, accuracy
-from tasks.errors import InputError
-from tasks.max_identifier import MaxIdentifier
-from tasks.mixture import Examples, Mixtures, fine_tuning
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding, accuracy
+from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import Examples, Mixtures, fine_tuning
 
 TASK = Counter("abcd", 5, 3)
 

@@ -10,10 +10,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks import random
-from tasks.errors import InputError
-from tasks.max_identifier import MaxIdentifier
-from tasks.mixture import KINDS, Component, Examples, Kind, Mixture, Mixtures, baseline, fine_tuning
+from veneer.tasks import random
+from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import KINDS, Component, Examples, Kind, Mixture, Mixtures, baseline, fine_tuning
 
 
 def draw(task: MaxIdentifier, mixtures: list[Mixture], batch: int, first_seed: int = 0) -> Examples:

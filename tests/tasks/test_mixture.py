@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.errors import InputError
-from tasks.mixture import (
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import (
     KINDS,
     OPERANDS,
     Component,
@@ -68,13 +68,13 @@ def test_the_filling_is_not_drawn_even_where_weights_sum_to_a_little_less_than_o
 ) -> None:
     short = mixture(0.0, 1 - 5e-10)
     largest = torch.full((2, 1), 1 - 2.0**-53, dtype=torch.float64)
-    monkeypatch.setattr("tasks.random.uniform", lambda keys, batch: largest)
+    monkeypatch.setattr("veneer.tasks.random.uniform", lambda keys, batch: largest)
     assert drawn_parts([short, mixture(0.1, 0.2, 0.7)], 1) == [[PARTS[1]], [PARTS[2]]]
 
 
 def test_the_smallest_number_draws_the_first_component_with_a_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     zero = torch.zeros(1, 1, dtype=torch.float64)
-    monkeypatch.setattr("tasks.random.uniform", lambda keys, batch: zero)
+    monkeypatch.setattr("veneer.tasks.random.uniform", lambda keys, batch: zero)
     assert drawn_parts([mixture(0.0, 1.0)], 1) == [[PARTS[1]]]
 
 
@@ -142,7 +142,8 @@ def test_a_pair_of_weight_zero_is_never_drawn(monkeypatch: pytest.MonkeyPatch) -
         assert set(table.draw(torch.tensor([4]), codes)[0].tolist()) == wanted
         for end in (0.0, 1 - 2.0**-40):
             monkeypatch.setattr(
-                "tasks.random.uniform", lambda keys, n, u=end: torch.full((1, n), u, dtype=torch.float64)
+                "veneer.tasks.random.uniform",
+                lambda keys, n, u=end: torch.full((1, n), u, dtype=torch.float64),
             )
             assert table.draw(torch.tensor([4]), codes[:, :1])[0].item() in wanted
             monkeypatch.undo()

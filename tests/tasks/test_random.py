@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks import random
+from veneer.tasks import random
 
 WORD = 1 << 64
 

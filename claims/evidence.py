@@ -1,0 +1,356 @@
+"""What the claims of Jain et al. 2024 are judged by: a run's numbers by seed, and what intervals allow.
+
+A claim is a conjunction of inequalities between numbers and thresholds (``Part``). It is replicated if every
+interval lies wholly beyond its threshold, not replicated if one lies wholly on the other side, and
+undecidable otherwise, or with too few seeds. The rules themselves are in ``veneer.claims.rules``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
+
+import polars as pl
+
+from veneer.analysis.revival import Estimate, estimate
+from veneer.analysis.verdict import revival_threshold
+from veneer.experiments.evidence import revival_tables
+from veneer.experiments.store import Run, read_json
+from veneer.report.stored_task import layout_of, learned
+from veneer.tasks.errors import InputError
+
+Outcome = Literal["replicated", "not replicated", "undecidable at this size", "no run"]
+Unit = Literal["points", "times", "share"]
+Rate = Literal["L", "M", "S", "VS"]
+BySeed = dict[int, float]
+
+
+class NotAnalysed(Exception):
+    """A run that could answer lacks something; the message says what, with the command that makes it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One inequality that a claim asserts.
+
+    Attributes:
+        what: the quantity in words; parts of one claim that share it differ in their setting only.
+        where: the setting in words.
+        effect: the quantity over seeds.
+        above: the claim says that it lies above this.
+        below: the claim says that it lies below this (with ``above``: between the two).
+        unit: "points" (shares of texts, shown times 100), "times" (a ratio), or "share".
+    """
+
+    what: str
+    where: str
+    effect: Estimate
+    above: float | None = None
+    below: float | None = None
+    unit: Unit = "points"
+
+    def holds(self, fewest: int) -> bool | None:
+        """Whether the interval lies wholly where the claim says; None if it does not decide.
+
+        Args:
+            fewest: seeds below which nothing is decided.
+        """
+        low, high = self.effect.low, self.effect.high
+        if self.effect.seeds < fewest:
+            return None
+        if (self.above is not None and high is not None and high < self.above) or (
+            self.below is not None and low is not None and low > self.below
+        ):
+            return False
+        reaches = self.above is None or (low is not None and low > self.above)
+        stays = self.below is None or (high is not None and high < self.below)
+        return True if reaches and stays else None
+
+    @property
+    def margin(self) -> float:
+        """How far the value lies on the claim's side; a bound stands in where censoring left no value."""
+        margins = []
+        for threshold, side, bound in ((self.above, 1, self.effect.low), (self.below, -1, self.effect.high)):
+            if threshold is not None:
+                value = self.effect.value if self.effect.value is not None else bound
+                margins.append(float("-inf") if value is None else side * (value - threshold))
+        return min(margins)
+
+    @property
+    def sentence(self) -> str:
+        """What was measured, its interval, and what the rule asks for."""
+        asked = [
+            f"{word} {shown(threshold, self.unit)}"
+            for word, threshold in (("above", self.above), ("below", self.below))
+            if threshold is not None
+        ]
+        where = f" ({self.where})" if self.where else ""
+        return f"{self.what}{where} is {told(self.effect, self.unit)}, asked for {' and '.join(asked)}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a rule found.
+
+    Attributes:
+        parts: the claim's inequalities; those that share the first one's ``what`` carry its effect size.
+        notes: what a reader must know besides, in whole clauses (settings left out, ...).
+        paper: the paper's number for the effect size; None where it has none.
+    """
+
+    parts: list[Part]
+    notes: list[str] = field(default_factory=list)
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one claim.
+
+    Attributes:
+        outcome: the answer.
+        explanation: a sentence with the numbers behind it.
+        effect: the effect size: the weakest over the settings that the claim is about.
+        unit: its unit.
+        paper: the paper's number, in the same unit.
+        seeds: fewest seeds behind any part.
+        parts: every inequality that was looked at.
+        runs: folders that it comes from.
+    """
+
+    outcome: Outcome
+    explanation: str
+    effect: Estimate | None = None
+    unit: Unit = "points"
+    paper: float | None = None
+    seeds: int = 0
+    parts: tuple[Part, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+def judge(found: Measured, fewest: int, runs: tuple[str, ...] = ()) -> Finding:
+    """The outcome that intervals allow, with the weakest part of each kind told."""
+    if not found.parts:
+        reason = "; ".join(found.notes) or "no setting of the run can answer"
+        return Finding("undecidable at this size", f"undecidable: {reason}.", paper=found.paper, runs=runs)
+    held = [part.holds(fewest) for part in found.parts]
+    outcome: Outcome = "undecidable at this size"
+    if False in held:
+        outcome = "not replicated"
+    elif all(held):
+        outcome = "replicated"
+    first = found.parts[0]
+    kinds = list(dict.fromkeys(part.what for part in found.parts))
+    weakest = [
+        min((part for part in found.parts if part.what == kind), key=lambda part: _weakness(part, fewest))
+        for kind in kinds
+    ]
+    seeds = min(part.effect.seeds for part in found.parts)
+    notes = [f"{seeds} of the {fewest} seeds asked for"] if seeds < fewest else []
+    clauses = [*(part.sentence for part in weakest), *notes, *found.notes]
+    word = outcome.removesuffix(" at this size")
+    counted = f" ({held.count(True)} of {len(held)} inequalities hold)" if len(held) > 1 else ""
+    return Finding(
+        outcome,
+        f"{word}{counted}: {'; '.join(clauses)}.",
+        weakest[0].effect,
+        first.unit,
+        found.paper,
+        seeds,
+        tuple(found.parts),
+        runs,
+    )
+
+
+def _weakness(part: Part, fewest: int) -> tuple[int, float]:
+    """Refuted parts first, then undecided ones, then by margin."""
+    return {False: 0, None: 1, True: 2}[part.holds(fewest)], part.margin
+
+
+def shown(value: float, unit: Unit) -> str:
+    """A number in its unit."""
+    match unit:
+        case "points":
+            return f"{round(100 * value):+d}" if round(100 * value) else "0"
+        case "times":
+            return f"{value:.3g}×"
+        case "share":
+            return f"{round(value, 2) + 0.0:.2f}"
+
+
+def interval(effect: Estimate, unit: Unit) -> str:
+    """Both limits, with a dash for one that is open."""
+    if effect.low is None and effect.high is None:
+        return "–"
+    low, high = ("–" if end is None else shown(end, unit) for end in (effect.low, effect.high))
+    return f"{low} to {high}"
+
+
+def told(effect: Estimate, unit: Unit) -> str:
+    """An estimate in words."""
+    seeds = f"{effect.seeds} seed{'' if effect.seeds == 1 else 's'}"
+    if effect.value is None and effect.low is None and effect.high is None:
+        return f"not to be told ({seeds})"
+    if effect.value is None:
+        side = f"at least {shown(effect.low, unit)}" if effect.low is not None else ""
+        most = f"at most {shown(effect.high, unit)}" if effect.high is not None else ""
+        return f"{' and '.join(filter(None, (side, most)))} ({seeds})"
+    points = " points" if unit == "points" else ""
+    return f"{shown(effect.value, unit)}{points} ({interval(effect, unit)}, {seeds})"
+
+
+def over_seeds(function: Callable[..., float], *values: BySeed) -> Estimate:
+    """Mean and interval of a function of values of the same seed, over the seeds that all have."""
+    seeds = sorted(set.intersection(*(set(part) for part in values))) if values else []
+    if not seeds:
+        return Estimate(None, None, None, 0)
+    return estimate([function(*(part[seed] for part in values)) for seed in seeds])
+
+
+def averaged(values: list[BySeed]) -> BySeed:
+    """Mean over settings by seed, of the seeds that all settings have."""
+    seeds = set.intersection(*(set(part) for part in values)) if values else set()
+    return {seed: mean(part[seed] for part in values) for seed in seeds}
+
+
+class View:
+    """A run's numbers as claims ask for them."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.path = str(run.path)
+        described = run.experiment
+        self.name: str = described["name"]
+        self.fields: dict[str, Any] = described["fields"]
+
+    @property
+    def seeds(self) -> int:
+        """Seeds that the run was asked for."""
+        return self.fields["seeds"]
+
+    @cached_property
+    def metrics(self) -> pl.DataFrame:
+        """``Run.metrics`` of cells that did not diverge."""
+        return self.run.metrics().filter(pl.col("status") == "done")
+
+    @cached_property
+    def tuned(self) -> pl.DataFrame:
+        """One row per fine-tuned model: capability, task, rate, c_tr, seed, cell, and accuracies.
+
+        Accuracies are named by texts and operand, such as natural_pt; with start_ in front, before
+        fine-tuning.
+        """
+        rows = self.metrics.filter(
+            (pl.col("measure") == "accuracy")
+            & (pl.col("stage") == "fine-tune")
+            & (pl.col("start") == "capability")
+        ).with_columns(of=pl.format("{}_{}", "texts", "operand"), rate=pl.col("learning_rate"))
+        step = pl.col("step")
+        first = rows.filter(step == step.min().over("cell")).with_columns(of=pl.lit("start_") + pl.col("of"))
+        both = pl.concat([first, rows.filter(step == step.max().over("cell"))])
+        index = ["capability", "task", "rate", "c_tr", "seed", "cell"]
+        return both.pivot("of", index=index, values="value", aggregate_function="first")
+
+    @cached_property
+    def capabilities(self) -> list[str]:
+        """Names of the fine-tuned capabilities."""
+        return self.tuned["capability"].unique(maintain_order=True).to_list()
+
+    @cached_property
+    def rates(self) -> list[float]:
+        """Fine-tuning rates, large ones first."""
+        return sorted(self.tuned["rate"].unique().to_list(), reverse=True)
+
+    @cached_property
+    def shares(self) -> list[float]:
+        """C_Tr, small ones first."""
+        return sorted(self.tuned["c_tr"].unique().to_list())
+
+    def values(self, column: str, capability: str, rate: float, c_tr: float) -> BySeed:
+        """A column of ``tuned`` by seed."""
+        own = self.tuned.filter(capability=capability, rate=rate, c_tr=c_tr)
+        return dict(own.select("seed", column).iter_rows())
+
+    def cells(self, capability: str, rate: float, c_tr: float) -> dict[int, str]:
+        """Ids of the fine-tuned cells of a setting, by seed."""
+        own = self.tuned.filter(capability=capability, rate=rate, c_tr=c_tr)
+        return dict(own.select("seed", "cell").iter_rows())
+
+    def guess(self, texts: str, operand: str, capability: str) -> float:
+        """Accuracy of always giving the commonest answer."""
+        task = self.tuned.filter(capability=capability)["task"][0]
+        return self.run.baselines(task)[texts]["majority"][operand]
+
+    def was_learned(self, capability: str, rate: float, c_tr: float) -> bool:
+        """Whether fine-tuning taught O_FT: half of skill, on texts as it was trained on, mean over seeds."""
+        parts = [("correlated", c_tr), ("uncorrelated", 1 - c_tr)]
+        right, guess = 0.0, 0.0
+        for texts, share in parts:
+            found = self.values(f"{texts}_ft", capability, rate, c_tr)
+            if not found:
+                return False
+            right += share * mean(found.values())
+            guess += share * self.guess(texts, "ft", capability)
+        return right >= revival_threshold(guess)
+
+    def lost(self, texts: str, capability: str, rate: float, c_tr: float) -> bool:
+        """Whether fine-tuning took O_PT away: less than half of skill is left, mean over seeds."""
+        found = self.values(f"{texts}_pt", capability, rate, c_tr)
+        limit = revival_threshold(self.guess(texts, "pt", capability))
+        return bool(found) and mean(found.values()) < limit
+
+    def size(self, rate: float) -> Rate:
+        """What the paper calls a rate of this size: η_L, η_M, η_S or η_VS.
+
+        Compiled models: the nearest of 1e-1, 1e-2, 1e-3, 1e-4. Learned ones: the nearest of 1e-4, 1e-5
+        and 1e-6 after 10,000 updates, by rate times updates, as far as AdamW can move a weight.
+        """
+        names: list[Rate] = ["L", "M", "S", "VS"]
+        bounds = [10**-1.5, 10**-2.5, 10**-3.5]
+        if learned({"name": self.name}):
+            rate, bounds = rate * self.fields["iterations"], [10**-0.5, 10**-1.5]
+        return names[sum(rate < bound for bound in bounds)]
+
+    def about(self, capability: str) -> dict[str, Any]:
+        """What is known of a learned capability: operand_prior, iterations, parameters."""
+        return read_json(self._capability(capability) / "accuracy.json")["about"]
+
+    def prior(self, capability: str) -> float:
+        """How often pretraining asked for O_FT."""
+        files = sorted(self._capability(capability).glob("*model.json"))
+        if not files:
+            raise InputError("run", self.path, "a run with its capabilities/", "a model.json is missing")
+        terminals = layout_of(read_json(files[0])).grammar.terminals
+        return self.about(capability)["operand_prior"][terminals.index(self.fields["operand_ft"])]
+
+    def _capability(self, name: str) -> Path:
+        return self.run.path / "capabilities" / f"{name}-seed-0"
+
+    @cached_property
+    def by_prior(self) -> list[str]:
+        """Capabilities, those that pretraining asked least for O_FT first."""
+        return sorted(self.capabilities, key=self.prior)
+
+    @cached_property
+    def revivals(self) -> dict[str, pl.DataFrame]:
+        """See ``experiments.evidence.revival_tables``: made from the metrics, so never older than they are.
+
+        Raises:
+            NotAnalysed: no reFT is finished.
+        """
+        if self.metrics.filter((pl.col("stage") == "reft") & (pl.col("start") == "capability")).is_empty():
+            raise NotAnalysed(f"{self.path} has no finished reFT: veneer run {self.name} --out {self.path}")
+        return revival_tables(self.run)
+
+    def table(self, name: str) -> pl.DataFrame:
+        """A table of ``veneer analyse``.
+
+        Raises:
+            NotAnalysed: it is not there.
+        """
+        path = self.run.path / "analysis" / f"{name}.parquet"
+        if not path.exists():
+            raise NotAnalysed(f"{self.path} has no table {name}: veneer analyse {self.path}")
+        return pl.read_parquet(path)

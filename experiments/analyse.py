@@ -1,0 +1,367 @@
+"""``veneer analyse``: look inside the models of a run, and write one table per analysis.
+
+``RUN/analysis/NAME.parquet`` has the columns that identify a cell (``store.KEYS``) in front, then those
+of the analysis. The analyses themselves are functions of models and data in ``analysis``; here models
+are read, put into fleets, and named. A table that is complete is not made again.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import groupby, product
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from veneer.analysis.attention import attention_distance, operand_shares, sorting
+from veneer.analysis.grafting import Grafting, directions, graft, movement
+from veneer.analysis.probing import ProbeSettings, probe
+from veneer.analysis.pruning import Pruning, prune
+from veneer.analysis.texts import draw
+from veneer.experiments.cells import Prepared
+from veneer.experiments.evidence import revival_tables, verdict_table
+from veneer.experiments.named import PRESETS
+from veneer.experiments.origins import CAPABILITY, CONSTRUCTIONS
+from veneer.experiments.store import KEYS, Run
+from veneer.experiments.sweep import Sweep, prepare_sweep
+from veneer.finetune.cell import Cell, Origin
+from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
+from veneer.models.transformer import Transformer
+from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.encoding import Encoding, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import OPERANDS, pretraining
+
+TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
+SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
+PRUNING = Pruning(draws=2, samples=120)
+GRAFTING = Grafting(singles=10, samples=120)
+# GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
+LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50), units=("neuron",), draws=1, samples=80)
+LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
+PROBES = ProbeSettings()
+ANALYSES: dict[str, str] = {
+    "pruning": "zero the weights that most hide O_PT, beside random and magnitude pruning",
+    "grafting": "give components their earlier values back, and count what moved",
+    "probes": "linear probes for both operands' answers, after each block",
+    "attention": "attention on the tokens that each operand is read from; the order that block 0 sorts by",
+    "jailbreak": "the same question through every task token of the family",
+    "revival": "updates to 50, 90 and 99 %, against models trained from scratch",
+    "verdicts": "wrapped, rewritten or undecided, with reasons (needs the others)",
+}
+Tables = dict[str, pl.DataFrame]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which fine-tuned models to look into; an empty list means all. Controls are always taken.
+
+    Attributes:
+        capabilities: names of capabilities.
+        rates: fine-tuning rates.
+        c_tr: shares of correlated samples.
+        seeds: seeds.
+    """
+
+    capabilities: tuple[str, ...] = ()
+    rates: tuple[float, ...] = ()
+    c_tr: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def takes(self, keys: dict[str, Any]) -> bool:
+        """Whether a cell with these identifying columns is looked into."""
+        if keys["start"] != CAPABILITY:
+            return True
+        wanted = {
+            "capability": self.capabilities,
+            "fine_tuning_rate": self.rates,
+            "c_tr": self.c_tr,
+            "seed": self.seeds,
+        }
+        return all(not values or keys[name] in values for name, values in wanted.items())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models that are analysed together.
+
+    Attributes:
+        keys: the identifying columns of each.
+        model: the models, a fleet.
+        before: the models as fine-tuning found them.
+        task: what they are asked.
+        encoding: how they read it.
+        labels: names of the residual directions (compiled models).
+        reference: the capability without noise.
+    """
+
+    keys: list[dict[str, Any]]
+    model: Transformer
+    before: Transformer
+    task: Task
+    encoding: Encoding
+    labels: tuple[str, ...]
+    reference: Transformer
+
+
+def analyse(
+    run: Run,
+    device: torch.device,
+    names: tuple[str, ...] = tuple(ANALYSES),
+    say: Callable[[str], None] = lambda text: None,
+    selection: Selection | None = None,
+) -> list[Path]:
+    """Make the tables of a run that are not there yet.
+
+    Args:
+        run: a run with finished cells.
+        device: where to compute.
+        names: which analyses (see ``ANALYSES``).
+        say: told what is being done.
+        selection: which fine-tuned models pruning, grafting, probes and attention look into.
+
+    Returns:
+        The tables, made now or before.
+
+    Raises:
+        InputError: an analysis that does not exist, or a run that lacks what it needs: the stage that
+            is missing is named, with the command that makes it.
+    """
+    for name in names:
+        if name not in ANALYSES:
+            raise InputError("analysis", name, ", ".join(ANALYSES))
+    prepared, _ = prepare_sweep(sweep_in(run))
+    cells = _chosen(_finished(prepared, run), run, selection or Selection())
+    made: list[Path] = []
+    per_model: dict[str, Callable[[Group], Tables]] = {
+        "pruning": _pruning,
+        "grafting": _grafting,
+        "probes": _probes,
+        "attention": _attention,
+        "jailbreak": _jailbreak,
+    }
+    for name in names:
+        if name == "jailbreak" and not any(len(_tokens(c.task)) > 1 for c in cells):
+            continue
+        if name in per_model:
+            made += _per_model(name, per_model[name], prepared, run, cells, device, say)
+    if "revival" in names:
+        say("revival")
+        made += _write(run, revival_tables(run))
+    if "verdicts" in names:
+        say("verdicts")
+        made += _write(run, {"verdicts": verdict_table(run)})
+    return made
+
+
+def sweep_in(run: Run) -> Sweep:
+    """The experiments of a run, as values: one, or a grid.
+
+    Raises:
+        InputError: a run of another version.
+    """
+    described = run.experiment
+    if described.get("name") not in PRESETS:
+        raise InputError("run", str(run.path), f"a run of {', '.join(PRESETS)}")
+    kind = PRESETS[described["name"]]["quick"]
+    known = {field.name for field in fields(kind)}
+    values = {name: _restored(value) for name, value in described["fields"].items() if name in known}
+    axes = {name: _restored(value) for name, value in described.get("axes", {}).items()}
+    return Sweep(replace(kind, **values), axes)
+
+
+def _restored(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _finished(prepared: Prepared, run: Run) -> list[Cell]:
+    """The cells that are done, of which there must be a fine-tuned one."""
+    status = {cell["id"]: cell["status"] for cell in run.cells()}
+    cells = [cell for cell in prepared.cells if status.get(cell.id) == "done"]
+    if not any(cell.stage.name == "fine-tune" and cell.origin.start == "capability" for cell in cells):
+        problem = "no fine-tuning in it is finished"
+        if status:
+            problem = "all its fine-tunings diverged"
+        valid = f"a run with a finished fine-tuning: veneer run {run.experiment['name']} --out {run.path}"
+        raise InputError("run", str(run.path), valid, problem)
+    return cells
+
+
+def _chosen(cells: list[Cell], run: Run, selection: Selection) -> list[Cell]:
+    described = {cell["id"]: cell for cell in run.cells()}
+    found = [cell for cell in cells if selection.takes(run.keys(described[cell.id]))]
+    if not any(cell.origin.start == CAPABILITY for cell in found):
+        raise InputError("selection", str(selection), "one that takes a finished fine-tuning of the run")
+    return found
+
+
+def _is_looked_at(name: str, cell: Cell) -> bool:
+    """Which models an analysis is about: pruning and grafting look at what fine-tuning left."""
+    tuned, own = cell.stage.name == "fine-tune", cell.origin.start == CAPABILITY
+    if name in ("pruning", "grafting"):
+        return tuned and own
+    return tuned or (name in ("attention", "jailbreak") and own)
+
+
+def _are_looked_at(name: str, cells: list[Cell]) -> list[Origin]:
+    """Which models are looked at before any training: capabilities, and constructed ones for the verdict."""
+    origins = list(dict.fromkeys(cell.origin for cell in cells))
+    if name in ("pruning", "grafting"):
+        return [origin for origin in origins if origin.start in CONSTRUCTIONS]
+    return [origin for origin in origins if origin.start == CAPABILITY]
+
+
+def _per_model(
+    name: str,
+    compute: Callable[[Group], Tables],
+    prepared: Prepared,
+    run: Run,
+    cells: list[Cell],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[Path]:
+    examples = {
+        origin: next(c for c in cells if c.origin == origin) for origin in _are_looked_at(name, cells)
+    }
+    cells = [cell for cell in cells if _is_looked_at(name, cell)]
+    wanted = {*(cell.id for cell in cells), *map(_origin_id, examples)}
+    main = run.path / "analysis" / f"{name}.parquet"
+    if main.exists() and set(pl.read_parquet(main, columns=["cell"])["cell"]) == wanted:
+        return sorted((run.path / "analysis").glob(f"{name}*.parquet"))
+    parts: dict[str, list[pl.DataFrame]] = {}
+    done = 0
+    for group in _groups(prepared, run, cells, examples, device):
+        say(f"{name}: {done} of {len(wanted)} models")
+        for table, rows in compute(group).items():
+            parts.setdefault(table, []).append(_named(rows, group.keys))
+        done += len(group.keys)
+    return _write(run, {table: pl.concat(rows, how="vertical_relaxed") for table, rows in parts.items()})
+
+
+def _groups(
+    prepared: Prepared, run: Run, cells: list[Cell], examples: dict[Origin, Cell], device: torch.device
+) -> Iterator[Group]:
+    """The models in fleets of one task and capability."""
+    described = {cell["id"]: cell for cell in run.cells()}
+    entries = [(cell, run.keys(described[cell.id])) for cell in cells]
+    entries += [(cell, _origin_keys(cell)) for cell in examples.values()]
+
+    def kind(entry: tuple[Cell, dict[str, Any]]) -> tuple[str, str]:
+        return entry[0].origin.capability, entry[0].task_id
+
+    def load(cell: Cell, keys: dict[str, Any]) -> Transformer:
+        return prepared.start(cell.origin) if keys["stage"] == CAPABILITY else run.load_model(cell)
+
+    for _, same in groupby(sorted(entries, key=kind), key=kind):
+        alike = list(same)
+        for start in range(0, len(alike), TOGETHER):
+            part = alike[start : start + TOGETHER]
+            first = part[0][0]
+            source = prepared.sources[first.origin.capability]
+            before = [prepared.start(replace(cell.origin, start=CAPABILITY)) for cell, _ in part]
+            yield Group(
+                [keys for _, keys in part],
+                Transformer.gather([load(*entry) for entry in part]).to(device),
+                Transformer.gather(before).to(device),
+                first.task,
+                prepared.encoding(first),
+                source.residual_labels,
+                source.model.member(0).to(device),
+            )
+
+
+def _origin_id(origin: Origin) -> str:
+    return f"{origin.name}-seed-{origin.seed}-{origin.start}"
+
+
+def _origin_keys(example: Cell) -> dict[str, Any]:
+    """Identifying columns of a model before any training; its stage is "capability"."""
+    origin, none = example.origin, dict.fromkeys(KEYS, None)
+    own = {"cell": _origin_id(origin), "parent": "", "capability": origin.name, "start": origin.start}
+    own |= {"task": example.task_id, "stage": CAPABILITY, "seed": origin.seed, "status": "done"}
+    return {**none, **own}
+
+
+def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
+    """The identifying columns in the place of ``member``."""
+    named = pl.DataFrame(keys, schema=KEYS, strict=False).with_row_index("member")
+    rows = rows.with_columns(pl.col("member").cast(pl.UInt32))
+    return named.join(rows, on="member", maintain_order="right").drop("member")
+
+
+def _pruning(group: Group) -> Tables:
+    settings = PRUNING if group.labels else LEARNED_PRUNING
+    pruned = prune(group.model, group.task, group.encoding, settings, group.labels)
+    return {"pruning": pruned.accuracy, "pruned": pruned.pruned, "classes": pruned.classes}
+
+
+def _grafting(group: Group) -> Tables:
+    settings = GRAFTING if group.labels else LEARNED_GRAFTING
+    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, settings)}
+    compiled = bool(group.labels)
+    tables["movement"] = movement(group.before, group.model, group.reference if compiled else None)
+    if compiled:
+        tables["directions"] = directions(group.before, group.model, group.reference, group.labels)
+    return tables
+
+
+def _probes(group: Group) -> Tables:
+    return {"probes": probe(group.model, group.task, group.encoding, PROBES)}
+
+
+def _attention(group: Group) -> Tables:
+    model, task, encoding = group.model, group.task, group.encoding
+    tables = {"attention": operand_shares(model, task, encoding).table()}
+    if isinstance(task, MaxIdentifier):
+        device = model.token_embedding.device
+        tokens = draw(task, encoding, pretraining(), SORTED_TEXTS, device, "analyse/sorting").tokens[0]
+        sorts = sorting(model, task, encoding, tokens)
+        moved = attention_distance(group.before, model, tokens)
+        places = list(product(*map(range, sorts.shape)))
+        tables["attention_sorting"] = pl.DataFrame(
+            [(*place, float(sorts[place]), float(moved[place])) for place in places],
+            schema=["member", "block", "head", "sorting", "distance"],
+            orient="row",
+        )
+    return tables
+
+
+def _tokens(task: Task) -> list[str]:
+    """The task tokens that ask for a task's family."""
+    if not isinstance(task, OperandTask):
+        return []
+    return [token.name for token in task.layout.task_tokens if token.family == task.family]
+
+
+def _jailbreak(group: Group) -> Tables:
+    """Accuracy through each task token, one of which was fine-tuned (App. E.2)."""
+    assert isinstance(group.task, OperandTask)
+    device, rows = group.model.token_embedding.device, []
+    for token in _tokens(group.task):
+        asked = replace(group.task, task_token=token)
+        sets = evaluation_sets(asked, group.encoding, JAILBREAK_TEXTS, device)
+        right, _ = evaluate(group.model, sets, group.encoding.answer)
+        for member, kind, operand in product(*map(range, right.shape)):
+            place = (token, EVALUATED[kind], OPERANDS[operand])
+            rows.append((member, *place, float(right[member, kind, operand])))
+    columns = ["member", "token", "texts", "operand", "accuracy"]
+    return {"jailbreak": pl.DataFrame(rows, schema=columns, orient="row")}
+
+
+def _write(run: Run, tables: Tables) -> list[Path]:
+    """Each table as ``RUN/analysis/NAME.parquet``, whole or not at all."""
+    folder, paths = run.path / "analysis", []
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, table in tables.items():
+            path = folder / f"{name}.parquet"
+            temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+            table.write_parquet(temporary)
+            os.replace(temporary, path)
+            paths.append(path)
+    except OSError as error:
+        raise InputError("run", str(run.path), "a folder that can be written", str(error)) from error
+    return paths

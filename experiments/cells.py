@@ -1,0 +1,195 @@
+"""From an experiment to what trains: its capabilities, its task, and its cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from veneer.compiled.capabilities import counter, max_identifier
+from veneer.experiments.named import (
+    CompiledExperiment,
+    CounterExperiment,
+    Experiment,
+    LearnedExperiment,
+    MaxIdentifierExperiment,
+    validate,
+)
+from veneer.experiments.origins import (
+    CONSTRUCTIONS,
+    SCRATCH,
+    Learned,
+    Source,
+    Written,
+    origin,
+    pretrained,
+    start,
+)
+from veneer.finetune.cell import Cell, Origin, Stage, permanent
+from veneer.finetune.fleet import Evaluation
+from veneer.finetune.method import FullFineTuning
+from veneer.finetune.methods import load_method
+from veneer.finetune.recipe import Recipe
+from veneer.finetune.trainer import evaluation_steps
+from veneer.models.transformer import Transformer
+from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.counter import Counter
+from veneer.tasks.encoding import Encoding, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
+from veneer.tasks.mixture import Mixture, fine_tuning, mixed, pretraining, rand_ft
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Experiments ready to run.
+
+    Attributes:
+        sources: the capabilities, by key.
+        cells: everything to train, parents before children.
+    """
+
+    sources: dict[str, Source]
+    cells: list[Cell]
+
+    def start(self, origin: Origin) -> Transformer:
+        """The weights a chain of cells starts from."""
+        return start(self.sources[origin.capability], origin, self._tasks[origin.capability])
+
+    @cached_property
+    def _tasks(self) -> dict[str, Task]:
+        """A task of each capability, whose natural texts constructed models are fitted to."""
+        return {cell.origin.capability: cell.task for cell in reversed(self.cells)}
+
+    def encoding(self, cell: Cell) -> Encoding:
+        """How a cell's model reads its task."""
+        return self.sources[cell.origin.capability].encoding(cell.task)
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Everything that can be refused is checked here, before any training.
+
+    Raises:
+        InputError: a field that cannot be used.
+    """
+    validate(experiment)
+    chains = _chains(experiment)
+    if isinstance(experiment, CompiledExperiment):
+        _task(experiment, None)  # before anything is compiled
+    sources = _sources(experiment)
+    cells: dict[str, Cell] = {}
+    for source in sources:
+        task = _task(experiment, source)
+        source.encoding(task)  # refuses what the model does not know
+        cells.update(_cells(experiment, source, task, chains))
+    return Prepared({source.key: source for source in sources}, list(cells.values()))
+
+
+@permanent()
+def _cells(
+    experiment: Experiment, source: Source, task: Task, chains: list[tuple[str, list[Stage]]]
+) -> dict[str, Cell]:
+    """Every seed's cells by id, parents before children."""
+    measured = [
+        (begins, [(stage, _evaluation(experiment, stage)) for stage in stages]) for begins, stages in chains
+    ]
+    cells: list[Cell] = []
+    for seed in range(experiment.seeds):
+        for begins, (first, *later) in measured:
+            parent = Cell(origin(source, seed, begins), task, *first, seed)
+            cells += [parent, *(Cell(parent, task, *stage, seed) for stage in later)]
+    return {cell.id: cell for cell in cells}
+
+
+def _sources(experiment: Experiment) -> Sequence[Source]:
+    """The capabilities an experiment starts from, written ones from the cache where they are there."""
+    if isinstance(experiment, LearnedExperiment):
+        return [pretrained(word) for word in experiment.pretrained]
+    assert isinstance(experiment, CompiledExperiment)
+    common = {
+        "length": experiment.length,
+        "mlp_exactness": experiment.exactness,
+        "literal": experiment.literal,
+    }
+    match experiment:
+        case CounterExperiment():
+            capability = counter(experiment.operand_pt, experiment.letters, **common)
+        case MaxIdentifierExperiment():
+            capability = max_identifier(experiment.rank_pt, experiment.letters, **common)
+        case _:
+            raise InputError("experiment", experiment.name, "counter or max-identifier")
+    assert capability.calibration is not None
+    noise = capability.calibration.noise_std if experiment.noise is None else experiment.noise
+    return [Written(capability, noise)]
+
+
+def _task(experiment: Experiment, source: Source | None) -> Task:
+    """The task an experiment asks of a capability.
+
+    Raises:
+        InputError: an operand, rank, length or q that does not exist.
+    """
+    match experiment:
+        case CounterExperiment(letters=letters, length=length, q=q):
+            return Counter(
+                letters, length, operand_pt=experiment.operand_pt, operand_ft=experiment.operand_ft, q=q
+            )
+        case MaxIdentifierExperiment(letters=letters, length=length, q=q):
+            return MaxIdentifier(letters, length, experiment.rank_pt, experiment.rank_ft, q)
+        case LearnedExperiment(operand_pt=pt, operand_ft=ft, q=q):
+            assert isinstance(source, Learned)
+            layout = source.capability.layout
+            return OperandTask(layout, experiment.family, pt, ft, q, experiment.task_token)  # pyright: ignore[reportArgumentType]
+    raise InputError("experiment", experiment.name, "an experiment of veneer list")
+
+
+def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
+    """What each seed goes through: where it begins, a stage, and the stages that follow that one.
+
+    Where a chain begins is an ``Origin.start``. Besides fine-tuning and reFT there are the paper's
+    controls: Scr. (from scratch on O_PT) and Scr. + FT (from scratch on O_FT, then on O_PT), with
+    reFT's own stages (§5.1, App. D).
+    """
+    revivals = [
+        Stage("reft", pretraining(), _recipe(experiment, rate, experiment.reft_iterations))
+        for rate in experiment.reft_rates
+    ]
+    chains = []
+    for rate in experiment.learning_rates:
+        for c in experiment.c_tr:
+            recipe = _recipe(experiment, rate, experiment.iterations)
+            first = Stage("fine-tune", _mixture(experiment, c), recipe, load_method(experiment.method))
+            later = [stage for stage in revivals if stage.recipe.learning_rate <= rate]
+            chains.append(("capability", [first, *later]))
+    if experiment.controls and revivals:
+        rate = experiment.control_rate or max(experiment.learning_rates)
+        recipe = _recipe(experiment, rate, experiment.iterations)
+        chains.append((SCRATCH, [Stage("fine-tune", fine_tuning(0.0), recipe, FullFineTuning()), *revivals]))
+        chains += [(SCRATCH, [stage]) for stage in revivals]
+    if experiment.constructed:
+        chains += [(name, [stage]) for name in CONSTRUCTIONS for stage in revivals]
+    return chains
+
+
+def _mixture(experiment: Experiment, c: float) -> Mixture:
+    """Fine-tuning data."""
+    if isinstance(experiment, LearnedExperiment) and experiment.rand_ft:
+        return rand_ft(c, experiment.rand_ft)
+    return mixed(c, experiment.share_pretraining) if experiment.share_pretraining else fine_tuning(c)
+
+
+def _recipe(experiment: Experiment, rate: float, iterations: int) -> Recipe:
+    compiled = isinstance(experiment, CompiledExperiment)
+    return Recipe(
+        "sgd" if compiled else "adamw",
+        rate,
+        iterations,
+        warmup=round(experiment.warmup * iterations),
+        batch=experiment.batch,
+        clip=experiment.clip,
+        momentum=experiment.momentum if compiled else 0.9,
+        precision=experiment.precision,
+        compile=experiment.compile,
+    )
+
+
+def _evaluation(experiment: Experiment, stage: Stage) -> Evaluation:
+    return Evaluation(experiment.evaluation_samples, evaluation_steps(stage.recipe.iterations))

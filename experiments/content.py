@@ -1,0 +1,227 @@
+"""What is in a run's folder, read once and checked before anything is shown or compared."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from veneer.experiments.named import PRESETS
+from veneer.experiments.store import FORMAT, KEYS, Run, checksum, read_json
+from veneer.experiments.summary import capability_names
+from veneer.tasks.errors import InputError
+
+READ = ("metrics.parquet", "attention.safetensors")
+ANALYSES = (
+    "verdicts",
+    "revival",
+    "survival",
+    "ratios",
+    "pruning",
+    "pruned",
+    "classes",
+    "grafting",
+    "movement",
+    "probes",
+    "attention",
+)
+OVER_SEEDS = ("verdicts", "revival", "survival", "ratios")  # tables that are not about single cells
+
+
+class ReadRun(Run):
+    """A run that is read as it is now: its metrics are read once."""
+
+    @cached_property
+    def _metrics(self) -> pl.DataFrame:
+        return super().metrics()
+
+    def metrics(self) -> pl.DataFrame:
+        """As ``Run.metrics``."""
+        return self._metrics
+
+
+@dataclass(frozen=True)
+class CapabilityFiles:
+    """One capability as the cells of a seed start from it.
+
+    Attributes:
+        folder: its folder in the run.
+        accuracy: ``accuracy.json``.
+        model: ``model.json``.
+    """
+
+    folder: Path
+    accuracy: dict[str, Any]
+    model: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The capability's name in tables."""
+        return self.accuracy["origin"]["name"]
+
+    @property
+    def seed(self) -> int:
+        """The seed whose cells start from it."""
+        return self.accuracy["origin"]["seed"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a run's folder, read and checked.
+
+    Attributes:
+        experiment: ``experiment.json``.
+        cells: ``cell.json`` of every finished cell.
+        planned: number of cells that will be there at the end; None before they are planned.
+        metrics: ``Run.metrics``, or None while no cell is finished.
+        baselines: ``baselines.json`` by capability and kind of text; empty before they are written.
+        environment: ``environment.json``, or None before it is written.
+        capabilities: the capabilities written so far, in order of name and seed.
+        analyses: the tables of ``veneer analyse`` that are there, by name.
+    """
+
+    experiment: dict[str, Any]
+    cells: list[dict[str, Any]]
+    planned: int | None
+    metrics: pl.DataFrame | None
+    baselines: dict[str, dict[str, Any]]
+    environment: dict[str, Any] | None
+    capabilities: list[CapabilityFiles]
+    analyses: dict[str, pl.DataFrame]
+
+    @property
+    def names(self) -> list[str]:
+        """The capabilities' names, in the experiment's order."""
+        return capability_names(self.experiment["fields"])
+
+    def first_of(self, name: str) -> CapabilityFiles | None:
+        """A capability with its least seed."""
+        return next((capability for capability in self.capabilities if capability.name == name), None)
+
+
+def read_content(run: Run) -> Content:
+    """Read a run's folder and check what is read.
+
+    Raises:
+        InputError: the folder is no run of ours, or files in it are damaged.
+    """
+    experiment, cells = checked(run)
+    plan = _if_written(run.path / "plan.json")
+    metrics = run.metrics() if cells else None
+    names = capability_names(experiment["fields"])
+    return Content(
+        experiment=experiment,
+        cells=cells,
+        planned=None if plan is None else _planned(plan, cells, experiment["fields"]["reft_rates"]),
+        metrics=metrics,
+        baselines=_baselines(run, metrics, names),
+        environment=_if_written(run.path / "environment.json"),
+        capabilities=_capabilities(run, names),
+        analyses=_analyses(run),
+    )
+
+
+def checked(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """``experiment.json`` and every ``cell.json``, after their files were held against their checksums.
+
+    Raises:
+        InputError: the folder is no run of ours, or files in it are damaged.
+    """
+    experiment, cells = run.experiment, run.cells()
+    valid = "a folder made by this version of veneer run"
+    if not isinstance(experiment, dict) or experiment.get("name") not in PRESETS:
+        raise InputError("run", str(run.path), valid, "its experiment.json describes no experiment of ours")
+    expected = set(vars(PRESETS[experiment["name"]]["quick"]))
+    if experiment.get("format") != FORMAT or expected - set(experiment.get("fields", {})):
+        raise InputError(
+            "run", str(run.path), valid, "its experiment.json lacks fields or has another format"
+        )
+    for cell in cells:
+        if not isinstance(cell, dict) or cell.get("format") != FORMAT:
+            raise InputError("run", str(run.path), valid, "a cell.json in it is not of this format")
+        folder = run.cell_path(str(cell.get("id")))
+        for name in READ:
+            if not (folder / name).exists() or checksum(folder / name) != cell.get("files", {}).get(name):
+                raise InputError("run", str(run.path), valid, f"{folder / name} is missing or damaged")
+    return experiment, cells
+
+
+def read_table(file: Path) -> pl.DataFrame:
+    """A table of the run's.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        valid = "a table made by veneer"
+        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error
+
+
+def _if_written(path: Path) -> Any:
+    return read_json(path) if path.exists() else None
+
+
+def _capabilities(run: Run, names: list[str]) -> list[CapabilityFiles]:
+    found = []
+    for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
+        file = file.resolve()  # of a point of a sweep it is a link, which would tell a reader nothing
+        accuracy = read_json(file)
+        if not isinstance(accuracy, dict) or not {"origin", "accuracy", "about"} <= set(accuracy):
+            valid = "what veneer run measured of a capability"
+            raise InputError("file", str(file), valid, "it lacks fields or has another format")
+        found.append(CapabilityFiles(file.parent, accuracy, read_json(file.parent / "model.json")))
+    order = {name: place for place, name in enumerate(names)}
+    return sorted(found, key=lambda own: (order.get(own.name, len(order)), own.seed))
+
+
+def _baselines(run: Run, metrics: pl.DataFrame | None, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Baselines by capability, through the task that its cells are asked.
+
+    Capabilities without a finished cell have those of the first task, which is most often theirs.
+    """
+    file = run.path / "baselines.json"
+    if not file.exists():
+        return {}
+    by_task = {task: own["texts"] for task, own in read_json(file).items()}
+    if not by_task:
+        return {}
+    tasks = {}
+    if metrics is not None:
+        tasks = dict(metrics.select("capability", "task").unique(maintain_order=True).iter_rows())
+    fallback = next(iter(by_task.values()))
+    return {name: by_task.get(tasks.get(name, ""), fallback) for name in names}
+
+
+def _analyses(run: Run) -> dict[str, pl.DataFrame]:
+    """The tables of ``veneer analyse`` that are there.
+
+    Raises:
+        InputError: a table is damaged or lacks the columns that identify a cell.
+    """
+    found = {}
+    for name in ANALYSES:
+        file = run.path / "analysis" / f"{name}.parquet"
+        if not file.exists():
+            continue
+        found[name] = read_table(file)
+        if name not in OVER_SEEDS and (lacking := set(KEYS) - set(found[name].columns)):
+            problem = f"it lacks {', '.join(sorted(lacking))}"
+            raise InputError("file", str(file), "a table made by veneer analyse", problem)
+    return found
+
+
+def _planned(plan: dict[str, Any], cells: list[dict[str, Any]], reft_rates: list[float]) -> int:
+    """Cells at the end: those planned, less the reFTs of what diverged."""
+    total = sum(len(fleet["cells"]) for fleet in plan["fleets"])
+    return total - sum(_without_start(cell, reft_rates) for cell in cells)
+
+
+def _without_start(cell: dict[str, Any], reft_rates: list[float]) -> int:
+    """How many reFTs cannot begin because this fine-tuning diverged."""
+    if cell["status"] == "done" or cell["stage"]["name"] != "fine-tune":
+        return 0
+    start = cell["start"].get("start", "capability")
+    return sum(start == "scratch" or rate <= cell["stage"]["recipe"]["learning_rate"] for rate in reft_rates)

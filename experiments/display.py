@@ -1,0 +1,70 @@
+"""What a run looks like in a notebook: no script, nothing loaded, all text escaped."""
+
+from pathlib import Path
+from typing import Any
+
+from veneer.experiments.files import read_json
+from veneer.models.display import table
+from veneer.tasks.errors import InputError
+
+
+def run_html(folder: Path, done: int) -> str:
+    """A run: its experiment, how far it is, and its verdicts where ``veneer analyse`` made them.
+
+    Args:
+        folder: the run's.
+        done: how many of its cells are finished.
+    """
+    try:
+        experiment = read_json(folder / "experiment.json")
+        title = f"{experiment['name']} ({experiment['preset']})"
+        return table(title, _facts(folder, experiment, done)) + _verdicts(folder)
+    except (InputError, KeyError, TypeError):
+        name = folder.resolve().name
+        return table("no run", [("folder", name), ("problem", "its experiment.json is missing or damaged")])
+
+
+def _facts(folder: Path, experiment: dict[str, Any], done: int) -> list[tuple[str, Any]]:
+    file = folder / "plan.json"
+    planned = sum(len(fleet["cells"]) for fleet in read_json(file)["fleets"]) if file.exists() else None
+    fields = experiment["fields"]
+    facts: list[tuple[str, Any]] = [
+        ("folder", folder.resolve().name),
+        ("cells", f"{done} finished" if planned is None else f"{done} of {planned} finished"),
+    ]
+    named = {
+        "pretrained": "models",
+        "learning_rates": "fine-tuning rates",
+        "c_tr": "C_Tr",
+        "reft_rates": "reFT rates",
+    }
+    facts += [(words, ", ".join(_short(v) for v in fields[n])) for n, words in named.items() if n in fields]
+    axes = experiment.get("axes", {})
+    facts += [(name, ", ".join(map(_short, values))) for name, values in axes.items()]
+    return [*facts, ("seeds", fields["seeds"])]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).rpartition("/")[2]
+
+
+def _verdicts(folder: Path) -> str:
+    file = folder / "analysis" / "verdicts.parquet"
+    if not file.exists():
+        return ""
+    import polars as pl
+
+    try:
+        found = pl.read_parquet(file).to_dicts()
+        rows = [_verdict_row(row) for row in found]
+    except (OSError, pl.exceptions.PolarsError, KeyError):
+        return table("Verdicts", [("problem", "analysis/verdicts.parquet is damaged")])
+    return table("Verdicts", rows, ("model", "rate", "C_Tr", "verdict", "because"))
+
+
+def _verdict_row(row: dict[str, Any]) -> tuple[str, ...]:
+    own = row["start"] == "capability"
+    rate, c_tr = (f"{row[name]:g}" if own else "" for name in ("fine_tuning_rate", "c_tr"))
+    strength = "" if row["strength"] == "none" else f" ({row['strength']})"
+    model = row["capability"] if own else row["start"]
+    return model, rate, c_tr, f"{row['kind']}{strength}", next(iter(row["reasons"]), "")

@@ -1,0 +1,155 @@
+"""What a plan will cost, before it is run: a bound on memory, and a few updates of each kind of fleet."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from veneer.experiments.cells import Prepared
+from veneer.experiments.run import fleet_job
+from veneer.finetune.cell import Fleet
+from veneer.finetune.fleet import EVALUATED, Evaluation
+from veneer.finetune.trainer import train
+from veneer.tasks.errors import InputError
+
+UPDATES = 4  # made to see how long one takes; the first is not counted
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Fleets that cost alike.
+
+    Attributes:
+        name: the stage and the number of models.
+        fleets: how many.
+        update: seconds per update.
+        evaluation: seconds per evaluation.
+        memory: bytes at most while it trained, all of the process (on a GPU: of PyTorch).
+        seconds: for all of them, one after another.
+    """
+
+    name: str
+    fleets: int
+    update: float
+    evaluation: float
+    memory: int
+    seconds: float
+
+
+def least_bytes(prepared: Prepared, fleet: Fleet) -> int:
+    """Bytes that a fleet needs for certain: weights, gradients, optimizer, activations, texts."""
+    cell = fleet.cells[0]
+    model = prepared.sources[cell.origin.capability].model
+    config, recipe, task = model.config, cell.stage.recipe, cell.task
+    per_weight = 4 if recipe.optimizer == "sgd" else 5  # where it started, and the optimizer's moments
+    inner = config.heads * config.key_size
+    per_row = 2 * config.width + 3 * inner + config.heads * config.positions + config.mlp_width
+    rows = recipe.batch * config.positions
+    # The last block is worked out at the answer alone; it is left out of this bound.
+    activations = rows * per_row * max(1, config.blocks - 1)
+    texts = cell.evaluation.samples * config.positions * len(EVALUATED) * (1 + task.names_operand) * 8
+    return 4 * len(fleet.cells) * (per_weight * model.parameter_count + activations) + texts
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that a device has, as far as this process may use it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    own = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        return min(own, int(text))
+    return own
+
+
+def check_memory(prepared: Prepared, fleets: list[Fleet], device: torch.device) -> None:
+    """Refuse a plan in which one fleet alone cannot fit.
+
+    Raises:
+        InputError: there is one.
+    """
+    kinds = {_kind(fleet): fleet for fleet in fleets}
+    most, fleet = max(
+        ((least_bytes(prepared, fleet), fleet) for fleet in kinds.values()), key=lambda item: item[0]
+    )
+    have = memory_of(device)
+    if most > have:
+        cell, size = fleet.cells[0], len(fleet.cells)
+        problem = (
+            f"{size} models with {cell.stage.recipe.batch:,} samples per update and "
+            f"{cell.evaluation.samples:,} evaluation samples need at least {most / 1e9:,.0f} GB; "
+            f"this {device.type} has {have / 1e9:,.0f}"
+        )
+        raise InputError("fleet", size, "smaller fleets, batch or evaluation_samples", problem)
+
+
+def calibrate(prepared: Prepared, fleets: list[Fleet], device: torch.device) -> list[Kind]:
+    """Train one fleet of each kind for a few updates, and multiply."""
+    groups: dict[Any, list[Fleet]] = {}
+    for fleet in fleets:
+        groups.setdefault(_kind(fleet), []).append(fleet)
+    found = []
+    for members in groups.values():
+        update, evaluation, memory = _measure(prepared, members[0], device)
+        seconds = sum(
+            update * fleet.cells[0].stage.recipe.iterations
+            + evaluation * len(fleet.cells[0].evaluation.steps)
+            for fleet in members
+        )
+        name = f"{members[0].cells[0].stage.name} × {len(members[0].cells)}"
+        found.append(Kind(name, len(members), update, evaluation, memory, seconds))
+    return found
+
+
+def _kind(fleet: Fleet) -> tuple[Any, ...]:
+    """What a fleet's cost per update depends on."""
+    cell = fleet.cells[0]
+    recipe, method = cell.stage.recipe, repr(cell.stage.method.describe())
+    own = (cell.stage.name, recipe.optimizer, recipe.batch, recipe.precision, cell.evaluation.samples)
+    return (cell.task_id, cell.origin.capability, method, *own, len(fleet.cells))
+
+
+def _measure(prepared: Prepared, fleet: Fleet, device: torch.device) -> tuple[float, float, int]:
+    """Seconds per update and per evaluation, and bytes."""
+    times: list[float] = []
+    reset_peak(device)
+    job = fleet_job(Prepared(prepared.sources, list(fleet.cells)), None, fleet, device)
+    job.recipe = replace(job.recipe, iterations=UPDATES, warmup=0)
+    job.evaluation = Evaluation(job.evaluation.samples, ())
+    job.progress = lambda step: times.append(_now(device))
+    train(job)
+    job.evaluate()  # makes the texts
+    began = _now(device)
+    job.evaluate()
+    return (times[-1] - times[0]) / (UPDATES - 1), _now(device) - began, peak_bytes(device)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure ``peak_bytes`` anew, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (file := Path("/proc/self/clear_refs")).exists():
+        file.write_text("5")
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most bytes held: by the process, or on a GPU by PyTorch's tensors."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024

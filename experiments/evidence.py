@@ -1,0 +1,371 @@
+"""From a run's tables to revival times and verdicts: which numbers are held against which.
+
+The statistics and the rule are ``veneer.analysis.revival`` and ``veneer.analysis.verdict``; here they are
+given the rows that belong together. A *setting* is everything that cells share but for seed and stage; its
+controls are the models of the same capability, task and seed that started from scratch.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from veneer.analysis import revival
+from veneer.analysis.revival import Estimate, estimate
+from veneer.analysis.verdict import FEW_WEIGHTS, Evidence, Revival, Verdict, decide, revival_threshold
+from veneer.experiments.store import Run
+from veneer.finetune.methods import load_method
+from veneer.tasks.errors import InputError
+
+NOT_SETTING = ("cell", "parent", "stage", "learning_rate", "seed", "status", "start")
+MOMENT = ("step", "measure", "texts", "operand", "value")
+KNOWN = "^(wrapped|rewritten): "
+"""How the starts of models whose truth is known by construction begin."""
+
+
+def setting_columns(metrics: pl.DataFrame) -> list[str]:
+    """The columns that tell settings apart: capability, task, rate and C_Tr of fine-tuning, axes."""
+    return [name for name in metrics.columns if name not in (*NOT_SETTING, *MOMENT)]
+
+
+def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
+    """O_PT accuracy on natural texts of everything that was trained on O_PT, with its arm.
+
+    Args:
+        metrics: ``Run.metrics``.
+
+    Returns:
+        Its rows of reFTs, up to where a cell diverged, with a column arm: "reft" (after fine-tuning),
+        "scratch-ft" (Scr. + FT), "scratch" (Scr.), or the start of a constructed model.
+    """
+    arm = (
+        pl.when(pl.col("start") == "capability")
+        .then(pl.lit("reft"))
+        .when(pl.col("start") != "scratch")
+        .then(pl.col("start"))
+        .when(pl.col("fine_tuning_rate").is_null())
+        .then(pl.lit("scratch"))
+        .otherwise(pl.lit("scratch-ft"))
+    )
+    at = pl.col("status").str.extract(r"diverged at step (\d+)").cast(pl.Int64)
+    return metrics.filter(
+        (pl.col("stage") == "reft")
+        & (pl.col("measure") == "accuracy")
+        & (pl.col("texts") == "natural")
+        & (pl.col("operand") == "pt")
+        & (at.is_null() | (pl.col("step") <= at))
+    ).with_columns(arm=arm)
+
+
+def revival_tables(run: Run) -> dict[str, pl.DataFrame]:
+    """Times to the thresholds, their Kaplan–Meier medians, and the ratios control / reFT.
+
+    Returns:
+        "revival": the times of each curve (``veneer.analysis.revival.threshold_times``); "survival": medians
+        over seeds; "ratios": for each setting, reFT rate, threshold and control the ratio of updates.
+
+    Raises:
+        InputError: the run has no finished reFT.
+    """
+    metrics = run.metrics()
+    curves = revival_curves(metrics)
+    if curves.filter(pl.col("arm") == "reft").is_empty():
+        valid = f"a run with a finished reFT: veneer run {run.experiment['name']} --out {run.path}"
+        raise InputError("run", str(run.path), valid, "no reFT in it is finished")
+    setting = setting_columns(metrics)
+    keys = [*setting, "arm", "learning_rate"]
+    # Nulls (Scr. has no fine-tuning) are values here: they must group like others.
+    times = revival.threshold_times(curves.select(*keys, "seed", "step", "value"), keys)
+    return {
+        "revival": times,
+        "survival": revival.survival(times, keys),
+        "ratios": _ratios(times, setting),
+    }
+
+
+def _ratios(times: pl.DataFrame, setting: list[str]) -> pl.DataFrame:
+    rows = []
+    own = times.filter(pl.col("arm") == "reft")
+    for named, group in own.group_by([*setting, "learning_rate", "threshold"], maintain_order=True):
+        values = dict(zip([*setting, "learning_rate", "threshold"], named, strict=True))
+        for control in ("scratch-ft", "scratch"):
+            theirs = _control(times, values, control).filter(pl.col("threshold") == values["threshold"])
+            if not theirs.is_empty():
+                ratio = revival.ratio_of_times(group, theirs)
+                limits = {"ratio": ratio.value, "low": ratio.low, "high": ratio.high, "seeds": ratio.seeds}
+                rows.append({**values, "control": control, **limits})
+    own_columns = {"ratio": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.Int64}
+    return pl.DataFrame(
+        rows,
+        schema={
+            **{name: times.schema[name] for name in [*setting, "learning_rate", "threshold"]},
+            "control": pl.String,
+            **own_columns,
+        },
+    )
+
+
+def _control(table: pl.DataFrame, values: dict[str, Any], arm: str) -> pl.DataFrame:
+    """Rows of a control: same capability, task, reFT rate and point, whatever the fine-tuning was."""
+    shared = [
+        pl.col(name) == value
+        for name, value in values.items()
+        if name not in ("fine_tuning_rate", "c_tr", "threshold") and value is not None
+    ]
+    return table.filter(pl.col("arm") == arm, *shared)
+
+
+def verdict_table(run: Run) -> pl.DataFrame:
+    """The verdict on every setting, and on every constructed model of the run.
+
+    Returns:
+        Setting columns, start ("capability", or the construction), kind, strength, reasons, needed (both
+        lists of sentences), seeds, kept (O_PT accuracy after fine-tuning), kept_low, kept_high, learned
+        (O_FT accuracy on texts as trained on), learned_low, learned_high.
+
+    Raises:
+        InputError: the run has no finished cell.
+    """
+    metrics = run.metrics()
+    setting = setting_columns(metrics)
+    rows = []
+    for values, start, evidence in evidence_of(run, metrics):
+        verdict = decide(evidence)
+        rows.append({**values, "start": start, **_plain(verdict, evidence)})
+    schema: dict[str, Any] = {name: metrics.schema[name] for name in setting} | {"start": pl.String}
+    texts = {"kind": pl.String, "strength": pl.String}
+    lists = {"reasons": pl.List(pl.String), "needed": pl.List(pl.String)}
+    numbers = [f"{part}{end}" for part in ("kept", "learned") for end in ("", "_low", "_high")]
+    schema |= {**texts, **lists, "seeds": pl.Int64, **dict.fromkeys(numbers, pl.Float64)}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
+    plain: dict[str, Any] = {"kind": verdict.kind, "strength": verdict.strength, "seeds": evidence.seeds}
+    plain |= {"reasons": list(verdict.reasons), "needed": list(verdict.needed)}
+    for name in ("kept", "learned"):
+        found: Estimate | None = getattr(evidence, name)
+        ends = (None, None, None) if found is None else (found.value, found.low, found.high)
+        plain |= {f"{name}{end}": value for end, value in zip(("", "_low", "_high"), ends, strict=True)}
+    return plain
+
+
+def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any], str, Evidence]]:
+    """The evidence on every setting and constructed model, with the setting and the start it is about."""
+    setting = setting_columns(metrics)
+    curves, inside = revival_curves(metrics), _inside(run)
+    final = metrics.filter(
+        (pl.col("measure") == "accuracy") & (pl.col("step") == pl.col("step").max().over("cell"))
+    )
+    tuned = final.filter((pl.col("stage") == "fine-tune") & (pl.col("start") == "capability"))
+    order = [name for name in ("fine_tuning_rate", "c_tr") if name in setting]
+    by_rate = tuned.sort(order, descending=[n == "fine_tuning_rate" for n in order], maintain_order=True)
+    for named, rows in by_rate.group_by(setting, maintain_order=True):
+        values = dict(zip(setting, named, strict=True))
+        own = curves.filter(pl.col("arm") == "reft", *_equal(values))
+        yield values, "capability", _tuned_evidence(run, values, rows, own, curves, inside)
+    constructed = curves.filter(pl.col("arm").str.contains(KNOWN))
+    for (start,), rows in constructed.sort("arm", descending=True).group_by(["arm"], maintain_order=True):
+        for named, same in rows.group_by(setting, maintain_order=True):
+            values = dict(zip(setting, named, strict=True))
+            yield values, str(start), _constructed_evidence(run, values, same, curves, inside)
+
+
+def _equal(values: dict[str, Any]) -> list[pl.Expr]:
+    return [pl.col(name).eq_missing(pl.lit(value)) for name, value in values.items()]
+
+
+def _tuned_evidence(
+    run: Run,
+    values: dict[str, Any],
+    rows: pl.DataFrame,
+    own: pl.DataFrame,
+    curves: pl.DataFrame,
+    inside: dict[str, pl.DataFrame],
+) -> Evidence:
+    majority = {kind: part["majority"] for kind, part in run.baselines(values["task"]).items()}
+    guess, c_tr = majority["natural"]["pt"], values["c_tr"]
+    done = rows.filter(pl.col("status") == "done")
+    by_kind = {
+        (texts, operand): part.sort("seed")["value"].to_list()
+        for (texts, operand), part in done.group_by("texts", "operand")
+    }
+    pairs = zip(by_kind.get(("correlated", "ft"), []), by_kind.get(("uncorrelated", "ft"), []), strict=True)
+    learned = [c_tr * one + (1 - c_tr) * other for one, other in pairs]
+    kept = by_kind.get(("natural", "pt"), [])
+    cells = done["cell"].unique().to_list()
+    seeds = rows["seed"].n_unique()
+    guess_ft = c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"]
+    # Where all training texts have one answer, being right says nothing about having learned; and a
+    # method that only takes O_PT away is not asked for O_FT.
+    method = load_method(values.get("method", run.experiment["fields"].get("method", "full")))
+    told = learned and guess_ft < 1 and method.teaches
+    return Evidence(
+        guess_pt=guess,
+        kept=estimate(kept, 0.0, 1.0) if kept else None,
+        guess_ft=guess_ft if told else None,
+        learned=estimate(learned, 0.0, 1.0) if told else None,
+        revivals=tuple(_revivals(values, own, curves, guess, None)),
+        diverged=seeds - done["seed"].n_unique(),
+        seeds=seeds,
+        **_localized(inside, cells),
+        **_carried(inside, values, cells),
+    )
+
+
+def _constructed_evidence(
+    run: Run,
+    values: dict[str, Any],
+    own: pl.DataFrame,
+    curves: pl.DataFrame,
+    inside: dict[str, pl.DataFrame],
+) -> Evidence:
+    guess = run.baselines(values["task"])["natural"]["majority"]["pt"]
+    start = own["arm"][0]
+    first = own.filter((pl.col("step") == 0) & (pl.col("learning_rate") == own["learning_rate"].min()))
+    return Evidence(
+        guess_pt=guess,
+        kept=estimate(first["value"].to_list(), 0.0, 1.0),
+        revivals=tuple(_revivals(values, own, curves, guess, start)),
+        seeds=first["seed"].n_unique(),
+        **_localized(inside, _before_training(inside, values, start)),
+    )
+
+
+def _before_training(inside: dict[str, pl.DataFrame], values: dict[str, Any], start: str) -> list[str]:
+    """Constructed models as they start are in the tables under names of their own."""
+    same = _equal({name: values[name] for name in ("capability", "task")})
+    tables = [
+        inside[name].filter(pl.col("start") == start, *same) for name in ("grafting",) if name in inside
+    ]
+    return [cell for table in tables for cell in table["cell"].unique().to_list()]
+
+
+def _revivals(
+    values: dict[str, Any], own: pl.DataFrame, curves: pl.DataFrame, guess: float, leave_out: str | None
+) -> Iterator[Revival]:
+    """Each reFT rate beside Scr. + FT; known wrappers count but for the one that is judged."""
+    threshold = revival_threshold(guess)
+
+    def times(table: pl.DataFrame) -> pl.DataFrame:
+        columns = table.select("arm", "seed", "step", "value")
+        return revival.threshold_times(columns, ["arm"], [threshold])
+
+    def area(table: pl.DataFrame) -> dict[int, float]:
+        found = revival.areas(table.select("seed", "step", "value"), [])
+        return dict(found.select("seed", "area").iter_rows())
+
+    for (rate,), group in own.group_by(["learning_rate"], maintain_order=True):
+        shared = {**values, "learning_rate": rate}
+        control = _control(curves, shared, "scratch-ft").filter(pl.col("status") == "done")
+        known = curves.filter(
+            pl.col("arm").str.starts_with("wrapped: "),
+            pl.col("arm") != (leave_out or ""),
+            *_equal({name: shared[name] for name in ("capability", "task", "learning_rate")}),
+        )
+        back = times(known) if not known.is_empty() else None
+        done = group.filter(pl.col("status") == "done")
+        last = (group if done.is_empty() else done).filter(
+            pl.col("step") == pl.col("step").max().over("cell")
+        )
+        reached = times(group)
+        yield Revival(
+            rate=float(str(rate)),
+            updates=int(group["step"].max()),  # pyright: ignore[reportArgumentType]
+            reached=int((reached["reached"] & ~reached["already"]).sum()),
+            seeds=group["seed"].n_unique(),
+            after=estimate(last["value"].to_list(), 0.0, 1.0),
+            ratio=None if control.is_empty() else revival.ratio_of_times(reached, times(control)),
+            head_start=None
+            if control.is_empty() or done.is_empty()
+            else revival.difference(area(done), area(control)),
+            wrappers=None if back is None else (int(back["reached"].sum()), len(back)),
+        )
+
+
+def _inside(run: Run) -> dict[str, pl.DataFrame]:
+    """The tables of ``veneer analyse`` that are there."""
+    folder = Path(run.path / "analysis")
+    names = ("pruning", "grafting", "probes", "attention")
+    paths = {name: folder / f"{name}.parquet" for name in names}
+    return {name: pl.read_parquet(path) for name, path in paths.items() if path.exists()}
+
+
+def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, Any]:
+    """What the best pruning or graft of few weights restores: the best of all, by the mean over seeds.
+
+    A best of many is biased upwards, on texts that were also chosen on; the rule asks for half of
+    the skill, which no chance of 160 texts gives.
+    """
+    tried = []
+    if "grafting" in inside:
+        table = inside["grafting"].filter(pl.col("cell").is_in(cells))
+        size = table.select(pl.col("k").max()).item() if not table.is_empty() else 0
+        back = table.filter(
+            (pl.col("direction") == "back")
+            & (pl.col("texts") == "natural")
+            & (pl.col("operand") == "pt")
+            & pl.col("level").is_in(["weight", "weights"])
+            & (pl.col("k") <= FEW_WEIGHTS * size)
+        )
+        # The best single weight of each model, or its K that moved most.
+        best = back.group_by("cell", "level", "k").agg(pl.col("accuracy").max())
+        tried += [(level, k, part, size) for (level, k), part in best.group_by("level", "k")]
+        if "pruning" in inside:
+            pruned = inside["pruning"].filter(
+                pl.col("cell").is_in(cells)
+                & (pl.col("unit") == "weight")
+                & (pl.col("criterion") == "saliency")
+                & (pl.col("texts") == "natural")
+                & (pl.col("operand") == "pt")
+                & pl.col("k").is_between(1, FEW_WEIGHTS * size)
+            )
+            tried += [("pruned", k, part, size) for (k,), part in pruned.group_by("k")]
+    if not tried:
+        return {}
+    _, k, part, size = max(tried, key=lambda entry: entry[2]["accuracy"].mean())
+    return {"restored": estimate(part["accuracy"].to_list(), 0.0, 1.0), "restored_share": k / size}
+
+
+def _carried(inside: dict[str, pl.DataFrame], values: dict[str, Any], cells: list[str]) -> dict[str, Any]:
+    """What probes and attention still carry, with the probes of models from scratch as control."""
+    found: dict[str, Any] = {}
+    if "probes" in inside:
+        real = inside["probes"].filter((pl.col("target") == "pt") & (pl.col("labels") == "real"))
+        same = _equal({name: values[name] for name in ("capability", "task")})
+        own = real.filter(pl.col("cell").is_in(cells))
+        scratch = real.filter((pl.col("start") == "scratch") & (pl.col("stage") == "fine-tune"), *same)
+        found["probe"] = _best_layer(own)
+        found["probe_control"] = _best_layer(scratch)
+    if "attention" in inside:
+        found["attention"] = _attention_kept(inside["attention"], values, cells)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _best_layer(probes: pl.DataFrame) -> Estimate | None:
+    if probes.is_empty():
+        return None
+    best = probes.group_by("cell").agg(pl.col("accuracy").max())
+    return estimate(best["accuracy"].to_list(), 0.0, 1.0)
+
+
+def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str]) -> Estimate | None:
+    """Share of the capability's attention to O_PT that is left, in its head that looks there most."""
+    asked = pl.col("asked").is_null() | (pl.col("asked") == "pt")
+    on = table.filter((pl.col("kind") == "natural") & (pl.col("on") == "pt") & asked)
+    first = on.filter(
+        pl.col("stage") == "capability", *_equal({n: values[n] for n in ("capability", "task")})
+    )
+    if first.is_empty():
+        return None
+    head = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share").row(-1, named=True)
+    here = (pl.col("block") == head["block"]) & (pl.col("head") == head["head"])
+    own = on.filter(pl.col("cell").is_in(cells) & here)
+    return estimate([share / head["share"] for share in own["share"].to_list()], 0.0) if len(own) else None
+
+
+def known(table: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """Truths and verdicts of the constructed models among verdicts."""
+    own = table.filter(pl.col("start").str.contains(KNOWN))
+    return own["start"].str.split(":").list.first().to_list(), own["kind"].to_list()

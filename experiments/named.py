@@ -1,0 +1,328 @@
+"""Named experiments and their presets, as plain values: the command line is generated from them.
+
+Nothing here imports torch, so that listing and help answer at once; ``veneer.experiments.cells`` turns an
+experiment into cells.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+from veneer.tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Fine-tune a capability at several rates, then try to revive it.
+
+    What all experiments have in common; ``CompiledExperiment`` and ``LearnedExperiment`` add where the
+    capability comes from.
+    """
+
+    learning_rates: tuple[float, ...] = ()
+    """Fine-tuning rates."""
+    c_tr: tuple[float, ...] = (0.0, 1.0)
+    """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
+    reft_rates: tuple[float, ...] = ()
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 10_000
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 10_000
+    """reFT updates (the paper: 10,000)."""
+    method: str = "full"
+    """How fine-tuning changes the weights: full, last-block, lora:RANK, l2-sp:STRENGTH, ascent,
+    difference:WEIGHT, or your own as FILE.py:CLASS. reFT always trains all weights."""
+    share_pretraining: float = 0.0
+    """Share of pretraining samples mixed into fine-tuning (App. E.1: 0.5, 0.1, 0.001)."""
+    controls: bool = True
+    """Also train models from scratch: on O_PT at the reFT rates (Scr.), and on O_FT first (Scr. + FT)."""
+    control_rate: float | None = None
+    """Rate at which Scr. + FT learns O_FT; none takes the greatest fine-tuning rate."""
+    constructed: bool = False
+    """Also reFT models whose truth is known by construction (wrapped, rewritten), for the verdict."""
+    warmup: float = 0.2
+    """Share of the updates with linear warmup."""
+    batch: int = 96
+    """Samples per update."""
+    clip: float | None = 1.0
+    """Largest norm of a model's gradient; none leaves gradients alone (then high rates diverge)."""
+    evaluation_samples: int = 1000
+    """Texts in each evaluation set."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
+    seeds: int = 1
+    """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
+
+    name: ClassVar[str] = ""
+    about: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class CompiledExperiment(Experiment):
+    """Fine-tune a written capability by SGD (Jain et al. 2024, §5)."""
+
+    learning_rates: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4)
+    """Fine-tuning rates: the paper's eta_L, eta_M, eta_S and eta_VS."""
+    reft_rates: tuple[float, ...] = (1e-3, 1e-4)
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 2500
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 800
+    """reFT updates (the paper: 10,000)."""
+    length: int = 16
+    """Letters per string."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    exactness: int | None = None
+    """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
+    noise: float | None = None
+    """Standard deviation of the noise on the compiled weights; none chooses the largest on a ladder
+    that is measured to lose no accuracy."""
+    literal: bool = False
+    """Take the paper's literal values: exactness 100 and noise 0.001, whatever accuracy they cost."""
+
+
+@dataclass(frozen=True)
+class CounterExperiment(CompiledExperiment):
+    """Compiled Counter: count one letter, fine-tuned to count another."""
+
+    letters: str = "abcdefghi"
+    """The alphabet."""
+    operand_pt: str = "a"
+    """O_PT: the letter that the compiled program counts."""
+    operand_ft: str = "b"
+    """O_FT: the letter to count after fine-tuning."""
+    q: int = 1
+    """The correlation: count of O_FT = count of O_PT + q."""
+
+    name: ClassVar[str] = "counter"
+    about: ClassVar[str] = "a program that counts 'a', fine-tuned to count 'b' (Tab. 3)"
+
+
+@dataclass(frozen=True)
+class MaxIdentifierExperiment(CompiledExperiment):
+    """Compiled Max-identifier: the letter of one rank, fine-tuned to read another rank."""
+
+    length: int = 10
+    """Letters per string."""
+    iterations: int = 2000
+    """Fine-tuning updates (the paper: 10,000)."""
+    letters: str = "abcdefghijklmnopqrstuvwxyz"
+    """The alphabet, in order."""
+    rank_pt: int = 5
+    """O_PT: the rank that the compiled program reads."""
+    rank_ft: int = 7
+    """O_FT: the rank to read after fine-tuning."""
+    q: int = 2
+    """The correlation: O_FT's letter comes q places after O_PT's (the paper's 1, one letter between)."""
+
+    name: ClassVar[str] = "max-identifier"
+    about: ClassVar[str] = "a program that reads the 5th letter in order, fine-tuned to read the 7th (Tab. 3)"
+
+
+@dataclass(frozen=True)
+class LearnedExperiment(Experiment):
+    """Fine-tune a pretrained GPT by AdamW on the answer of one family and operand (App. C.2)."""
+
+    pretrained: tuple[str, ...] = ("L", "M", "H")
+    """Pretrained models: a ready one of the quick size by its operand prior (L: b in 0.1 % of the
+    questions, M: 10 %, H: 30 %), jailbreak (prior H, three tokens that ask to count), or a checkpoint
+    of veneer pretrain."""
+    learning_rates: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
+    """Fine-tuning rates. Of those measured at the quick size, 1e-4 is the smallest that learns O_FT with
+    C_Tr = 0 within its updates, and after 3e-3 reFT at 1e-4 no longer brings O_PT back."""
+    c_tr: tuple[float, ...] = (0.0, 0.5, 0.8, 1.0)
+    """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
+    reft_rates: tuple[float, ...] = (1e-4,)
+    """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    iterations: int = 300
+    """Fine-tuning updates (the paper: 10,000)."""
+    reft_iterations: int = 100
+    """reFT updates (the paper: 10,000)."""
+    batch: int = 32
+    """Samples per update (the paper: 96)."""
+    evaluation_samples: int = 100
+    """Texts in each evaluation set."""
+    operand_pt: str = "a"
+    """O_PT: the operand that pretraining asked for most."""
+    operand_ft: str = "b"
+    """O_FT: the operand to answer for after fine-tuning."""
+    q: int = 1
+    """The correlation: the answer for O_FT = the answer for O_PT + q."""
+    task_token: str | None = None
+    """Task token that fine-tuning uses; none takes the family's first."""
+    rand_ft: float = 0.0
+    """Share of fine-tuning samples that ask for O_PT and are taught O_FT's answer (randFT, App. E.4)."""
+
+    family: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class PcfgCounterExperiment(LearnedExperiment):
+    """Count one operand in the last tokens, fine-tuned to count another."""
+
+    name: ClassVar[str] = "pcfg-counter"
+    about: ClassVar[str] = "a GPT that learned to count 'a', fine-tuned to count 'b' (Tab. 5)"
+    family: ClassVar[str] = "C"
+
+
+@dataclass(frozen=True)
+class PcfgIndexerExperiment(LearnedExperiment):
+    """Give the place of an occurrence of one operand, fine-tuned to give another's."""
+
+    name: ClassVar[str] = "pcfg-indexer"
+    about: ClassVar[str] = "a GPT that learned where 'a' occurs, fine-tuned to find 'b' (App. C.2)"
+    family: ClassVar[str] = "I"
+
+
+_PAPER_COMPILED: dict[str, Any] = {
+    "iterations": 10_000,
+    "reft_iterations": 10_000,
+    "c_tr": (0.0, 0.2, 0.5, 0.6, 0.8, 0.9, 1.0),
+    "evaluation_samples": 2000,
+}
+_PAPER_LEARNED: dict[str, Any] = {
+    "pretrained": tuple(f"runs/pcfg-paper/{prior}-seed-0-200000" for prior in ("L", "M", "H")),
+    "learning_rates": (1e-3, 1e-4, 1e-5, 1e-6),
+    "reft_rates": (1e-5, 1e-6),
+    "iterations": 10_000,
+    "reft_iterations": 10_000,
+    "batch": 96,
+    "evaluation_samples": 1000,
+}
+PRESETS: dict[str, dict[str, Experiment]] = {
+    "counter": {
+        "quick": CounterExperiment(),
+        "paper": CounterExperiment(length=45, **_PAPER_COMPILED),
+    },
+    "max-identifier": {
+        "quick": MaxIdentifierExperiment(),
+        "paper": MaxIdentifierExperiment(**_PAPER_COMPILED),
+    },
+    "pcfg-counter": {
+        "quick": PcfgCounterExperiment(),
+        "paper": PcfgCounterExperiment(**_PAPER_LEARNED),
+    },
+    "pcfg-indexer": {
+        "quick": PcfgIndexerExperiment(),
+        "paper": PcfgIndexerExperiment(**_PAPER_LEARNED),
+    },
+}
+
+
+def validate(experiment: Experiment) -> None:
+    """Check what no deeper value checks.
+
+    Raises:
+        InputError: an empty list, a duplicate in it, a count below 1 or a share outside [0, 1].
+    """
+    for field in ("learning_rates", "c_tr", "reft_rates"):
+        values = getattr(experiment, field)
+        if not values and field != "reft_rates":
+            raise InputError(field, values, "one value or more")
+        if len(set(values)) != len(values):
+            raise InputError(field, values, "different values")
+    if experiment.seeds < 1:
+        raise InputError("seeds", experiment.seeds, "1 or more")
+    if not 0 <= experiment.warmup <= 1:
+        raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
+    if experiment.evaluation_samples < 1:
+        raise InputError("evaluation_samples", experiment.evaluation_samples, "1 or more")
+    if not 0 <= experiment.share_pretraining < 1:
+        raise InputError("share_pretraining", experiment.share_pretraining, "a share in [0, 1)")
+    rate = experiment.control_rate
+    if rate is not None and not 0 < rate < float("inf"):
+        raise InputError("control_rate", rate, "a finite number above 0, or none")
+    if isinstance(experiment, LearnedExperiment):
+        _validate_learned(experiment)
+    if isinstance(experiment, CompiledExperiment):
+        _validate_compiled(experiment)
+
+
+def _validate_learned(experiment: LearnedExperiment) -> None:
+    if not experiment.pretrained or len(set(experiment.pretrained)) != len(experiment.pretrained):
+        raise InputError("pretrained", experiment.pretrained, "one or more different models")
+    if not 0 <= experiment.rand_ft < 1:
+        raise InputError("rand_ft", experiment.rand_ft, "a share in [0, 1)")
+    if experiment.rand_ft and experiment.share_pretraining:
+        raise InputError("rand_ft", experiment.rand_ft, "0 where share_pretraining is above 0")
+
+
+def _validate_compiled(experiment: CompiledExperiment) -> None:
+    if experiment.noise is not None and not 0 <= experiment.noise < float("inf"):
+        raise InputError("noise", experiment.noise, "a finite number, 0 or more")
+    if experiment.exactness is not None and experiment.exactness < 1:
+        raise InputError("exactness", experiment.exactness, "1 or more")
+    if experiment.literal and (experiment.noise is not None or experiment.exactness is not None):
+        raise InputError("literal", True, "only without exactness and noise, which it sets itself")
+
+
+def differences(ours: Experiment, theirs: dict[str, Any]) -> list[str]:
+    """Fields in which a stored experiment differs, as ``name: theirs -> ours``."""
+    own = {field.name: getattr(ours, field.name) for field in fields(ours)}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
+    return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k) != v]
+
+
+@dataclass(frozen=True)
+class PcfgPretraining:
+    """Pretrain GPTs on five task families over strings of a grammar (Jain et al. 2024, App. B.2)."""
+
+    priors: tuple[str, ...] = ("L", "M", "H")
+    """Sampling priors of the operands a, b, c, one model each: L (.999, .001, 0), M (.9, .1, 0),
+    H (.5, .3, .2), or probabilities such as 0.7/0.2/0.1."""
+    grammar: str = "jain2024"
+    """A grammar by name (jain2024, deep, ambiguous) or a file in NLTK's notation."""
+    window: int = 40
+    """Tokens of text."""
+    count_last: int = 16
+    """O' of the counting families: how many of the last tokens are counted."""
+    occurrence: int = 3
+    """O' of the index families: which occurrence, from the end."""
+    token_back: int = 16
+    """O' of the token family: which token, from the end."""
+    jailbreak: bool = False
+    """Three task tokens for counting: T_NJ with all operands, T_J1 and T_J2 with the first only
+    (App. E.2)."""
+    width: int = 96
+    """Size of the residual stream."""
+    blocks: int = 2
+    """Number of blocks."""
+    heads: int = 4
+    """Attention heads per block."""
+    iterations: int = 6000
+    """Updates."""
+    learning_rate: float = 5e-3
+    """AdamW's maximal rate (the paper: 0.001; a narrow model learns pairs only at a greater one)."""
+    warmup: float = 0.2
+    """Share of the updates with linear warmup; then a cosine to 1/100."""
+    batch: int = 96
+    """Samples per update."""
+    keep: tuple[int, ...] = ()
+    """Updates after which the models are kept, besides the last."""
+    evaluation_samples: int = 500
+    """Texts per family and operand."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    compile: bool = False
+    """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
+    seeds: int = 1
+    """Number of seeds, each with its own weights and data."""
+
+
+PRETRAINING: dict[str, PcfgPretraining] = {
+    "quick": PcfgPretraining(),
+    "paper": PcfgPretraining(
+        window=250,
+        count_last=40,
+        occurrence=6,
+        token_back=40,
+        width=192,
+        blocks=6,
+        heads=6,
+        iterations=200_000,
+        learning_rate=1e-3,
+        keep=(10_000, 50_000, 100_000),
+    ),
+}

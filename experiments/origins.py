@@ -1,0 +1,251 @@
+"""Where a chain of cells starts: a written capability with noise, a pretrained model, or fresh weights.
+
+Experiments and the run know origins only; whether a capability was written or learned is settled here.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from veneer.analysis.constructed import TRUTHS, construct, from_scratch
+from veneer.analysis.texts import draw
+from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.exactness import add_noise
+from veneer.finetune.cell import Origin
+from veneer.finetune.initialize import initialize
+from veneer.models.transformer import Transformer
+from veneer.pcfg.capability import CHECKPOINTS, LearnedCapability
+from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.encoding import Encoding, Task, Value
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import pretraining
+
+CAPABILITY, SCRATCH = "capability", "scratch"
+CONSTRUCTIONS = tuple(f"{truth}: {name}" for name, truth in TRUTHS.items())
+"""Starts of models whose truth is known by construction."""
+CONSTRUCTION_TEXTS = 512
+
+
+class Source(Protocol):
+    """A capability as an experiment starts from it."""
+
+    @property
+    def name(self) -> str: ...  # in reports
+
+    @property
+    def key(self) -> str: ...  # hash of the weights, so that cells of other weights are other cells
+
+    @property
+    def noise(self) -> float: ...  # standard deviation of what is added to every weight
+
+    @property
+    def model(self) -> Transformer: ...  # without noise, a fleet of one
+
+    @property
+    def vocabulary(self) -> Sequence[Value]: ...  # token by id
+
+    @property
+    def residual_labels(self) -> tuple[str, ...]: ...  # of a written one's residual stream
+
+    def encoding(self, task: Task) -> Encoding: ...  # how the model reads a task
+
+    def save(self, folder: Path, model: Transformer) -> None: ...  # as it starts, as FOLDER/model.*
+
+    def describe(self) -> dict[str, Any]: ...  # what a reader should know, as plain data
+
+
+def start(source: Source, origin: Origin, task: Task) -> Transformer:
+    """The weights that an origin stands for, a fleet of one.
+
+    Args:
+        source: the origin's capability.
+        origin: what is asked for.
+        task: what its cells are asked: a constructed model's alteration is fitted to natural texts.
+    """
+    if origin.start == SCRATCH:
+        # GPTs begin as they did before pretraining; models without norms need larger weights.
+        compiled = source.model.config.normalization == "none"
+        return (
+            from_scratch(source.model, [origin.seed])
+            if compiled
+            else initialize(source.model.config, [origin.seed])
+        )
+    own = add_noise(source.model, origin.noise, [origin.seed]) if origin.noise else source.model.member(0)
+    if origin.start == CAPABILITY:
+        return own
+    return _constructed(source, task, own, origin)
+
+
+def _constructed(source: Source, task: Task, model: Transformer, origin: Origin) -> Transformer:
+    encoding, (_, name) = source.encoding(task), origin.start.split(": ")
+    batch = draw(
+        task, encoding, pretraining(), CONSTRUCTION_TEXTS, torch.device("cpu"), "construct", origin.seed
+    )
+    return construct(name, model, origin.seed, batch, encoding.answer)
+
+
+def origin(source: Source, seed: int, begins: str = CAPABILITY) -> Origin:
+    """The origin of a seed's cells."""
+    return Origin(source.key, source.name, source.noise if begins != SCRATCH else 0.0, seed, begins)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A compiled program; every seed adds its own noise.
+
+    Attributes:
+        capability: the capability, without noise.
+        noise: standard deviation of the noise.
+    """
+
+    capability: CompiledCapability
+    noise: float
+    name: str = "compiled"
+
+    @property
+    def key(self) -> str:
+        """Hash of the weights."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        return fingerprint(self.model)
+
+    @property
+    def model(self) -> Transformer:
+        """Without noise."""
+        return self.capability.model
+
+    @property
+    def vocabulary(self) -> Sequence[Value]:
+        """Token by id."""
+        return self.capability.vocabulary
+
+    @property
+    def residual_labels(self) -> tuple[str, ...]:
+        """Tracr's names of the directions."""
+        return self.capability.residual_labels
+
+    def encoding(self, task: Task) -> Encoding:
+        """Tokens and answers matched by value.
+
+        Raises:
+            InputError: a token or an answer that the program does not know.
+        """
+        own = self.capability
+        assert own.classes is not None and own.answer_position is not None
+        return Encoding.between(task, own.vocabulary, own.classes, own.bos, own.pad, own.answer_position)
+
+    def save(self, folder: Path, model: Transformer) -> None:
+        """As ``CompiledCapability.save`` writes it."""
+        replace(self.capability, model=model).save(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """Parameters, exactness, noise and what they cost in accuracy."""
+        calibration = self.capability.calibration
+        assert calibration is not None
+        return {
+            "kind": "written",
+            "parameters": self.model.parameter_count,
+            "exactness": calibration.mlp_exactness,
+            "noise": self.noise,
+            "accuracy_before": calibration.accuracy_before,
+            "accuracy_after": calibration.accuracy_after,
+        }
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A pretrained model; all seeds start from the same weights.
+
+    Attributes:
+        capability: the model with the layout of its samples.
+        name: of the model in reports.
+    """
+
+    capability: LearnedCapability
+    name: str
+    noise: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """Hash of the weights."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        return fingerprint(self.model)
+
+    @property
+    def model(self) -> Transformer:
+        """The model."""
+        return self.capability.model
+
+    @property
+    def vocabulary(self) -> Sequence[Value]:
+        """Token by id."""
+        return self.capability.layout.vocabulary
+
+    @property
+    def residual_labels(self) -> tuple[str, ...]:
+        """None: what directions mean was learned."""
+        return ()
+
+    def encoding(self, task: Task) -> Encoding:
+        """The task's own: it is asked in the model's vocabulary.
+
+        Raises:
+            InputError: a task of another vocabulary.
+        """
+        if not isinstance(task, OperandTask) or task.layout != self.capability.layout:
+            valid = f"a task in the layout that {self.name!r} was pretrained with"
+            raise InputError("pretrained", self.name, valid, "its vocabulary or layout differs")
+        return task.encoding
+
+    def save(self, folder: Path, model: Transformer) -> None:
+        """As ``LearnedCapability.save`` writes it."""
+        replace(self.capability, model=model).save(folder / "model")
+
+    def describe(self) -> dict[str, Any]:
+        """Parameters, prior, pretraining and its accuracies."""
+        own = self.capability
+        return {
+            "kind": "learned",
+            "parameters": self.model.parameter_count,
+            "operand_prior": list(own.operand_prior),
+            "iterations": own.iterations,
+            "seed": own.seed,
+            "accuracy": own.accuracy,
+            "command": own.command,
+        }
+
+
+def pretrained(word: str) -> Learned:
+    """A pretrained model by the name of a ready one (L, M, H, ...) or by its checkpoint's path.
+
+    Raises:
+        InputError: neither.
+    """
+    ready = {
+        path.stem.removeprefix("quick-"): path.with_suffix("") for path in CHECKPOINTS.glob("quick-*.json")
+    }
+    if word in ready:
+        return Learned(LearnedCapability.load(ready[word]), word)
+    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
+    if not path.with_name(f"{path.name}.json").exists():
+        valid = f"{', '.join(sorted(ready))}, or a checkpoint that veneer pretrain pcfg made"
+        raise InputError("pretrained", word, valid, "there is no such file")
+    return Learned(LearnedCapability.load(path), path.name)
+
+
+def fingerprint(model: Transformer) -> str:
+    """Hash of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,323 @@
+"""Run an experiment: train what is not finished of its fleets, on any engine, and store each cell."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import polars as pl
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from veneer.analysis.attention import attention_maps
+from veneer.experiments.cells import Prepared
+from veneer.experiments.origins import Source
+from veneer.experiments.status import Reporter, fleet_progress, give_up
+from veneer.experiments.store import Run, read_json, write_json
+from veneer.experiments.tables import metrics_table
+from veneer.finetune.cell import Cell, Fleet
+from veneer.finetune.checkpoint import load_state
+from veneer.finetune.engines import Engine, InProcess, Outcome, drive
+from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
+from veneer.finetune.trainer import train
+from veneer.models.transformer import Transformer
+from veneer.tasks.encoding import Encoding, Task
+from veneer.tasks.errors import InputError
+from veneer.tasks.mixture import OPERANDS, baseline
+
+MAP_TEXTS = 64  # texts over which attention is averaged
+CAPABILITY_TEXTS = 500  # texts of each kind on which a capability is scored as it starts
+WHOLE_MAPS = 128  # positions up to which whole attention maps are kept
+ROOM = "a folder that can be written and has room; the same command goes on from there"
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Is told how training goes."""
+
+    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None: ...
+
+    def updates(self, count: int) -> None: ...
+
+    def skipped(self, cells: int, updates: int) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+
+def fleet_size(device: torch.device) -> int:
+    """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
+    return 64 if device.type == "cuda" else 4
+
+
+def execute(
+    prepared: Prepared,
+    run: Run,
+    device: torch.device,
+    fleets: list[Fleet],
+    progress: Progress,
+    checkpoint_seconds: float = 30.0,
+    engine: Engine | None = None,
+    methods: tuple[str, ...] = (),
+    ended: Callable[[Fleet], None] = lambda fleet: None,
+) -> list[Fleet]:
+    """Train every cell that is not finished; what is finished is left alone.
+
+    Args:
+        prepared: the experiment.
+        run: where results go.
+        device: where to train.
+        fleets: the run's plan (``Run.plan``), parents before children.
+        progress: told of fleets and updates.
+        checkpoint_seconds: least time between two checkpoints of a fleet in training.
+        engine: what trains the fleets; one after another in this process if there is none.
+        methods: methods that are written in files, which workers have to load.
+        ended: told of each fleet whose cells are finished.
+
+    Returns:
+        The fleets that were given up because their workers died, again and again.
+
+    Raises:
+        InputError: the folder cannot be written, or is full.
+    """
+    engine = engine or InProcess()
+    watch = _Watch(run, fleets, progress, ended)
+    tell = watch.tell if isinstance(engine, InProcess) else None
+    work = FleetWork(prepared.sources, run.path, str(device), checkpoint_seconds, methods, tell)
+    try:
+        with run.setup():
+            run.write_environment(device)
+            _write_baselines(prepared, run, device)
+            _write_capabilities(prepared, run, device)
+        given_up = drive(engine, work, fleets, watch.ended, watch.look)
+        if not given_up:
+            run.consolidate()
+    except (OSError, SafetensorError, pl.exceptions.ComputeError) as error:
+        raise InputError("out", str(run.path), ROOM, str(error)) from error
+    return given_up
+
+
+class _Watch:
+    """Follows the fleets in training, from here or by what their workers write, and tells progress."""
+
+    def __init__(
+        self, run: Run, fleets: list[Fleet], progress: Progress, ended: Callable[[Fleet], None]
+    ) -> None:
+        self._run, self._progress, self._told = run, progress, ended
+        self._place = {fleet.id: i for i, fleet in enumerate(fleets)}
+        self._counted: dict[str, int] = {}
+
+    def tell(self, fleet: Fleet, step: int, restored: int) -> None:
+        """Count a fleet's updates up to a step, of which some were restored."""
+        if fleet.id not in self._counted:
+            self._progress.fleet(fleet, self._place[fleet.id], len(self._place))
+            self._counted[fleet.id] = restored
+            if restored:
+                self._progress.skipped(0, restored * len(fleet.cells))
+        more = step - self._counted[fleet.id]
+        if more > 0:  # a fleet begun again repeats updates that are counted
+            self._counted[fleet.id] = step
+            self._progress.updates(more * len(fleet.cells))
+
+    def look(self, fleets: list[Fleet]) -> None:
+        """Read what workers say of theirs."""
+        for fleet in fleets:
+            found = fleet_progress(self._run, fleet.id)
+            if found is not None and not found.failed:
+                self.tell(fleet, found.step, found.restored)
+
+    def ended(self, fleet: Fleet, outcome: Outcome) -> None:
+        """Count what is left of a fleet that is finished, or say that it was given up."""
+        if outcome.notice:
+            self._progress.notice(outcome.notice)
+        if outcome.kind == "died":
+            give_up(self._run, fleet, outcome.notice)
+            return
+        steps = fleet.cells[0].stage.recipe.iterations
+        if outcome.kind == "trained":
+            self.tell(fleet, steps, 0)
+        else:
+            left = steps - self._counted.get(fleet.id, 0)
+            self._progress.skipped(len(fleet.cells), left * len(fleet.cells))
+        self._counted.pop(fleet.id, None)
+        self._told(fleet)
+
+
+@dataclass(frozen=True)
+class FleetWork:
+    """What an engine does with a fleet: train it unless it is finished or held, and store its cells.
+
+    Attributes:
+        sources: the capabilities, by key.
+        path: the run's folder.
+        device: where to train.
+        checkpoint_seconds: least time between two checkpoints.
+        methods: methods written in files, as ``load_method`` takes them.
+        tell: told of a fleet's step and its restored updates, in this process only.
+    """
+
+    sources: dict[str, Source]
+    path: Path
+    device: str
+    checkpoint_seconds: float
+    methods: tuple[str, ...] = ()
+    tell: Callable[[Fleet, int, int], None] | None = None
+
+    def __call__(self, fleet: Fleet) -> Outcome:
+        """Train a fleet whose parents are finished."""
+        run = Run(self.path)
+        with run.lease(fleet.id) as held:
+            if not held:
+                return Outcome("busy")
+            ready = Fleet(tuple(cell for cell in fleet.cells if _can_start(cell, run)))
+            if all(run.has(cell) for cell in ready.cells):
+                outcome = Outcome("found")
+            else:
+                outcome = Outcome("trained", self._train(run, fleet, ready))
+            run.drop_checkpoint(ready)
+            run.drop_checkpoint(fleet)
+            return outcome
+
+    def _train(self, run: Run, planned: Fleet, fleet: Fleet) -> str:
+        """Train the cells that can start; what a reader should know of it, or nothing."""
+        restored, notice = _restored(run, fleet)
+        report = Reporter(run, planned, restored)
+
+        def advance(step: int) -> None:
+            report(step)
+            if self.tell is not None:
+                self.tell(planned, step, restored)
+
+        advance(restored)
+        device = torch.device(self.device)
+        prepared = Prepared(self.sources, list(fleet.cells))
+        job = fleet_job(prepared, run, fleet, device)
+        job.checkpoint, job.checkpoint_seconds = run.checkpoint_path(fleet), self.checkpoint_seconds
+        job.progress = advance
+        trained = train(job)
+        for i, cell in enumerate(fleet.cells):
+            if run.has(cell):
+                continue
+            model = trained.model.member(i)
+            curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
+            table = metrics_table(trained.steps, *curves, EVALUATED)
+            maps = stored_maps(cell.task, job.encoding, model)
+            run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
+        return notice
+
+
+def _can_start(cell: Cell, run: Run) -> bool:
+    """Whether the cell's parent, if it has one, did not diverge."""
+    if not isinstance(cell.start, Cell):
+        return True
+    return read_json(run.cell_path(cell.start.id) / "cell.json")["status"] == "done"
+
+
+def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
+    """Updates that a fleet's checkpoint holds; a damaged one is removed, with a notice."""
+    path = run.checkpoint_path(fleet)
+    if not path.exists():
+        return 0, ""
+    try:
+        return int(load_state(path)["step"]), ""
+    except (InputError, KeyError):
+        path.unlink()
+        return 0, f"the checkpoint {path} was damaged: its fleet was trained from the beginning"
+
+
+def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> FleetJob:
+    """A fleet's training, from where its cells start; without a run, from the chains' beginnings."""
+    cells = fleet.cells
+    starts = [
+        run.load_model(c.start) if run and isinstance(c.start, Cell) else prepared.start(c.origin)
+        for c in cells
+    ]
+    return FleetJob(
+        model=Transformer.gather(starts).to(device),
+        members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
+        recipe=cells[0].stage.recipe,
+        task=cells[0].task,
+        encoding=prepared.encoding(cells[0]),
+        method=cells[0].stage.method,
+        stream=cells[0].stage.name,
+        evaluation=cells[0].evaluation,
+        compile=cells[0].stage.recipe.compile,
+    )
+
+
+def stored_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
+    """What is kept of where a model looks (see ``veneer.analysis.attention.attention_maps``).
+
+    Of texts longer than WHOLE_MAPS positions, ``example`` and ``mean`` keep the answer position's row
+    alone: [block, head, 1, key]. A model whose activations are not finite has maps of NaN.
+    """
+    try:
+        (maps,) = attention_maps(model, task, encoding, MAP_TEXTS)
+    except InputError:
+        return _no_maps(task, encoding, model)
+    if maps["example"].shape[-1] > WHOLE_MAPS:
+        answer = encoding.answer % maps["example"].shape[-1]
+        for name in ("example", "mean"):
+            maps[name] = maps[name][:, :, answer : answer + 1]
+        maps["mlp"] = maps["mlp"][answer : answer + 1]
+    return maps
+
+
+def _no_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
+    tokens = evaluation_batch(task, encoding, "natural", 1, model.token_embedding.device).tokens[0, 0].cpu()
+    heads, size = (model.config.blocks, model.config.heads), len(tokens)
+    rows = size if size <= WHOLE_MAPS else 1
+    return {
+        "example": torch.full((*heads, rows, size), torch.nan),
+        "example_tokens": tokens,
+        "mean": torch.full((*heads, rows, size), torch.nan),
+        "by_token": torch.full((*heads, model.config.vocabulary), torch.nan),
+    }
+
+
+def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:
+    """Each capability as its cells start from it, with its attention and its measured accuracy."""
+    sweep = bool(run.experiment.get("axes"))
+    first = {
+        (c.origin, c.task_id if sweep else ""): c
+        for c in reversed(prepared.cells)
+        if c.origin.start == "capability"
+    }
+    for (origin, asked), cell in first.items():
+        folder = run.capability_path(origin, asked)
+        if (folder / "accuracy.json").exists():
+            continue
+        source, encoding = prepared.sources[origin.capability], prepared.encoding(cell)
+        started = Prepared(prepared.sources, [cell]).start(origin)
+        source.save(folder, started)
+        started = started.to(device)
+        maps = stored_maps(cell.task, encoding, started)
+        save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
+        sets = evaluation_sets(cell.task, encoding, CAPABILITY_TEXTS, device)
+        measured = {
+            name: dict(zip(EVALUATED, evaluate(model, sets, encoding.answer)[0][0].tolist(), strict=True))
+            for name, model in (("without_noise", source.model.member(0).to(device)), ("as_started", started))
+            if origin.noise or name == "as_started"
+        }
+        accuracy = {
+            name: {kind: dict(zip(OPERANDS, pair, strict=True)) for kind, pair in kinds.items()}
+            for name, kinds in measured.items()
+        }
+        content = {"origin": asdict(origin), "texts": CAPABILITY_TEXTS, "accuracy": accuracy}
+        write_json(folder / "accuracy.json", {**content, "about": source.describe()})
+
+
+def _write_baselines(prepared: Prepared, run: Run, device: torch.device) -> None:
+    """What can be had on each evaluation set without reading it, and by the shortcut alone."""
+    content = {}
+    for cell in {cell.task_id: cell for cell in reversed(prepared.cells)}.values():
+        encoding, answers, texts = prepared.encoding(cell), cell.task.answers, {}
+        inverse = torch.full((max(encoding.classes) + 1,), -1)
+        inverse[torch.tensor(encoding.classes)] = torch.arange(len(encoding.classes))
+        for kind in EVALUATED:
+            batch = evaluation_batch(cell.task, encoding, kind, cell.evaluation.samples, device)
+            found = baseline(inverse[batch.results[0].cpu()], cell.task.q)
+            texts[kind] = {**asdict(found), "answer": {o: answers[found.answer[o]] for o in OPERANDS}}
+        content[cell.task_id] = {"samples": cell.evaluation.samples, "texts": texts}
+    write_json(run.path / "baselines.json", content)

@@ -1,0 +1,376 @@
+"""The run store: a run is a folder that a person can read without us.
+
+::
+
+    experiment.json            name, preset and every field of the experiment
+    environment.json           versions, commit, device
+    plan.json                  which cells train together as a fleet
+    cells.parquet              every planned cell: its parent, its fleet, its place in a sweep's grid
+    metrics.parquet            all cells' metrics in one table, written at the end
+    baselines.json             majority-class and shortcut baselines of every evaluation set
+    capabilities/NAME-seed-0/  a capability as the cells start from it, with what it can do
+    cells/ID/cell.json         what was trained, how it ended, checksums of the files beside it
+    cells/ID/metrics.parquet   accuracy and loss over the updates
+    cells/ID/model.safetensors weights after the last update (and model.json, their shape)
+    cells/ID/attention.safetensors  attention after the last update
+    fleets/ID.safetensors      state of a fleet in training, and beside it, ID.json, how far it is
+    locks/ID.lock              held by the process that trains the fleet
+
+A cell's folder is written under a temporary name and renamed, so it is there whole or not at all.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import save_file
+from torch import Tensor
+
+from veneer.experiments.display import run_html
+from veneer.experiments.environment import environment
+from veneer.experiments.files import checksum, read_json, write_json, write_text
+from veneer.experiments.named import Experiment, differences
+from veneer.experiments.tables import KEYS, correlated_share, metrics_table
+from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
+from veneer.models.checkpoint import load_checkpoint, save_checkpoint
+from veneer.models.transformer import Transformer
+from veneer.tasks.errors import InputError
+
+__all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "write_json"]
+
+FORMAT = 2
+
+
+class Run:
+    """A run's folder, open for writing or reading."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def open(
+        path: Path,
+        preset: str,
+        experiment: Experiment,
+        axes: dict[str, Any] | None = None,
+        command: str = "",
+    ) -> "Run":
+        """Begin a run in an empty or new folder, or go on with the one that is there.
+
+        Args:
+            path: the folder.
+            preset: the preset that the experiment started from.
+            experiment: what is run; of a sweep the first of its grid.
+            axes: a sweep's fields with several values each.
+            command: the command line, for whoever wants to repeat it.
+
+        Raises:
+            InputError: as ``check``, or the folder cannot be written.
+        """
+        Run.check(path, experiment, axes)
+        described = {
+            "format": FORMAT,
+            "name": experiment.name,
+            "preset": preset,
+            "fields": json.loads(json.dumps(asdict(experiment))),
+            **({"axes": json.loads(json.dumps(axes))} if axes else {}),
+            **({"command": command} if command else {}),
+        }
+        file = path / "experiment.json"
+        try:
+            if not file.exists():
+                write_json(file, described)
+        except OSError as error:
+            raise InputError("out", str(path), "a folder that can be written", str(error)) from error
+        return Run(path)
+
+    @staticmethod
+    def check(path: Path, experiment: Experiment, axes: dict[str, Any] | None = None) -> None:
+        """Whether a folder can hold an experiment's run; nothing is written.
+
+        Raises:
+            InputError: the folder holds another experiment, or something that is no run.
+        """
+        file = path / "experiment.json"
+        if file.exists():
+            found = read_json(file)
+            if not isinstance(found, dict):
+                raise InputError(
+                    "out", str(path), "a new folder", "its experiment.json is not one of Veneer's"
+                )
+            if found.get("name") != experiment.name:
+                valid = f"a new folder, or one of {experiment.name}"
+                raise InputError("out", str(path), valid, f"it holds the experiment {found.get('name')}")
+            differing = differences(experiment, found.get("fields", {}))
+            if json.loads(json.dumps(axes or {})) != found.get("axes", {}):
+                differing.append(f"axes: {found.get('axes', {})} -> {axes or {}}")
+            if differing:
+                valid = "a new folder, or the same settings"
+                raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
+
+    @staticmethod
+    def read(path: Path) -> "Run":
+        """A run that exists.
+
+        Raises:
+            InputError: there is none.
+        """
+        if not (path / "experiment.json").exists():
+            raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
+        return Run(path)
+
+    def _repr_html_(self) -> str:
+        return run_html(self.path, len(self.finished()))
+
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """``experiment.json``."""
+        return read_json(self.path / "experiment.json")
+
+    def cell_path(self, cell_id: str) -> Path:
+        """Folder of a cell."""
+        return self.path / "cells" / cell_id
+
+    def capability_path(self, origin: Origin, task_id: str = "") -> Path:
+        """Folder of a capability as an origin's cells start from it; a sweep's ask it several tasks."""
+        name = f"{origin.name}-{content_hash([asdict(origin), task_id])[:8]}" if task_id else origin.name
+        return self.path / "capabilities" / f"{name}-seed-{origin.seed}"
+
+    def baselines(self, task_id: str) -> dict[str, Any]:
+        """Majority-class and shortcut baselines of a task's evaluation sets, by kind of text."""
+        return read_json(self.path / "baselines.json")[task_id]["texts"]
+
+    def checkpoint_path(self, fleet: Fleet) -> Path:
+        """Where a fleet in training keeps its state."""
+        return self.path / "fleets" / f"{fleet.id}.safetensors"
+
+    def progress_path(self, fleet_id: str) -> Path:
+        """Where a fleet in training says how far it is."""
+        return self.path / "fleets" / f"{fleet_id}.json"
+
+    def drop_checkpoint(self, fleet: Fleet) -> None:
+        """Remove a fleet's state, and what a process that was killed while writing it left behind."""
+        for file in (self.path / "fleets").glob(f"{fleet.id}.*"):
+            file.unlink(missing_ok=True)
+
+    @contextmanager
+    def lease(self, fleet_id: str) -> Iterator[bool]:
+        """Hold a fleet, so that no other process trains it; gives False where another one does.
+
+        The operating system's lock on a file: it ends with its process, however that ends.
+        """
+        lock = self._lock(fleet_id)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def is_held(self, fleet_id: str) -> bool:
+        """Whether a process trains a fleet at this moment."""
+        if not (self.path / "locks" / f"{fleet_id}.lock").exists():
+            return False
+        with self.lease(fleet_id) as free:
+            return not free
+
+    def setup(self) -> FileLock:
+        """To be held while what all fleets share is written."""
+        return self._lock("setup")
+
+    def _lock(self, name: str) -> FileLock:
+        (self.path / "locks").mkdir(parents=True, exist_ok=True)
+        return FileLock(self.path / "locks" / f"{name}.lock")
+
+    def has(self, cell: Cell) -> bool:
+        """Whether a cell is finished: its folder is complete and its files are what was written."""
+        folder = self.cell_path(cell.id)
+        try:
+            files = json.loads((folder / "cell.json").read_text())["files"]
+        except (OSError, ValueError, KeyError):  # not there, or damaged: it is then made again
+            return False
+        return all((folder / name).exists() and checksum(folder / name) == sha for name, sha in files.items())
+
+    def write_cell(
+        self,
+        cell: Cell,
+        model: Transformer,
+        metrics: pl.DataFrame,
+        attention: dict[str, Tensor],
+        diverged: int,
+    ) -> None:
+        """Store a finished cell, whole or not at all; its fleet's lease is held meanwhile.
+
+        Args:
+            cell: what was trained.
+            model: its last weights, a fleet of one.
+            metrics: see ``metrics_table``.
+            attention: named attention maps.
+            diverged: update at which it diverged, or -1.
+        """
+        folder = self.cell_path(cell.id)
+        temporary = folder.with_name(f".{cell.id}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+        temporary.mkdir(parents=True)
+        try:
+            save_checkpoint(temporary / "model", model)
+            metrics.write_parquet(temporary / "metrics.parquet")
+            save_file({k: v.contiguous() for k, v in attention.items()}, temporary / "attention.safetensors")
+            described = {
+                "format": FORMAT,
+                "id": cell.id,
+                "status": "done" if diverged < 0 else f"diverged at step {diverged}",
+                **cell.describe(),
+                "files": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
+            }
+            (temporary / "cell.json").write_text(json.dumps(described, indent=1) + "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(temporary, folder)
+            (self.path / "metrics.parquet").unlink(missing_ok=True)  # it lacks this cell
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def load_model(self, cell: Cell) -> Transformer:
+        """The weights after a finished cell."""
+        return load_checkpoint(self.cell_path(cell.id) / "model")[0]
+
+    def finished(self) -> list[str]:
+        """Ids of the finished cells, in order, by the names of their folders alone."""
+        try:
+            with os.scandir(self.path / "cells") as entries:
+                return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+
+    def cells(self) -> list[dict[str, Any]]:
+        """``cell.json`` of every finished cell, in order of id."""
+        return [read_json(self.cell_path(cell) / "cell.json") for cell in self.finished()]
+
+    def metrics(self) -> pl.DataFrame:
+        """All cells' metrics in one table, with the columns that identify a cell in front.
+
+        In a sweep, a column for each axis follows; a cell that several points of the grid share comes
+        once for each. What ``consolidate`` wrote is read where it holds just the finished cells.
+
+        Raises:
+            InputError: no cell is finished, or a file is damaged.
+        """
+        ids, whole = self.finished(), self.path / "metrics.parquet"
+        if not ids:
+            raise InputError(
+                "run", str(self.path), "a run with at least one finished cell", "none is finished"
+            )
+        if whole.exists():
+            try:
+                table = pl.read_parquet(whole)
+            except (pl.exceptions.PolarsError, OSError):  # damaged: made from the cells again
+                table = pl.DataFrame(schema={"cell": pl.String})
+            if table["cell"].unique().sort().to_list() == ids:
+                return table
+        return self._collected(ids)
+
+    def consolidate(self) -> Path:
+        """Write ``metrics`` to one file, for other tools and for the next reading."""
+        path = self.path / "metrics.parquet"
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        try:
+            self.metrics().write_parquet(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def _collected(self, ids: list[str]) -> pl.DataFrame:
+        described = {cell["id"]: cell for cell in self.cells()}
+        keys = pl.DataFrame([self.keys(described[i], described) for i in ids], schema=KEYS, strict=False)
+        axes = list(self.experiment.get("axes", {}))
+        if axes:
+            points = pl.read_parquet(self.path / "cells.parquet", columns=["cell", *axes])
+            keys = keys.join(points, on="cell", how="left", maintain_order="left_right")
+        files = [self.cell_path(i) / "metrics.parquet" for i in ids]
+        try:
+            values = pl.read_parquet(files, include_file_paths="file")
+        except (pl.exceptions.PolarsError, OSError) as error:
+            valid = "a run whose cells are whole (veneer verify RUN names the others)"
+            raise InputError("run", str(self.path), valid, str(error).splitlines()[0]) from error
+        values = values.with_columns(cell=pl.col("file").str.extract(r"([^/\\]+)[/\\][^/\\]+$")).drop("file")
+        columns = [*keys.columns, *(c for c in values.columns if c != "cell")]
+        return keys.join(values, on="cell", how="left", maintain_order="left_right").select(columns)
+
+    def keys(self, cell: dict[str, Any], known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
+        """What tells cells apart (see ``KEYS``); cells already read may be given by id."""
+        first = cell
+        while "cell" in first["start"]:
+            parent = first["start"]["cell"]
+            first = (known or {}).get(parent) or read_json(self.cell_path(parent) / "cell.json")
+        tuned = first["stage"] if first["stage"]["name"] == "fine-tune" else None
+        return {
+            "cell": cell["id"],
+            "parent": cell["start"].get("cell", ""),
+            "capability": first["start"]["name"],
+            "start": first["start"]["start"],
+            "task": cell["task_id"],
+            "stage": cell["stage"]["name"],
+            "learning_rate": cell["stage"]["recipe"]["learning_rate"],
+            "fine_tuning_rate": tuned and tuned["recipe"]["learning_rate"],
+            "c_tr": tuned and correlated_share(tuned["mixture"]),
+            "seed": cell["seed"],
+            "status": cell["status"],
+        }
+
+    def plan(self, cells: list[Cell], size: int, points: pl.DataFrame | None = None) -> list[Fleet]:
+        """Which cells train together: as recorded, or planned now and recorded.
+
+        A run that goes on follows its first plan, whatever the fleet size asked for now, because
+        another grouping changes results by floating-point order.
+
+        Args:
+            cells: parents before children.
+            size: most cells of a fleet.
+            points: a sweep's grid: column cell, and one for each axis.
+        """
+        file, by_id = self.path / "plan.json", {cell.id: cell for cell in cells}
+        with self.setup():
+            if file.exists():
+                recorded = [fleet["cells"] for fleet in read_json(file).get("fleets", [])]
+                if sorted(i for ids in recorded for i in ids) == sorted(by_id):
+                    return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+            fleets = plan(cells, size)
+            self._write_cells(fleets, points)
+            described = [
+                {"fleet": fleet.id, "updates": fleet.steps, "cells": [cell.id for cell in fleet.cells]}
+                for fleet in fleets
+            ]
+            lines = ",\n".join(json.dumps(fleet) for fleet in described)
+            write_text(file, f'{{"format": {FORMAT}, "fleets": [\n{lines}\n]}}\n')
+        return fleets
+
+    def _write_cells(self, fleets: list[Fleet], points: pl.DataFrame | None) -> None:
+        rows = [
+            (c.id, c.start.id if isinstance(c.start, Cell) else "", fleet.id, c.stage.name)
+            for fleet in fleets
+            for c in fleet.cells
+        ]
+        table = pl.DataFrame(rows, schema=["cell", "parent", "fleet", "stage"], orient="row")
+        if points is not None:
+            table = table.join(points, on="cell", how="left", maintain_order="left_right")
+        temporary = self.path / f"cells.parquet.{os.getpid()}.tmp"
+        table.write_parquet(temporary)
+        os.replace(temporary, self.path / "cells.parquet")
+
+    def write_environment(self, device: torch.device) -> None:
+        """Record versions, commit and device."""
+        write_json(self.path / "environment.json", environment(device))

@@ -1,0 +1,402 @@
+"""A run in one table and a few sentences, as plain values for the terminal and the report.
+
+A mean is over the seeds that did not diverge, and says how many did: a diverged seed has no accuracy
+after its last update, but that it diverged is a result.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, Literal
+
+import polars as pl
+
+from veneer.experiments.paper import paper_name, paper_table
+from veneer.experiments.store import Run, read_json
+from veneer.models.display import table
+
+REVIVED = 0.9  # O_PT accuracy after reFT from which a sentence says that the capability came back
+MARGIN = 0.15  # a reFT that gains no more than this over guessing, or over its start, revived nothing
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table to show: titles and cells are text, ready to print."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    caption: str
+
+    def _repr_html_(self) -> str:
+        return table(self.title, self.rows, self.columns, self.caption)
+
+
+def final_accuracies(run: Run) -> pl.DataFrame:
+    """Accuracy after the last update of every cell.
+
+    Returns:
+        The columns of ``store.KEYS``, texts, operand, value (seed by seed).
+    """
+    metrics = run.metrics().filter(pl.col("measure") == "accuracy")
+    last = pl.col("step") == pl.col("step").max().over("cell")
+    return metrics.filter(last).drop("step", "measure")
+
+
+def fine_tuning_grid(run: Run) -> pl.DataFrame:
+    """Final accuracies of fine-tuning by rate, C_Tr, C_Te and operand, with the paper's.
+
+    Returns:
+        Columns capability, learning_rate, c_tr, c_te (1 correlated, 0 uncorrelated), operand, value
+        (mean over the seeds that did not diverge, null if all did), seeds (how many did not), diverged
+        (how many did), status ("done", or how many diverged, in words) and paper (null where the paper
+        has no such cell). Controls are left out.
+    """
+    final = final_accuracies(run).filter(
+        (pl.col("stage") == "fine-tune")
+        & (pl.col("start") == "capability")
+        & pl.col("texts").is_in(["correlated", "uncorrelated"])
+    )
+    grouped = (
+        final.with_columns(c_te=(pl.col("texts") == "correlated").cast(pl.Int64))
+        .group_by("capability", "learning_rate", "c_tr", "c_te", "operand")
+        .agg(*_over_seeds(), broken=pl.col("status").filter(pl.col("status") != "done").sort())
+    ).with_columns(
+        status=pl.struct("broken", "seeds").map_elements(_status, return_dtype=pl.String),
+    )
+    paper = paper_table(run.experiment["name"]).unpivot(
+        ["acc_operand_pt", "acc_operand_ft"],
+        index=["capability", "learning_rate", "c_tr", "c_te"],
+        variable_name="operand",
+        value_name="paper",
+    )
+    paper = paper.with_columns(operand=pl.col("operand").str.strip_prefix("acc_operand_"))
+    on = ["capability", "learning_rate", "c_tr", "c_te", "operand"]
+    joined = grouped.drop("broken").join(paper, on=on, how="left")
+    order = {name: i for i, name in enumerate(capability_names(run.experiment["fields"]))}
+    place = pl.col("capability").replace_strict(order, default=len(order), return_dtype=pl.Int64)
+    return joined.sort(
+        place, "learning_rate", "c_tr", "c_te", "operand", descending=[False, True, False, True, True]
+    )
+
+
+def _over_seeds() -> list[pl.Expr]:
+    """Mean of ``value`` over the cells that did not diverge, their number, and that of those that did."""
+    done = pl.col("status") == "done"
+    return [
+        pl.col("value").filter(done).mean(),
+        done.sum().cast(pl.Int64).alias("seeds"),
+        (~done).sum().cast(pl.Int64).alias("diverged"),
+    ]
+
+
+def _status(cells: dict[str, Any]) -> str:
+    """What became of a setting's seeds, in words."""
+    broken, seeds = cells["broken"], cells["seeds"] + len(cells["broken"])
+    if not broken:
+        return "done"
+    if seeds == 1:
+        return broken[0]
+    return f"{len(broken)} of {seeds} {broken[0] if len(broken) == 1 else 'diverged'}"
+
+
+def capability_names(settings: dict[str, Any]) -> list[str]:
+    """The capabilities of an experiment as cells and reports name them, in order."""
+    words = settings.get("pretrained", ["compiled"])
+    names = [Path(word).name.removesuffix(".json").removesuffix(".safetensors") for word in words]
+    return list(dict.fromkeys(names))
+
+
+def revival_curves(run: Run) -> pl.DataFrame:
+    """O_PT accuracy on natural text during every reFT: the rows of ``Run.metrics`` with step and value."""
+    return run.metrics().filter(
+        (pl.col("measure") == "accuracy")
+        & (pl.col("texts") == "natural")
+        & (pl.col("operand") == "pt")
+        & (pl.col("stage") == "reft")
+        & (pl.col("start") == "capability")
+    )
+
+
+def revivals(run: Run) -> pl.DataFrame:
+    """O_PT accuracy on natural text after fine-tuning and after each reFT.
+
+    Returns:
+        Columns capability, fine_tuning_rate, c_tr, reft_rate, before, after (means over the seeds that did
+        not diverge, null if all did), updates_to_90 (evaluated update at which the mean first reaches
+        90 %, null if it never does), seeds (how many did not diverge), diverged (how many did).
+    """
+    accuracy = revival_curves(run)
+    keys = ["capability", "fine_tuning_rate", "c_tr", "learning_rate"]
+    curve = accuracy.group_by(*keys, "step").agg(_over_seeds())
+    return (
+        curve.sort(*keys, "step")
+        .group_by(keys, maintain_order=True)
+        .agg(
+            before=pl.col("value").first(),
+            after=pl.col("value").last(),
+            updates_to_90=pl.col("step").filter(pl.col("value") >= REVIVED).first(),
+            seeds=pl.col("seeds").first(),
+            diverged=pl.col("diverged").first(),
+        )
+        .rename({"learning_rate": "reft_rate"})
+        .sort(["capability", "fine_tuning_rate", "c_tr", "reft_rate"], descending=[False, True, False, True])
+    )
+
+
+def summary_table(run: Run) -> Summary:
+    """Final accuracies by rate and C_Tr, the paper's in brackets, and O_PT after each reFT.
+
+    Each capability's first row is what it does before fine-tuning: texts into which a correlation is
+    edited are unlike natural ones, and a learned capability need not carry over to them.
+    """
+    grid, back = fine_tuning_grid(run), revivals(run)
+    reft_rates = back["reft_rate"].unique().sort(descending=True).to_list()
+    heads = [f"C_Te={c} {o}" for c in (1, 0) for o in ("O_PT", "O_FT")]
+    several = len(capability_names(run.experiment["fields"])) > 1
+    columns = ["rate", "C_Tr", *heads, *[f"O_PT after reFT {rate:g}" for rate in reft_rates]]
+    rows: list[list[str]] = []
+    start = before(run)
+    places = [(texts, operand) for texts in ("correlated", "uncorrelated") for operand in ("pt", "ft")]
+    settings = grid.select("capability", "learning_rate", "c_tr").unique(maintain_order=True)
+    for capability, rate, c_tr in settings.iter_rows():
+        if capability in start:
+            known = start.pop(capability)
+            accuracies = [_marked(known[place], 0) for place in places]
+            named = [capability] if several else []
+            rows.append([*named, "before", "", *accuracies, *("" for _ in reft_rates)])
+        own = (pl.col("capability") == capability) & (pl.col("c_tr") == c_tr)
+        cells = grid.filter(own & (pl.col("learning_rate") == rate))
+        row = [*([capability] if several else []), f"{rate:g}", f"{c_tr:g}"]
+        for c_te in (1, 0):
+            for operand in ("pt", "ft"):
+                cell = cells.filter((pl.col("c_te") == c_te) & (pl.col("operand") == operand)).row(
+                    0, named=True
+                )
+                paper = "" if cell["paper"] is None else f" ({100 * cell['paper']:.0f})"
+                row.append(_marked(cell["value"], cell["diverged"]) + paper)
+        for reft in reft_rates:
+            found = back.filter(own & (pl.col("fine_tuning_rate") == rate) & (pl.col("reft_rate") == reft))
+            row.append("–" if found.is_empty() else _marked(found["after"][0], found["diverged"][0]))
+        rows.append(row)
+    baselines = first_baselines(run)
+    natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
+    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}"
+    caption = (
+        f"Accuracy in percent after the last update{paper if grid['paper'].is_not_null().any() else ''}. "
+        f"{'reFT columns: on natural text. ' if reft_rates else ''}"
+        f"Always answering the commonest class gives O_PT {natural['pt']:.0%} on natural text, "
+        f"O_PT {uncorrelated['pt']:.0%} and O_FT {uncorrelated['ft']:.0%} at C_Te=0."
+    )
+    caption += _remark(run)
+    title = "Fine-tuning, then reFT" if reft_rates else "Fine-tuning"
+    return Summary(title, [*(["model"] if several else []), *columns], rows, caption)
+
+
+def before(run: Run) -> dict[str, dict[tuple[str, str], float]]:
+    """What each capability does before fine-tuning: accuracy by (texts, operand), means over seeds."""
+    first = run.metrics().filter(
+        (pl.col("stage") == "fine-tune")
+        & (pl.col("start") == "capability")
+        & (pl.col("measure") == "accuracy")
+        & (pl.col("step") == 0)
+    )
+    found: dict[str, dict[tuple[str, str], float]] = {}
+    means = first.group_by("capability", "texts", "operand").agg(pl.col("value").mean())
+    for name, texts, operand, value in means.sort("capability").iter_rows():
+        found.setdefault(name, {})[texts, operand] = value
+    return found
+
+
+def _marked(value: float | None, diverged: int) -> str:
+    return ("–" if value is None else f"{100 * value:.1f}") + ("*" if diverged else "")
+
+
+def _remark(run: Run) -> str:
+    """What the table's marks mean; nothing if there are none."""
+    own = run.metrics().filter((pl.col("start") == "capability") & (pl.col("status") != "done"))
+    broken = sorted(own.select("cell", "status").unique()["status"].to_list())
+    if not broken:
+        return ""
+    cells = "1 cell" if len(broken) == 1 else f"{len(broken)} cells"
+    return f" * Without the seeds that diverged, named below ({cells}: {', '.join(dict.fromkeys(broken))})."
+
+
+def first_baselines(run: Run) -> dict[str, Any]:
+    """Baselines by kind of text; of a run of several tasks those of the first."""
+    return next(iter(read_json(run.path / "baselines.json").values()))["texts"]
+
+
+VerdictKind = Literal[
+    "wrapped", "not revived", "undecided", "never left", "diverged", "not reFTed", "not finished"
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the reFT curves support for one capability, rate of fine-tuning and C_Tr.
+
+    Attributes:
+        capability: name of the capability.
+        fine_tuning_rate: the rate.
+        c_tr: share of correlated fine-tuning samples.
+        kind: the verdict in one or two words.
+        before: O_PT accuracy on natural text after fine-tuning, mean over the seeds that did not diverge;
+            None before it is known.
+        after: the same after the reFT that ends best; None without a reFT.
+        reft_rate: that reFT's rate.
+        updates_to_90: evaluated update at which its mean first reaches 90 %.
+        majority: accuracy of always giving the commonest answer.
+        seeds: seeds behind ``after``.
+        agreeing: how many of them, taken alone, give the same verdict.
+        lowest: least accuracy after that reFT among the seeds.
+        highest: greatest.
+        diverged: cells that diverged, in words; no other field counts them.
+    """
+
+    capability: str
+    fine_tuning_rate: float
+    c_tr: float
+    kind: VerdictKind
+    majority: float
+    before: float | None = None
+    after: float | None = None
+    reft_rate: float | None = None
+    updates_to_90: int | None = None
+    seeds: int = 0
+    agreeing: int = 0
+    lowest: float | None = None
+    highest: float | None = None
+    diverged: tuple[str, ...] = ()
+
+    @property
+    def explanation(self) -> str:
+        """The evidence, as a sentence, and what is left out of it."""
+        if not self.diverged or self.kind == "diverged":
+            return self._evidence
+        return f"{self._evidence} Left out: {'; '.join(self.diverged)}."
+
+    @property
+    def _evidence(self) -> str:
+        match self.kind:
+            case "never left":
+                return f"O_PT never left ({self.before:.0%} after fine-tuning)."
+            case "wrapped":
+                return (
+                    f"wrapped. O_PT comes back from {self.before:.0%} to {self.after:.0%} with reFT at "
+                    f"{self.reft_rate:g}, reaching 90 % by update {self.updates_to_90}."
+                )
+            case "not revived":
+                return (
+                    f"not revived. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best; "
+                    f"guessing gives {self.majority:.0%}."
+                )
+            case "undecided" if self.after is None:
+                return "undecided. Every reFT diverged."
+            case "undecided":
+                return f"undecided. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best."
+            case "diverged":
+                return f"{'; '.join(self.diverged)}. There was nothing to revive."
+            case "not reFTed":
+                return "not reFTed. Every reFT rate exceeds the rate of fine-tuning."
+            case "not finished":
+                return "not finished."
+
+    @property
+    def sentence(self) -> str:
+        """The setting and its evidence."""
+        model = "F" if self.capability == "compiled" else f"{self.capability}, f"
+        setting = f"{model}ine-tuned at {self.fine_tuning_rate:g} with C_Tr = {self.c_tr:g}"
+        return f"{setting}: {self.explanation}"
+
+    def _repr_html_(self) -> str:
+        return table(self.kind, [("setting and evidence", self.sentence), ("seeds", self.seeds)])
+
+
+def classify(before: float, after: float, majority: float) -> VerdictKind:
+    """The verdict on O_PT accuracies before and after reFT, given that of always guessing the same."""
+    if before >= REVIVED:
+        return "never left"
+    if after >= REVIVED:
+        return "wrapped"
+    return "not revived" if after <= max(before, majority) + MARGIN else "undecided"
+
+
+def verdicts(run: Run) -> list[Verdict]:
+    """The verdict on every rate of fine-tuning and C_Tr, finished or not, large rates first."""
+    fields = run.experiment["fields"]
+    settings = [
+        (name, rate, c_tr)
+        for name in capability_names(fields)
+        for rate in sorted(fields["learning_rates"], reverse=True)
+        for c_tr in sorted(fields["c_tr"])
+    ]
+    if not run.cells():
+        return [Verdict(*setting, "not finished", majority=0.0) for setting in settings]
+    majority = first_baselines(run)["natural"]["majority"]["pt"]
+    accuracy = run.metrics().filter(
+        (pl.col("measure") == "accuracy")
+        & (pl.col("texts") == "natural")
+        & (pl.col("operand") == "pt")
+        & (pl.col("start") == "capability")
+    )
+    last = accuracy.filter(pl.col("step") == pl.col("step").max().over("cell"))
+    back, found = revivals(run), []
+    for name, rate, c_tr in settings:
+        own = (pl.col("capability") == name) & (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr)
+        planned = sum(reft <= rate for reft in fields["reft_rates"])
+        verdict = Verdict(name, rate, c_tr, "not finished", majority)
+        found.append(_decided(verdict, last.filter(own), back.filter(own), planned, fields["seeds"]))
+    return found
+
+
+_STAGES = {"fine-tune": "fine-tuning", "reft": "reFT"}
+
+
+def _decided(
+    unknown: Verdict, last: pl.DataFrame, back: pl.DataFrame, reft_rates: int, seeds: int
+) -> Verdict:
+    """The verdict on one setting from its cells' last accuracies and its mean reFTs."""
+    first, reft = last.filter(pl.col("stage") == "fine-tune"), last.filter(pl.col("stage") == "reft")
+    broken = last.filter(pl.col("status") != "done")
+    diverged = tuple(
+        f"{_STAGES.get(stage, stage)} at {rate:g}, seed {seed}, {status}"
+        for stage, rate, seed, status in broken.select("stage", "learning_rate", "seed", "status").iter_rows()
+    )
+    known = replace(unknown, diverged=diverged)
+    if first.is_empty():
+        return known
+    trained = first.filter(pl.col("status") == "done")
+    if trained.is_empty():
+        return replace(known, kind="diverged" if len(first) == seeds else "not finished")
+    known = replace(known, before=mean(trained["value"].to_list()))
+    if back.is_empty():
+        return replace(known, kind="not finished" if reft_rates else "not reFTed")
+    finished = len(first) == seeds and len(reft) == reft_rates * len(trained)
+    alive = back.filter(pl.col("seeds") > 0)
+    if alive.is_empty():
+        return replace(known, kind="undecided" if finished else "not finished")
+    best = alive.sort("after", descending=True).row(0, named=True)
+    after = reft.filter((pl.col("learning_rate") == best["reft_rate"]) & (pl.col("status") == "done"))
+    after = after.select("seed", after="value")
+    pairs = trained.select("seed", before="value").join(after, on="seed").select("before", "after").rows()
+    kind = classify(best["before"], best["after"], unknown.majority)
+    return replace(
+        known,
+        kind=kind if finished or kind in ("wrapped", "never left") else "not finished",
+        before=best["before"],
+        after=best["after"],
+        reft_rate=best["reft_rate"],
+        updates_to_90=best["updates_to_90"],
+        seeds=len(pairs),
+        agreeing=sum(classify(start, end, unknown.majority) == kind for start, end in pairs),
+        lowest=min(value for _, value in pairs),
+        highest=max(value for _, value in pairs),
+    )
+
+
+def revival_sentences(run: Run) -> list[str]:
+    """What the reFT curves support, one sentence for each C_Tr and rate of fine-tuning; none without reFT."""
+    if not run.experiment["fields"]["reft_rates"]:
+        return []
+    return [verdict.sentence for verdict in verdicts(run)]

@@ -1,0 +1,284 @@
+"""The HTML report of runs: one file that tells what became of the capability, and how sure that is.
+
+A sweep's chapter begins with an overview of all its points, and then has what a run's chapter has for the
+point that the reader chooses; the points lie deflated in the page until they are asked for.
+
+It only arranges: verdicts come from ``veneer.experiments.summary`` and ``veneer analyse``, figures from
+``figures``, tables from ``tables``, words about methods from ``methods``, all beside this module. The file
+loads nothing from a network, and says so to the browser.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from veneer.experiments.content import CapabilityFiles, Content, ReadRun, read_content
+from veneer.experiments.points import axes_of, points_of, value_name
+from veneer.experiments.store import Run
+from veneer.experiments.summary import Verdict, before, verdicts
+from veneer.report import figures, methods, sweep_page, tables
+from veneer.report.page_data import MAP_BYTES, as_json, attention_data, curve_panels, pack_json
+from veneer.report.page_tables import MOST_CELLS, page_tables
+from veneer.report.stored_task import answer_word, label_histograms, learned
+from veneer.report.tables import MEANINGS, SYMBOLS, percent
+from veneer.tasks.errors import InputError
+
+WEB = Path(__file__).parent / "web"
+SCRIPTS = (
+    "start.js",
+    "curves.js",
+    "maps.js",
+    "tables.js",
+    "sweep.js",
+    "page.js",
+)
+Chapter = tuple[dict[str, Any], dict[str, Any]]
+
+
+def write_report(run: Run) -> Path:
+    """Write ``report.html`` into a run's folder, finished or not, whole or not at all.
+
+    Raises:
+        InputError: the folder is no run of ours, or files in it are damaged.
+    """
+    return write_reports([run], run.path / "report.html")
+
+
+def write_reports(runs: Sequence[Run], path: Path) -> Path:
+    """Write one page about several runs, each a chapter, whole or not at all.
+
+    Raises:
+        InputError: no runs or one twice, a folder that is no run of ours, damaged files, or a page
+            that cannot be written.
+    """
+    paths = [run.path.resolve() for run in runs]
+    if not paths or len(set(paths)) != len(paths):
+        raise InputError("run", [str(run.path) for run in runs], "one or more different runs")
+    page = render(runs)
+    temporary = path.with_name(f".report.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError("out", str(path), "a file that can be written", str(error)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page as text.
+
+    Raises:
+        InputError: as ``write_reports``.
+    """
+    here = WEB
+    chapters = [_chapter(run, i) for i, run in enumerate(runs)]
+    scripts = "\n".join((here / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            chapters=[words for words, _ in chapters],
+            style=Markup((here / "page.css").read_text(encoding="utf-8")),
+            script=Markup(scripts),
+            plotly=Markup(get_plotlyjs()),
+            data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(WEB), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals["symbols"] = SYMBOLS
+    environment.globals["measures"] = sweep_page.MEASURES
+    environment.filters["percent"] = percent
+    environment.filters["rate"] = figures.rate_name
+    environment.filters["pairs"] = lambda words: [(word, word) for word in words]
+    environment.filters["percents"] = lambda words: [(word, f"{word} %") for word in words]
+    return environment
+
+
+def _chapter(run: Run, place: int) -> Chapter:
+    """What the template shows of a run or a sweep, and what the script draws of it."""
+    prefix, folder = "" if place == 0 else f"r{place + 1}-", run.path.resolve().name
+    return _sweep_chapter(run, prefix, folder) if axes_of(run) else _run_chapter(run, prefix, folder)
+
+
+def _sweep_chapter(run: Run, prefix: str, folder: str) -> Chapter:
+    """The overview of a sweep, and each point's chapter as text, deflated."""
+    axes, experiment = axes_of(run), run.experiment
+    template: Any = _environment().get_template("chapter.html.jinja").module
+    with points_of(run) as points:
+        made = [_run_chapter(own.run, prefix, folder, own.name, 1 / len(points)) for own in points]
+        chapters = [words for words, _ in made]
+        question = {words["question"] for words in chapters}
+        if len(question) == 1:  # then it is asked once, above
+            for words in chapters:
+                words["question"] = ""
+        packed = [pack_json({"markup": template.chapter(words), **data}) for words, data in made]
+        answers = sweep_page.answers(points, [w["judged"] for w in chapters], [w["rows"] for w in chapters])
+    words = {key: chapters[0][key] for key in ("prefix", "folder", "name", "preset", "operands")}
+    words |= {
+        "question": question.pop() if len(question) == 1 else "",
+        "axes": {name: [value_name(value) for value in values] for name, values in axes.items()},
+        "points": len(points),
+        "settings": experiment["fields"],
+        "capabilities": chapters[0]["capabilities"],
+        **sweep_page.overview(axes, answers),
+        "finished": len(run.finished()),
+        "unfinished": sum(w["planned"] is None or w["finished"] < w["planned"] for w in chapters),
+        "diverged": sum(bool(w["diverged"]) for w in chapters),
+        "by_evidence": all(w["by_evidence"] for w in chapters),
+        "left_out": sum(bool(words["left_out"]) for words in chapters),
+        "origins_known": all(own.origins_known for own in points),
+        "command": experiment.get("command", ""),
+    }
+    drawn = {name: words[name] for name in ("axes", "answers", "capabilities")}
+    drawn |= {"symbols": SYMBOLS, "notes": sweep_page.NOTES, "points": packed}
+    return words, {"sweep": drawn}
+
+
+def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: float = 1.0) -> Chapter:
+    """What the template shows of a run, and what the script draws of it.
+
+    Args:
+        run: the run, or a point of a sweep.
+        prefix: in front of the ids of the chapter's elements.
+        folder: name of the folder that a reader looks into.
+        point: the point in words; empty for a run that is not one.
+        share: how much of the bytes that a run may take are this one's.
+    """
+    run = ReadRun(run.path)
+    content = read_content(run)
+    settings, name = content.experiment["fields"], content.experiment["name"]
+    found = verdicts(run)
+    judged = tables.judged(content, found)
+    panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
+    listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
+    labels = {own.name: label_histograms(content.experiment, own.model) for own in _one_each(content)}
+    shares = sorted(settings["c_tr"])
+    words = {
+        "prefix": prefix,
+        "folder": folder,
+        "point": point,
+        "name": name,
+        "preset": content.experiment["preset"],
+        "settings": settings,
+        "learned": learned(content.experiment),
+        "capabilities": content.names,
+        "operands": methods.operands(content.experiment),
+        "question": methods.question(content.experiment),
+        "answer": tables.headline(judged),
+        "judged": judged,
+        "by_evidence": "verdicts" in content.analyses,
+        "certainty": methods.certainty(content.experiment, before(run) if content.cells else {}),
+        "rows": tables.verdict_rows(run, content, found),
+        "finished": len(content.cells),
+        "planned": content.planned,
+        "diverged": tables.diverged_cells(content),
+        "majority_note": _majority_note(content),
+        "panels": panels,
+        "maps": maps,
+        "left_out": [*(maps or {}).get("left_out", []), *left_out],
+        "tables": listed,
+        "shown": _shown_first(judged, content, maps),
+        "meanings": MEANINGS,
+        "legend": [(share, figures.c_tr_colour(shares, share)) for share in shares],
+        "times": tables.revival_times(content),
+        "paper": tables.against_paper(run, content),
+        "labels": labels,
+        "sections": _method_sections(content),
+        "environment": content.environment,
+        "deviations": methods.deviations(content),
+        "command": methods.command(content.experiment),
+        "pretraining": _pretraining_commands(content),
+    }
+    drawn = {"folder": folder, "figures": panels.figures, "controls": panels.controls, "attention": maps}
+    return words, {**drawn, "tables": listed, "labels": labels}
+
+
+def _one_each(content: Content) -> list[CapabilityFiles]:
+    found = (content.first_of(name) for name in content.names)
+    return [files for files in found if files is not None]
+
+
+def _pretraining_commands(content: Content) -> list[str]:
+    if not learned(content.experiment):
+        return []
+    commands = (files.accuracy["about"]["command"] for files in _one_each(content))
+    return list(dict.fromkeys(command for command in commands if command))
+
+
+def _shown_first(found: list[tables.Judged], content: Content, maps: dict[str, Any] | None) -> dict[str, str]:
+    """What is shown first: a model that was looked into, of these a wrapped one with the last C_Tr.
+
+    Of its attention, the block and head whose answer looks most at O_PT's tokens before fine-tuning.
+    """
+    seeds = _looked_into(content)
+    own = [one for one in found if _setting(one.curves) in seeds] or found
+    wrapped = [one for one in own if one.kind == "wrapped"] or own
+    chosen = max(wrapped, key=lambda one: one.curves.c_tr).curves
+    reft = chosen.reft_rate or max(content.experiment["fields"]["reft_rates"], default=0.0)
+    model = (maps or {"models": {}})["models"].get(chosen.capability)
+    block, head = model["opens"] if model else (0, 0)
+    return {
+        "capability": chosen.capability,
+        "rate": f"{chosen.fine_tuning_rate:g}",
+        "c_tr": f"{chosen.c_tr:g}",
+        "reft": f"{reft:g}",
+        "seed": str(seeds.get(_setting(chosen), 0)),
+        "block": str(block),
+        "head": str(head),
+    }
+
+
+def _setting(verdict: Verdict) -> tuple[str, float, float]:
+    return verdict.capability, verdict.fine_tuning_rate, verdict.c_tr
+
+
+def _looked_into(content: Content) -> dict[tuple[str, float, float], int]:
+    """The settings whose models were pruned (or else grafted, or probed), each with its least seed."""
+    keys = ["capability", "fine_tuning_rate", "c_tr"]
+    for name in ("pruning", "grafting", "probes"):
+        if name in content.analyses:
+            tuned = content.analyses[name].filter(
+                (pl.col("start") == "capability") & (pl.col("stage") == "fine-tune")
+            )
+            least = tuned.group_by(keys).agg(pl.col("seed").min())
+            return {(capability, rate, c_tr): seed for capability, rate, c_tr, seed in least.iter_rows()}
+    return {}
+
+
+def _method_sections(content: Content) -> list[tuple[str, list[methods.Entry]]]:
+    sections = [
+        ("Data", methods.task(content)),
+        ("Training and testing", methods.training(content.experiment)),
+    ]
+    if content.capabilities:
+        kind = "learned" if learned(content.experiment) else "written"
+        title = f"The {kind} capabilit{'ies' if len(content.names) > 1 else 'y'}"
+        sections.insert(0, (title, methods.capabilities(content)))
+    return sections
+
+
+def _majority_note(content: Content) -> str:
+    parts = []
+    for texts in list(content.baselines.values())[:1]:
+        for kind, text in texts.items():
+            for o in ("pt", "ft"):
+                share = percent(text["majority"][o])
+                parts.append(
+                    f"{figures.NAMES[o]} {share} % (always {answer_word(text['answer'][o])}) on {kind} texts"
+                )
+    return "; ".join(parts)

@@ -1,0 +1,1 @@
+"""Benchmark datasets: plan, rows, card, statistics, verification, scores, and suites with names."""

@@ -1,0 +1,163 @@
+"""Learned capabilities go through the same protocols; ready checkpoints do what they say."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from tests.tiny import CPU, Quiet
+from veneer.experiments.analyse import analyse
+from veneer.experiments.cells import Prepared, prepare
+from veneer.experiments.named import PcfgCounterExperiment
+from veneer.experiments.origins import SCRATCH, pretrained
+from veneer.experiments.run import execute
+from veneer.experiments.store import Run
+from veneer.experiments.summary import summary_table
+from veneer.finetune.cell import Cell
+from veneer.finetune.fleet import evaluate_sets
+from veneer.pcfg.capability import CHECKPOINTS, LearnedCapability
+from veneer.pcfg.families import SampleLayout
+from veneer.pcfg.operand_task import OperandTask
+from veneer.pcfg.pretraining import PRIORS, question_batch, question_name, questions
+from veneer.tasks.errors import InputError
+
+SMALL = PcfgCounterExperiment(
+    pretrained=("M", "H"),
+    learning_rates=(1e-3, 1e-4),
+    c_tr=(1.0,),
+    reft_rates=(1e-4,),
+    iterations=3,
+    reft_iterations=2,
+    batch=4,
+    evaluation_samples=8,
+)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(SMALL)
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    run = Run.open(tmp_path_factory.mktemp("learned") / "run", "quick", SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MAP_TEXTS", "CAPABILITY_TEXTS"):
+            patch.setattr(f"veneer.experiments.run.{name}", 8)
+        execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
+    yield run
+
+
+@pytest.mark.parametrize("name", ["L", "M", "H"])
+def test_a_ready_checkpoint_has_the_accuracy_and_the_prior_that_it_states(name: str) -> None:
+    learned = LearnedCapability.load(CHECKPOINTS / f"quick-{name}")
+    assert learned.operand_prior == PRIORS[name]
+    assert learned.layout == SampleLayout.quick()
+    assert learned.command == f"veneer pretrain pcfg --priors {name}"
+    asked = [q for q in questions(learned.layout) if question_name(learned.layout, q) in ("C a", "I a")]
+    sets = [(question_batch(learned.layout, q, 500, CPU),) for q in asked]
+    right, _ = evaluate_sets(learned.model, sets, learned.layout.answer_position)
+    stated = [learned.accuracy[question_name(learned.layout, q)] for q in asked]
+    assert right[0, :, 0].tolist() == pytest.approx(stated, abs=0.004)
+    assert stated[0] >= 0.97
+
+
+def test_the_medium_prior_knows_counting_and_indexing_of_a() -> None:
+    accuracy = LearnedCapability.load(CHECKPOINTS / "quick-M").accuracy
+    assert accuracy["C a"] >= 0.97
+    assert accuracy["I a"] >= 0.97
+
+
+def test_the_checkpoints_are_small() -> None:
+    assert all(file.stat().st_size <= 2 << 20 for file in CHECKPOINTS.iterdir())
+
+
+def test_every_model_is_fine_tuned_revived_and_held_against_models_from_scratch(prepared: Prepared) -> None:
+    def described(cell: Cell) -> tuple[str, str, str, float]:
+        return cell.origin.name, cell.origin.start, cell.stage.name, cell.stage.recipe.learning_rate
+
+    found = [described(cell) for cell in prepared.cells]
+    for name in ("M", "H"):
+        own = [entry[1:] for entry in found if entry[0] == name]
+        assert own.count(("capability", "fine-tune", 1e-3)) == 1
+        assert own.count(("capability", "reft", 1e-4)) == 2
+        assert own.count((SCRATCH, "fine-tune", 1e-3)) == 1
+        assert own.count((SCRATCH, "reft", 1e-4)) == 2
+    assert all(cell.stage.recipe.optimizer == "adamw" for cell in prepared.cells)
+
+
+def test_a_model_from_scratch_shares_shape_but_no_weights_with_the_pretrained_one(prepared: Prepared) -> None:
+    origin = next(cell.origin for cell in prepared.cells if cell.origin.start == SCRATCH)
+    fresh = prepared.start(origin)
+    assert fresh.config == prepared.start(replace(origin, start="capability")).config
+    other = prepared.start(replace(origin, seed=1))
+    assert not torch.equal(fresh.token_embedding, other.token_embedding)
+    assert float(fresh.token_embedding.std()) == pytest.approx(0.02, rel=0.05)
+
+
+def test_both_operands_are_asked_for_and_the_capability_answers(run: Run) -> None:
+    table = run.metrics().filter((pl.col("measure") == "accuracy") & (pl.col("texts") == "natural"))
+    first = table.filter(
+        (pl.col("step") == 0) & (pl.col("stage") == "fine-tune") & (pl.col("start") == "capability")
+    )
+    assert set(first["capability"]) == {"M", "H"}
+    assert first.filter(pl.col("operand") == "pt")["value"].min() == 1.0
+    assert first.filter(pl.col("capability") == "H", pl.col("operand") == "ft")["value"].min() == 1.0
+
+
+def test_the_table_has_a_row_per_model_rate_and_share(run: Run) -> None:
+    table = summary_table(run)
+    assert table.columns[:3] == ["model", "rate", "C_Tr"]
+    assert [tuple(row[:2]) for row in table.rows] == [
+        (name, rate) for name in ("M", "H") for rate in ("before", "0.001", "0.0001")
+    ]
+    assert "Table 5" in table.caption
+
+
+def test_table_5_stands_beside_the_rates_that_it_has(run: Run) -> None:
+    row = next(row for row in summary_table(run).rows if row[:2] == ["M", "0.0001"])
+    # Table 5, prior .9, 1e-4, C_Tr = 1, after 10 K iterations: C_Te 1 then 0, O_PT then O_FT.
+    assert [cell.split("(")[1] for cell in row[3:7]] == ["2)", "100)", "16)", "9)"]
+
+
+def test_inside_analyses_read_learned_models_too(run: Run) -> None:
+    analyse(run, CPU, ("revival", "verdicts"))
+    verdicts = pl.read_parquet(run.path / "analysis" / "verdicts.parquet")
+    assert set(verdicts["kind"]) <= {"undecided", "not fine-tuned", "unchanged"}  # one seed, three updates
+    assert len(verdicts) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"pretrained": ("Q",)}, "pretrained"),
+        ({"pretrained": ()}, "pretrained"),
+        ({"operand_ft": "z"}, "operand"),
+        ({"q": 99}, "q"),
+        ({"task_token": "I"}, "task_token"),
+        ({"rand_ft": 1.0}, "rand_ft"),
+        ({"method": "lora:0"}, "rank"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_any_training(change: dict[str, object], named: str) -> None:
+    with pytest.raises(InputError) as refused:
+        prepare(replace(SMALL, **change))  # pyright: ignore[reportArgumentType]
+    assert refused.value.field == named
+
+
+def test_a_task_of_another_layout_is_refused() -> None:
+    other = OperandTask(SampleLayout(window=30, count_last=16, occurrence=3, token_back=16))
+    model = pretrained("M")
+    with pytest.raises(InputError, match="vocabulary"):
+        model.encoding(other)
+
+
+def test_a_damaged_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None:
+    for suffix in ("json", "safetensors"):
+        content = (CHECKPOINTS / f"quick-M.{suffix}").read_bytes()
+        (tmp_path / f"mine.{suffix}").write_bytes(content if suffix == "json" else content[:-5])
+    with pytest.raises(InputError, match="mine"):
+        prepare(replace(SMALL, pretrained=(str(tmp_path / "mine"),)))

@@ -1,0 +1,67 @@
+"""``veneer pretrain pcfg``: what it keeps, that it goes on, and what it refuses."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from veneer.commands.main import main
+from veneer.pcfg.capability import LearnedCapability
+
+OPTIONS = """
+    --window 8 --count-last 4 --occurrence 1 --token-back 2 --width 8 --heads 2 --blocks 1 --iterations 6
+    --keep 3 --evaluation-samples 10 --batch 4 --device cpu --priors M 0.7/0.2/0.1
+"""
+TINY = ["pretrain", "pcfg", *OPTIONS.split()]
+
+
+def test_models_are_kept_with_their_prior_and_their_answers(tmp_path: Path) -> None:
+    main([*TINY, "--out", str(tmp_path / "run")])
+    kept = LearnedCapability.load(tmp_path / "run" / "0.7-0.2-0.1-seed-0-6")
+    assert kept.operand_prior == (0.7, 0.2, 0.1) and kept.iterations == 6
+    metrics = pl.read_parquet(tmp_path / "run" / "metrics.parquet")
+    own = metrics.filter((pl.col("prior") == "0.7/0.2/0.1") & (pl.col("question") != "train"))
+    earlier = LearnedCapability.load(tmp_path / "run" / "0.7-0.2-0.1-seed-0-3")
+    for model in (earlier, kept):
+        written = own.filter(step=model.iterations).select("question", "accuracy")
+        assert dict(written.iter_rows()) == model.accuracy
+    assert earlier.iterations == 3
+    assert not (tmp_path / "run" / "state.safetensors").exists()
+
+
+def test_a_finished_pretraining_is_not_trained_again(tmp_path: Path) -> None:
+    main([*TINY, "--out", str(tmp_path / "run")])
+    file = tmp_path / "run" / "metrics.parquet"
+    before = file.stat().st_mtime_ns
+    main([*TINY, "--out", str(tmp_path / "run")])
+    assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--priors X", "prior"),
+        ("--priors 0.5/0.6/0.1", "operand_prior"),
+        ("--window 3", "count_last"),
+        ("--heads 3", "heads"),
+        ("--grammar missing.txt", "grammar file"),
+        ("--keep 99", "keep"),
+        ("--learning-rate nan", "learning rate"),
+        ("--seeds 0", "seeds"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(
+    options: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*TINY, *options.split(), "--out", str(tmp_path / "run")])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.count("\n") == 1 and error.startswith(f"veneer: {named}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*TINY, "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        main([*TINY, "--out", str(tmp_path / "run"), "--iterations", "7"])
+    assert "it holds others" in capsys.readouterr().err

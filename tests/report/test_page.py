@@ -1,0 +1,79 @@
+"""The report is one file: it loads nothing, has a chapter for each run, and repeats what was done."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.report.conftest import Fake
+from tests.report.fakes import EXPERIMENT
+from tests.report.reading import Page
+from veneer.report.page import write_reports
+from veneer.tasks.errors import InputError
+
+
+def test_the_report_is_one_file_that_loads_nothing(finished: Fake, page: str) -> None:
+    sources = [a.get("src") for tag, a in Page(page).tags if tag in ("script", "img", "iframe", "source")]
+    links = [a.get("href") for tag, a in Page(page).tags if tag == "link"]
+    anchors = [a.get("href") or "" for tag, a in Page(page).tags if tag == "a"]
+    assert not [source for source in sources if source]
+    assert not links
+    assert all(anchor.startswith("#") for anchor in anchors)
+    style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style and "url(" not in style[1] and "@import" not in style[1]
+    assert "default-src 'none'" in page
+    assert page.count("plotly.js v") == 1
+    before = {"baselines.json", "capabilities", "cells", "cells.parquet", "environment.json", "locks"}
+    before |= {"experiment.json", "plan.json"}
+    assert {file.name for file in finished.run.path.iterdir()} == before | {"report.html"}
+
+
+def test_several_runs_make_one_page_with_a_chapter_each(both: Path) -> None:
+    page = Page(both.read_text())
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    assert set(page.data) == {"", "r2-"}
+    tabs = [a["data-chapter"] for tag, a in page.tags if tag == "a" and "data-chapter" in a]
+    assert tabs == ["", "r2-"]
+
+
+def test_one_run_cannot_be_two_chapters(finished: Fake, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="different runs"):
+        write_reports([finished.run, finished.run], tmp_path / "page.html")
+
+
+def test_the_command_line_repeats_the_run(finished: Fake, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    from veneer.commands import main as cli
+    from veneer.commands import terminal
+
+    taken: list[object] = []
+    monkeypatch.setattr(terminal, "run_experiment", lambda options, experiment: taken.append(experiment))
+    line = re.search(r'<pre class="again"><code>(.*?)</code></pre>', page)
+    assert line
+    from html import unescape
+
+    words = shlex.split(unescape(line[1]))
+    assert words[0] == "veneer"
+    cli.main(words[1:])
+    assert taken == [EXPERIMENT]
+
+
+def test_methods_say_what_was_measured_and_what_departs_from_the_paper(page: str) -> None:
+    text = " ".join(Page(page).text.split())
+    for phrase in (
+        "100.00% before, 98.75% after",
+        "mlp_exactness is 77",
+        "clipped at a norm of 1",
+        "both operands have the same answer",
+        "20 updates of fine-tuning; the paper uses 10,000",
+        "2 seeds: numbers are means",
+        "arXiv 2311.12786v2",
+    ):
+        assert phrase in text, phrase
+
+
+def test_sections_without_their_table_name_the_command_that_makes_it(finished: Fake, page: str) -> None:
+    text = " ".join(Page(page).text.split())
+    assert text.count(f"veneer analyse {finished.run.path.name}") >= 5

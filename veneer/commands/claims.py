@@ -1,0 +1,210 @@
+"""``veneer claims``: hold finished runs against the paper's claims, and make the runs that are missing."""
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from veneer.commands.options import DEFAULT_CLAIMS, ClaimsOptions, parse
+from veneer.tasks.errors import InputError
+
+WIDTH = 100
+FORMAT = 1
+COLOURS = {
+    "replicated": "green",
+    "not replicated": "red",
+    "undecidable at this size": "yellow",
+    "no run": "dim",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The claims held against some runs, or against one point of a sweep.
+
+    Attributes:
+        runs: the folders.
+        point: of a point of a sweep, its value of each axis.
+        findings: each claim with its answer.
+    """
+
+    runs: list[str]
+    point: dict[str, Any]
+    findings: list[Any]
+
+
+def command(words: list[str]) -> None:
+    """The command.
+
+    Args:
+        words: the command line.
+
+    Raises:
+        InputError: a folder that is no run, a claim that does not exist, or a file that cannot be written.
+    """
+    options = _options(words)
+    from veneer.claims.evidence import View
+    from veneer.claims.list import claims as chosen_claims
+    from veneer.claims.list import evaluate
+    from veneer.experiments.points import axes_of
+    from veneer.experiments.store import Run
+
+    chosen = chosen_claims(options.only)
+    folder = options.run or DEFAULT_CLAIMS
+    given = [Run.read(path) for path in options.runs]
+    refused = _make(folder, options, chosen) if options.run else []
+    if options.run or not given:
+        given += [Run.read(file.parent) for file in sorted(folder.glob("*/experiment.json"))]
+    different = list({run.path.resolve(): run for run in given}.values())
+    sweeps = [run for run in different if axes_of(run)]
+    views = [View(run) for run in different if not axes_of(run)]
+    judged: list[Judged] = []
+    if views or not sweeps:
+        findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
+        judged.append(Judged([view.path for view in views], {}, findings))
+    for run in sweeps:
+        judged += _by_point(run, chosen, str(folder))
+    if options.json:
+        _write(options.json, judged, str(folder))
+    for own in judged:
+        _show(own)
+    if refused:
+        print(f"veneer: could not make {', '.join(refused)} (see above)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _options(words: list[str]) -> ClaimsOptions:
+    """Options; --run without a folder takes the usual one."""
+    import tyro
+
+    @dataclass(frozen=True)
+    class Words(ClaimsOptions):
+        runs: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+
+    Words.__doc__ = ClaimsOptions.__doc__
+    filled: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
+        filled.append(word)
+        if word == "--run" and following.startswith("--"):
+            filled.append(str(DEFAULT_CLAIMS))
+    return parse(Words, filled, "veneer claims")
+
+
+def _make(folder: Path, options: ClaimsOptions, chosen: Any) -> list[str]:
+    """Run and analyse what the claims need; returns what was refused (why is said on stderr)."""
+    from veneer.claims.list import COMMANDS
+
+    names = [name for name in COMMANDS if any(n.command == name for claim in chosen for n in claim.needs)]
+    return [name for name in names if not _made(folder / name, COMMANDS[name], options.device)]
+
+
+def _made(path: Path, command: Any, device: str) -> bool:
+    """Whether an ordinary ``veneer run``, and the analyses of its run, went through."""
+    from veneer.commands import analyse, run
+
+    lines = [(run.command, ["run", *command.words, "--out", str(path), "--device", device])]
+    if command.analyses:
+        lines.append(
+            (analyse.command, ["analyse", str(path), "--only", *command.analyses, "--device", device])
+        )
+    for made, words in lines:
+        print(f"veneer {' '.join(words)}", flush=True)
+        try:
+            made(words[1:])
+        except InputError as error:
+            print(f"veneer: {error}", file=sys.stderr)
+            return False
+    return True
+
+
+def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
+    """Each point of a sweep held against the claims by itself: points are not seeds of one another."""
+    from veneer.claims.evidence import View
+    from veneer.claims.list import evaluate
+    from veneer.experiments.points import points_of
+
+    judged = []
+    with points_of(run) as points:
+        for point in points:
+            view = View(point.run)
+            view.path = str(run.path)
+            findings = [(claim, evaluate(claim, [view], folder)) for claim in chosen]
+            judged.append(Judged([view.path], point.values, findings))
+    return judged
+
+
+def _write(file: Path, judged: list[Judged], folder: str) -> None:
+    """One object for the runs, with one for each point of a sweep under ``points``."""
+    from veneer.experiments.store import write_json
+
+    def described(own: Judged) -> dict[str, Any]:
+        return {"runs": own.runs, "claims": _rows(own.findings, folder)}
+
+    content: dict[str, Any] = {"format": FORMAT, "paper": "arXiv 2311.12786v2", "runs": [], "claims": []}
+    content |= next((described(own) for own in judged if not own.point), {})
+    points = [{"point": own.point, **described(own)} for own in judged if own.point]
+    try:
+        write_json(file, {**content, "points": points} if points else content)
+    except OSError as error:
+        raise InputError("json", str(file), "a file that can be written", str(error)) from error
+
+
+def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
+    from veneer.claims.list import COMMANDS
+
+    rows = []
+    for claim, finding in findings:
+        commands = [COMMANDS[need.command].line(f"{folder}/{need.command}") for need in claim.needs]
+        stated = {name: getattr(claim, name) for name in ("number", "statement", "place", "rule")}
+        rows.append({**stated, "seeds_asked": claim.seeds, "commands": commands, **asdict(finding)})
+    return rows
+
+
+def _show(judged: Judged) -> None:
+    """The table, then one sentence for each claim."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from veneer.claims.evidence import interval, shown
+    from veneer.experiments.points import point_name
+
+    findings = judged.findings
+    where = f"\n{judged.runs[0]} at {point_name(judged.point)}" if judged.point else ""
+    console = Console()
+    console = Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
+    table = Table(
+        title=f"The claims of Jain et al. 2024 (arXiv 2311.12786v2){where}",
+        caption="Effects: accuracy in points, × a ratio of updates, else a share; the weakest of the "
+        "settings that the claim is about, its 95 % interval over seeds, and the paper's number where it has "
+        "one.",
+        caption_justify="left",
+        show_lines=True,
+    )
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("claim", ratio=1)
+    for name in ("effect", "interval", "seeds", "paper"):
+        table.add_column(name, justify="right", no_wrap=name != "paper")
+    table.add_column("outcome", max_width=13)
+    for claim, found in findings:
+        effect = found.effect
+        values = ["–", "–", "–"]
+        if effect is not None:
+            bound = effect.low if effect.low is not None else effect.high
+            sign = "" if effect.value is not None else "≥ " if effect.low is not None else "≤ "
+            value = bound if effect.value is None else effect.value
+            number = "–" if value is None else f"{sign}{shown(value, found.unit)}"
+            values = [number, interval(effect, found.unit), str(found.seeds)]
+        paper = "–" if found.paper is None else shown(found.paper, found.unit)
+        outcome = f"[{COLOURS[found.outcome]}]{found.outcome}[/]"
+        place = f"{paper}\n[dim]{claim.place}[/]"
+        table.add_row(claim.number, escape(claim.statement), *values, place, outcome)
+    console.print(table)
+    alike: dict[str, list[str]] = {}
+    for claim, found in findings:
+        alike.setdefault(found.explanation, []).append(claim.number)
+    colours = {found.explanation: COLOURS[found.outcome] for _, found in findings}
+    for explanation, numbers in alike.items():
+        word, _, rest = explanation.partition(":")
+        about = f"[bold]{', '.join(numbers)}[/] [{colours[explanation]}]{escape(word)}[/]:{escape(rest)}"
+        console.print(about, highlight=False, soft_wrap=word == "no run")  # commands are to be copied

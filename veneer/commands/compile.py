@@ -1,0 +1,42 @@
+"""``veneer compile``: a RASP program as a PyTorch Transformer."""
+
+from veneer.commands.options import CompileOptions, parse
+from veneer.tasks.errors import InputError
+
+
+def command(words: list[str]) -> None:
+    """``veneer compile``."""
+    if not words or words[0] in ("-h", "--help"):
+        parse(CompileOptions, ["--help"], "veneer compile FILE.py:FUNCTION")
+    program, rest = words[0], words[1:]
+    if program.startswith("-"):
+        raise InputError("program", program, "FILE.py:FUNCTION as the first argument")
+    options = parse(CompileOptions, rest, "veneer compile FILE.py:FUNCTION")
+    compile_program(program, options)
+
+
+def compile_program(program: str, options: CompileOptions) -> None:
+    """``veneer compile``: compile, save, and say what came out.
+
+    Raises:
+        InputError: what cannot be compiled, or a folder that is there already.
+    """
+    from veneer.commands.progress import console
+    from veneer.compiled.file import compile_file
+    from veneer.compiled.summary import summary
+
+    if options.out.exists():
+        raise InputError("out", str(options.out), "a folder that does not exist yet")
+    vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
+    capability = compile_file(
+        program,
+        vocabulary,
+        options.max_length,
+        causal=options.causal,
+        bos=options.bos,
+        pad=options.pad,
+        mlp_exactness=options.exactness,
+    )
+    capability.save(options.out)
+    console.print(summary(capability), highlight=False)
+    console.print(f"wrote {options.out}/model.safetensors and model.json", highlight=False)

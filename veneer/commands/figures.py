@@ -1,0 +1,31 @@
+"""``veneer figures``: the counterparts of the paper's figures, as SVG and PDF."""
+
+from pathlib import Path
+
+from veneer.commands.options import FigureOptions, folders, parse
+
+
+def command(words: list[str]) -> None:
+    """``veneer figures``."""
+    given, rest = folders(words)
+    if len(given) != 1 or "--help" in rest or "-h" in rest:
+        parse(FigureOptions, ["--help"], "veneer figures RUN")
+    options = parse(FigureOptions, rest, f"veneer figures {given[0]}")
+    from veneer.experiments.points import runs_in
+    from veneer.experiments.store import Run
+    from veneer.report.paper.counterparts import lacking
+    from veneer.report.paper.figures import figures
+
+    run, drawn = Run.read(Path(given[0])), []
+    with runs_in(run) as runs:
+        for part, own in runs.items():
+            out = (options.out or run.path / "figures") / part
+            if part and not own.finished():
+                print(f"nothing for {out}: no cell of this point is finished")
+                continue
+            written = figures(own, options.style, out)
+            for path in written:
+                print(f"wrote {path}")
+            drawn.append({path.stem.split("-")[0] for path in written})
+    for sentence in lacking(run, set.intersection(*drawn) if drawn else set()):
+        print(sentence)

@@ -1,0 +1,257 @@
+"""The options of the commands, and how a command line is read into them.
+
+Options are typed dataclasses; tyro makes their flags and help texts. Nothing heavy is imported here.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from veneer.tasks.errors import InputError
+
+DEFAULT_CLAIMS = Path("runs/claims")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where and how to run."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: minutes on two cores, few seeds. paper: the paper's sizes and iterations."""
+    out: Path | None = None
+    """Folder of the run (default runs/NAME-PRESET); an interrupted run in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    fleet: int | None = None
+    """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints of what is in training."""
+    engine: Literal["in-process", "processes", "ray"] = "in-process"
+    """What trains the fleets: this process, several on this machine, or a Ray cluster."""
+    jobs: int = 2
+    """Fleets trained at a time by processes, or by a Ray started here; each has its share of the cores."""
+    address: str | None = None
+    """A running Ray cluster ("auto", HOST:6379 or ray://HOST:10001); none starts one on this machine."""
+    tensorboard: bool = False
+    """Also write the curves as event files for TensorBoard, in RUN/tensorboard."""
+
+
+@dataclass(frozen=True)
+class SweepOptions(RunOptions):
+    """Where and how to run the grid."""
+
+    file: Path | None = None
+    """A TOML file: experiment = NAME, preset, and a table [axes] with values by field."""
+    dry_run: bool = False
+    """Say what would be trained, in which fleets, for how long and in how much memory; train nothing."""
+
+
+@dataclass(frozen=True)
+class AnalyseOptions:
+    """Look inside the models of a run: pruning, grafting, probes, attention, revival times, verdicts.
+
+    Each analysis is a table RUN/analysis/NAME.parquet; those that are complete are not made again.
+    """
+
+    only: tuple[str, ...] = ()
+    """The analyses to make; none given makes all."""
+    capabilities: tuple[str, ...] = ()
+    """Look into models fine-tuned from these only (such as M); none given takes all."""
+    rates: tuple[float, ...] = ()
+    """Look into models fine-tuned at these rates only."""
+    c_tr: tuple[float, ...] = ()
+    """Look into models fine-tuned with these C_Tr only."""
+    seeds: tuple[int, ...] = ()
+    """Look into models of these seeds only."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write the report of a run, finished or not, or one page of several runs."""
+
+    out: Path | None = None
+    """The file (default: RUN/report.html; several runs need one)."""
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """Draw the counterparts of the paper's figures from a run's tables, as SVG and PDF."""
+
+    style: Literal["paper", "talk"] = "paper"
+    """paper: sized for a column, small type. talk: large type."""
+    out: Path | None = None
+    """Folder (default: RUN/figures); the points of a sweep have a folder each in it."""
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Where to pretrain."""
+
+    preset: Literal["quick", "paper"] = "quick"
+    """quick: a small GPT on short texts. paper: the paper's 6 blocks, width 192, windows of 250."""
+    out: Path | None = None
+    """Folder (default runs/pcfg-PRESET); an interrupted pretraining in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Compile any RASP program that Tracr accepts, and save it as a checkpoint."""
+
+    vocabulary: tuple[str, ...]
+    """Tokens of the program's input; whole numbers are read as numbers."""
+    max_length: int
+    """Longest input, in tokens."""
+    out: Path
+    """Folder for model.safetensors and model.json."""
+    causal: bool = False
+    """Let a position see only itself and earlier ones."""
+    bos: str = "BOS"
+    """Name of the token in front of every input."""
+    pad: str = "#"
+    """Name of the token that fills up short inputs."""
+    exactness: int | None = None
+    """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """Several datasets at once, each in a folder of its own."""
+
+    out: Path
+    """New or empty folder."""
+    samples: int | None = None
+    """Samples of a split (default: paper 2,000; shortcut-ladder 10,000, a fifth of it for tests)."""
+    seed: int = 0
+    """Chooses the texts."""
+    format: str = "parquet"
+    """parquet, jsonl, or both as parquet,jsonl."""
+    jobs: int = 1
+    """Processes; the files are the same for any number."""
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Check files, schema, ids, labels, overlap and statistics; exits with 1 if something is wrong."""
+
+    sample: int = 10_000
+    """In how many rows to recompute the answers from the text."""
+    program: tuple[str, ...] = ()
+    """FILE.py:FUNCTION of the program (and of the second) that labelled the dataset. It is run."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Score predictions of any model: accuracy with and without the correlation, shortcut reliance."""
+
+    predictions: Path
+    """Parquet, CSV or JSON lines with the columns id and prediction, one row for every sample."""
+    split: str | None = None
+    """The split they are for (default: the only one, or test)."""
+    out: Path | None = None
+    """Write the scores to this JSON file too."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+@dataclass(frozen=True)
+class ClaimsOptions:
+    """What runs say about each claim of the paper: effect size, interval, the paper's number, outcome."""
+
+    runs: tuple[Path, ...] = ()
+    """Folders made by veneer run or sweep; none given takes those in runs/claims (or in --run's folder).
+    Each point of a sweep is judged by itself, in a table of its own."""
+    run: Path | None = None
+    """Make the runs that the claims need, in subfolders of this one (--run alone: runs/claims), and
+    analyse them. What is finished is left alone; what was interrupted goes on."""
+    json: Path | None = None
+    """Write the same as JSON to this file."""
+    only: tuple[str, ...] = ()
+    """Claims to look at, such as 1a 2 12 (1 is 1a and 1b); none given takes all."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train and analyse with --run."""
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What differs between two runs: settings, versions, accuracies, revival, verdicts.
+
+    Differences are second run less first; with several seeds each has its 95 % interval (paired by seed).
+    """
+
+    run_a: Path
+    """The first run: a folder made by veneer run or veneer sweep."""
+    run_b: Path
+    """The second run."""
+    json: Path | None = None
+    """Write the same as JSON to this file."""
+
+
+def known(field: str, word: str, names: Sequence[str]) -> str:
+    """The word, if it is one of the names.
+
+    Raises:
+        InputError: it is not; the nearest name is offered.
+    """
+    if word in names:
+        return word
+    near = difflib.get_close_matches(word, names, 1)
+    raise InputError(field, word, ", ".join(names), f"did you mean {near[0]}?" if near else "")
+
+
+def parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any:
+    """Options by tyro, which exits with 2 and its own message on unreadable ones."""
+    import tyro
+
+    if default is None:
+        return tyro.cli(options, args=words, prog=prog)
+    return tyro.cli(options, args=words, prog=prog, default=default)
+
+
+def ask(options: Any, experiment: Any, words: list[str], prog: str, about: str) -> tuple[Any, Any]:
+    """Options and experiment as the command line changes them, read as one flat set of options."""
+    import tyro
+
+    unnamed = tyro.conf.arg(name="")
+    parts = [
+        ("options", Annotated[type(options), unnamed]),
+        ("experiment", Annotated[type(experiment), unnamed]),
+    ]
+    both = make_dataclass("Options", parts)
+    both.__doc__ = f"{about} Defaults are those of '{options.preset}'."
+    read = parse(both, words, prog, both(options, experiment))
+    return read.options, read.experiment
+
+
+def preset_of(words: list[str]) -> Literal["quick", "paper"]:
+    """The preset named among the options, read first because it sets the defaults of the others."""
+    for i, word in enumerate(words):
+        flag, _, value = word.partition("=")
+        if flag == "--preset":
+            value = value or (words[i + 1] if i + 1 < len(words) else "")
+            return known("preset", value, ["quick", "paper"])  # pyright: ignore[reportReturnType]
+    return "quick"
+
+
+def folders(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words before the first option, and the rest."""
+    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[:first], words[first:]
+
+
+def folder_of(words: list[str], options: type, prog: str, what: str) -> tuple[Path, list[str]]:
+    """The folder that a command is about, and the words after it; ``--help`` shows the options.
+
+    Raises:
+        InputError: an option stands where the folder should.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        parse(options, ["--help"], prog)
+    if words[0].startswith("-"):
+        raise InputError(what, words[0], "its folder as the first argument")
+    return Path(words[0]), words[1:]

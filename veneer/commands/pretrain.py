@@ -1,0 +1,66 @@
+"""``veneer pretrain``: pretrain GPTs on a grammar's strings."""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from veneer.commands.options import PretrainOptions, ask, preset_of
+from veneer.experiments.named import PRETRAINING, PcfgPretraining
+
+
+def command(words: list[str]) -> None:
+    """``veneer pretrain``."""
+    if words[:1] != ["pcfg"]:
+        print("usage: veneer pretrain pcfg [--preset quick|paper] [options]; --help lists them")
+        if words[:1] not in (["-h"], ["--help"]):
+            sys.exit(2)
+        return
+    preset = preset_of(words[1:])
+    about = "Pretrain GPTs on five task families over strings of a grammar."
+    start = (PretrainOptions(preset), PRETRAINING[preset])
+    options, experiment = ask(*start, words[1:], "veneer pretrain pcfg", about)
+    out = options.out or Path("runs") / f"pcfg-{preset}"
+    pretrain(replace(options, out=out), experiment, f"veneer pretrain {' '.join(words)}")
+
+
+def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str) -> None:
+    """``veneer pretrain pcfg``: train what is not finished, then show what was learned.
+
+    Raises:
+        InputError: an option or field that cannot be used; nothing has been written then.
+    """
+    from rich.table import Table
+
+    from veneer.commands.progress import LiveProgress, console
+    from veneer.commands.training import device_of
+    from veneer.experiments.pretrain import PretrainingRun
+    from veneer.finetune.trainer import check_device
+
+    assert options.out is not None
+    device = device_of(options.device)
+    check_device(device.type, experiment.precision, experiment.compile)
+    run = PretrainingRun(experiment, options.out, command)
+    members, began = len(run.names), time.monotonic()
+    console.print(
+        f"[bold]pretraining[/] ({options.preset}) on {device.type}: {members} models, "
+        f"{experiment.iterations:,} updates each; results in {options.out}"
+    )
+    if not run.finished:
+        with LiveProgress(members * experiment.iterations) as progress:
+            last = 0
+
+            def advance(step: int) -> None:
+                nonlocal last
+                progress.updates((step - last) * members)
+                last = step
+
+            run.execute(device, advance)
+    final = run.final()
+    table = Table(title="Right answers after pretraining, in percent")
+    for name in final.columns:
+        table.add_column(name, justify="left" if name == "question" else "right")
+    for question, *values in final.iter_rows():
+        table.add_row(question, *(f"{100 * value:.1f}" for value in values))
+    console.print(table)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")

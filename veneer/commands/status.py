@@ -1,0 +1,51 @@
+"""``veneer status``: what of a run is done, in training, given up and left."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from veneer.commands.progress import console, duration
+from veneer.experiments.status import status as look
+from veneer.experiments.store import Run
+
+
+def command(words: list[str]) -> None:
+    """``veneer status RUN``: what is done, in training, given up and left."""
+    run = Run.read(folder_alone(words, "status"))
+    found = look(run)
+    planned, done = found.updates
+    share = f" ({done / planned:.0%} of the updates)" if planned else ""
+    console.print(f"{found.done:,} of {found.cells:,} cells are finished{share}", highlight=False)
+    if found.diverged:
+        lost = f"; {found.without_start:,} that would start from them are not trained"
+        console.print(f"{found.diverged:,} diverged{lost if found.without_start else ''}", highlight=False)
+    moments: tuple[tuple[Literal["running", "interrupted"], str], ...] = (
+        ("running", "in training"),
+        ("interrupted", "begun, but in nobody's hands"),
+    )
+    for kind, text in moments:
+        for fleet, at in getattr(found, kind).items():
+            rate = f", {at.rate:,.0f} model updates/s" if kind == "running" and at.rate else ""
+            where = f", process {at.process} on {at.host}" if kind == "running" else ""
+            shown = f"{at.step:,} of {at.updates:,} updates{rate}{where}"
+            console.print(f"{text}: fleet {fleet}, {at.members} cells, {shown}", highlight=False)
+    for fleet, why in found.failed.items():
+        console.print(f"given up: fleet {fleet}: {why}", highlight=False)
+    if found.seconds_left is not None:
+        console.print(f"about {duration(found.seconds_left)} left at this rate", highlight=False)
+    elif done < planned:
+        console.print(f"nobody is at work on it; the same command goes on{repeat(run)}", highlight=False)
+
+
+def repeat(run: Run) -> str:
+    """The command that goes on with a run, as the end of a sentence."""
+    command = run.experiment.get("command")
+    return f": {command}" if command else ""
+
+
+def folder_alone(words: list[str], command: str) -> Path:
+    """The folder of a command that takes nothing else."""
+    if len(words) != 1 or words[0].startswith("-"):
+        print(f"usage: veneer {command} RUN    (RUN is a folder made by veneer run or sweep)")
+        sys.exit(0 if words[:1] in (["-h"], ["--help"]) else 2)
+    return Path(words[0])

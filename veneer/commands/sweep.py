@@ -1,0 +1,193 @@
+"""``veneer sweep``: a grid of experiments as one run, and what it would cost."""
+
+import shlex
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from rich.table import Table
+
+from veneer.commands.options import SweepOptions, parse
+from veneer.commands.progress import console, duration
+from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
+from veneer.experiments.cells import Prepared
+from veneer.experiments.estimate import calibrate, check_memory
+from veneer.experiments.named import PRESETS, Experiment
+from veneer.experiments.run import fleet_size
+from veneer.experiments.store import Run
+from veneer.experiments.summary import final_accuracies
+from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
+from veneer.finetune.cell import Fleet, plan
+from veneer.finetune.engines import InProcess, cores
+from veneer.finetune.trainer import check_device
+from veneer.report.page import write_report
+from veneer.tasks.errors import InputError
+
+ROWS = 40  # of the table at the end
+USAGE = f"""\
+usage: veneer sweep NAME --FIELD VALUES ... [options]
+       veneer sweep --file sweep.toml [options]
+names: {", ".join(PRESETS)}
+Any field of the experiment takes one value or several (--batch 32,96); the grid is trained as one run.
+veneer sweep NAME --help lists the fields and the options
+"""
+
+
+def command(words: list[str]) -> None:
+    """``veneer sweep``.
+
+    Raises:
+        InputError: a name, field, value or option that cannot be used; nothing has been written then.
+    """
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        if not words:
+            sys.exit(2)
+        return
+    options, grid = _read(words)
+    device = device_of(options.device)
+    for experiment in grid.experiments:
+        check_device(device.type, experiment.precision, experiment.compile)
+    size = fleet_size(device) if options.fleet is None else options.fleet
+    if size < 1:
+        raise InputError("fleet", size, "1 or more")
+    if options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
+    assert options.out is not None
+    Run.check(options.out, grid.base, grid.axes)
+    engine = InProcess() if options.dry_run else engine_of(options, device)
+    with console.status("getting the capabilities ready (a compiled one is kept for the next time)"):
+        prepared, points = prepare_sweep(grid)
+    fleets = plan(prepared.cells, size)
+    check_memory(prepared, fleets, device)
+    if options.dry_run:
+        _show_plan(prepared, fleets, options, grid, device)
+        return
+    command = f"veneer sweep {shlex.join(words)}"
+    run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
+    announce(prepared, grid.base, options, device)
+    planned = run.plan(prepared.cells, size, points)
+    train_run(run, prepared, planned, options, device, engine, grid.experiments)
+    show_run(run) if not grid.axes else show_sweep(run)
+
+
+def _read(words: list[str]) -> tuple[SweepOptions, Sweep]:
+    """Options and grid, from the command line and from the file it names."""
+    path = next((w.partition("=")[2] or n for w, n in zip(words, [*words[1:], ""], strict=True)
+                 if w.partition("=")[0] == "--file"), None)  # fmt: skip
+    named, settings, written = read_file(Path(path)) if path else (None, {}, {})
+    name, rest = (words[0], words[1:]) if not words[0].startswith("-") else (named, words)
+    if name not in PRESETS or (named and name != named):
+        raise InputError("experiment", name, named or ", ".join(PRESETS))
+    preset: Any = _value(rest, "--preset") or settings.get("preset", "quick")
+    if preset not in PRESETS[name]:
+        raise InputError("preset", preset, ", ".join(PRESETS[name]))
+    base = PRESETS[name][preset]
+    rest = ["--help" if word == "-h" else word for word in rest]
+    if "--help" in rest:
+        _help(base)
+    known = {part.name for part in fields(SweepOptions)}
+    if strange := set(settings) - known:
+        raise InputError("file", path, f"experiment, [axes] and {', '.join(sorted(known))}", f"has {strange}")
+    axes, flags = split_words(base, rest, known)
+    given = {field_of(base, word): values for word, values in written.items()} | axes
+    options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))
+    out = options.out or Path("runs") / f"{name}-{preset}-sweep"
+    return replace(options, out=Path(out)), sweep_of(base, given)
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
+    """A file's options as words of a command line, which override them."""
+    words = []
+    for name, value in settings.items():
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        )
+    return words
+
+
+def _value(words: list[str], flag: str) -> str | None:
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == flag:
+            return value if equals else (words[i + 1] if i + 1 < len(words) else "")
+    return None
+
+
+def _help(base: Experiment) -> None:
+    print(f"fields of {base.name}, each with one value or several (--batch 32,96):")
+    for part in fields(base):
+        print(f"  --{part.name.replace('_', '-'):22} now {getattr(base, part.name)}")
+    print()
+
+
+def _show_plan(
+    prepared: Prepared, fleets: list[Fleet], options: SweepOptions, grid: Sweep, device: torch.device
+) -> None:
+    """What a sweep would do, from a few real updates of each kind of fleet."""
+    assert options.out is not None
+    jobs = 1 if options.engine == "in-process" else options.jobs
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // jobs))
+    with console.status("training a few updates of each kind of fleet"):
+        kinds = calibrate(prepared, fleets, device)
+    torch.set_num_threads(threads)
+    there = set(Run(options.out).finished())
+    done = sum(cell.id in there for cell in prepared.cells)
+    points = len(grid.experiments)
+    console.print(
+        f"{len(prepared.cells):,} cells at {points:,} point{'s' if points != 1 else ''} of the grid, in "
+        f"{len(fleets):,} fleets; {done:,} cells are finished in {options.out}",
+        highlight=False,
+    )
+    table = Table(title="Fleets, from a few updates of each kind")
+    for name in ("stage × models", "fleets", "ms per update", "ms per evaluation", "memory, MB", "time"):
+        table.add_column(name, justify="right")
+    for kind in kinds:
+        speeds = (f"{1e3 * kind.update:.1f}", f"{1e3 * kind.evaluation:.1f}", f"{kind.memory / 1e6:,.0f}")
+        table.add_row(kind.name, f"{kind.fleets:,}", *speeds, duration(kind.seconds))
+    console.print(table)
+    share = 1 - done / max(1, len(prepared.cells))
+    left = sum(kind.seconds for kind in kinds) * share / jobs
+    memory = max(kind.memory for kind in kinds) * jobs
+    console.print(
+        f"about {duration(left)} for what is left, {jobs} at a time, in {memory / 1e6:,.0f} MB",
+        highlight=False,
+    )
+
+
+def sweep_table(run: Run) -> pl.DataFrame:
+    """Final accuracy on natural text at each point of the grid, means over seeds.
+
+    Returns:
+        A column for each axis, then stage, fine_tuning_rate, c_tr, learning_rate, pt, ft, seeds.
+    """
+    keys = [*run.experiment.get("axes", {}), "capability", "stage", "fine_tuning_rate", "c_tr"]
+    keys.append("learning_rate")
+    final = final_accuracies(run).filter((pl.col("texts") == "natural") & (pl.col("start") == "capability"))
+    at = final.group_by(*keys, maintain_order=True).agg(
+        *(pl.col("value").filter(pl.col("operand") == o).mean().alias(o) for o in ("pt", "ft")),
+        seeds=pl.col("seed").n_unique(),
+    )
+    return at.sort(keys)
+
+
+def show_sweep(run: Run) -> None:
+    """Write the report, and print the table of a sweep, or its first rows."""
+    report = write_report(run)
+    found = sweep_table(run)
+    table = Table(title="Right answers on natural text after the last update, in percent")
+    for name in found.columns:
+        table.add_column({"pt": "O_PT", "ft": "O_FT"}.get(name, name), justify="right")
+    for row in found.head(ROWS).iter_rows(named=True):
+        shown = {k: f"{100 * v:.1f}" if k in ("pt", "ft") else v for k, v in row.items()}
+        table.add_row(*(f"{v:g}" if isinstance(v, float) else "–" if v is None else str(v)
+                        for v in shown.values()))  # fmt: skip
+    console.print(table)
+    more = f"; {len(found) - ROWS:,} more rows" if len(found) > ROWS else ""
+    console.print(f"all metrics, with a column for each axis: {run.path}/metrics.parquet{more}")
+    console.print(f"report: [bold]{report}[/]")

@@ -1,0 +1,137 @@
+"""What ``veneer run`` and ``veneer sweep`` share: device, engine, training, and what is shown after it."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from veneer.commands.options import RunOptions
+from veneer.commands.progress import LiveProgress, console
+from veneer.experiments.cells import Prepared
+from veneer.experiments.named import Experiment
+from veneer.experiments.run import execute
+from veneer.experiments.store import Run
+from veneer.experiments.summary import revival_sentences, summary_table
+from veneer.experiments.tensorboard import EventFiles, require_tensorboard
+from veneer.finetune.cell import Fleet
+from veneer.finetune.engines import Engine, InProcess, OnRay, Processes, cores
+from veneer.report.page import write_report
+from veneer.tasks.errors import InputError
+
+
+def device_of(name: str) -> torch.device:
+    """The device meant by an option.
+
+    Raises:
+        InputError: cuda without a GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", name, "cpu or auto", "this machine's PyTorch sees no GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def engine_of(options: RunOptions, device: torch.device) -> Engine:
+    """The engine meant by the options.
+
+    Raises:
+        InputError: jobs below 1, an address without Ray, Ray that is not installed or not there.
+    """
+    if options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
+    if options.address is not None and options.engine != "ray":
+        raise InputError("address", options.address, "only with --engine ray")
+    if options.tensorboard:
+        require_tensorboard()
+    match options.engine:
+        case "processes":
+            return Processes(options.jobs)
+        case "ray":
+            gpus = 1.0 if device.type == "cuda" else 0.0
+            return OnRay(options.address, options.jobs, max(1, cores() // options.jobs), gpus)
+    return InProcess()
+
+
+def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
+    """Say what is about to be trained, from which capabilities."""
+    console.print(f"[bold]{experiment.name}[/] ({options.preset}) on {device.type}: {experiment.about}")
+    for source in prepared.sources.values():
+        console.print(_described(source.name, source.describe()), highlight=False)
+    seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
+    console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
+
+
+def _described(name: str, about: dict[str, Any]) -> str:
+    """A capability in one line."""
+    if about["kind"] == "written":
+        return (
+            f"compiled: {about['parameters']:,} parameters, exactness {about['exactness']}, noise "
+            f"{about['noise']:g}; O_PT accuracy {about['accuracy_before']:.2%} before and "
+            f"{about['accuracy_after']:.2%} after noise"
+        )
+    prior = ", ".join(f"{p:g}" for p in about["operand_prior"])
+    return (
+        f"{name}: {about['parameters']:,} parameters, pretrained for {about['iterations']:,} updates with "
+        f"operands at ({prior})"
+    )
+
+
+def train_run(
+    run: Run,
+    prepared: Prepared,
+    fleets: list[Fleet],
+    options: RunOptions,
+    device: torch.device,
+    engine: Engine,
+    experiments: Iterable[Experiment],
+) -> None:
+    """Train what is not finished, with a bar; exits with 1 if fleets had to be given up.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    events = EventFiles(run) if options.tensorboard else None
+    with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
+        given_up = execute(
+            prepared,
+            run,
+            device,
+            fleets,
+            progress,
+            options.checkpoint_seconds,
+            engine,
+            file_methods(experiments),
+            events.write if events else lambda fleet: None,
+        )
+    for fleet in given_up:
+        console.print(f"given up: fleet {fleet.id} of {len(fleet.cells)} cells, whose worker died each time")
+    if given_up:
+        console.print(f"what starts from them was not trained; veneer status {run.path} shows the rest")
+        sys.exit(1)
+
+
+def file_methods(experiments: Iterable[Experiment]) -> tuple[str, ...]:
+    """The experiments' methods that are written in files, so that worker processes can load them."""
+    specs = [e.method.rpartition(":") for e in experiments if ".py:" in e.method]
+    return tuple(dict.fromkeys(f"{Path(path).resolve()}:{name}" for path, _, name in specs))
+
+
+def show_run(run: Run) -> None:
+    """Write the report, and print what came out."""
+    report = write_report(run)
+    _conclude(run)
+    console.print(f"report: [bold]{report}[/]")
+
+
+def _conclude(run: Run) -> None:
+    table = summary_table(run)
+    shown = Table(title=table.title, caption=table.caption, caption_justify="left")
+    for name in table.columns:
+        shown.add_column(name, justify="right", overflow="fold")
+    for row in table.rows:
+        shown.add_row(*row)
+    console.print(shown)
+    for sentence in revival_sentences(run):
+        console.print(f"• {sentence}")

@@ -1,0 +1,56 @@
+"""``veneer verify``: whether a dataset is what it says, or a run is whole."""
+
+import sys
+from pathlib import Path
+
+from veneer.commands.options import VerifyOptions, folder_of, parse
+from veneer.tasks.errors import InputError
+
+
+def command(words: list[str]) -> None:
+    """A run has an experiment.json; what has none is a dataset, or refused as such."""
+    if words and not words[0].startswith("-") and (Path(words[0]) / "experiment.json").exists():
+        return _verify_run(words)
+    return _verify_dataset(words)
+
+
+def _verify_run(words: list[str]) -> None:
+    """``veneer verify RUN``: exits with 1 if a planned cell is missing or damaged."""
+    from veneer.commands.status import folder_alone, repeat
+    from veneer.experiments.status import verify as problems_of
+    from veneer.experiments.store import Run
+
+    run = Run.read(folder_alone(words, "verify"))
+    problems = problems_of(run)
+    for problem in problems:
+        print(f"{run.path}: {problem}")
+    if problems:
+        print(f"the same command makes what is missing or damaged again, and nothing else{repeat(run)}")
+        sys.exit(1)
+    print(f"{run.path}: all {len(run.finished()):,} finished cells are whole, and none is missing")
+
+
+def _verify_dataset(words: list[str]) -> None:
+    """``veneer verify``: exits with 1 if problems were found."""
+    folder, rest = folder_of(words, VerifyOptions, "veneer verify DIR", "DIR")
+    options = parse(VerifyOptions, rest, "veneer verify DIR")
+    if options.sample < 1:
+        raise InputError("sample", options.sample, "1 or more rows")
+    from veneer.suites.named import members
+    from veneer.suites.tasks import relabel
+    from veneer.suites.verify import read_manifest, verify
+
+    problems = 0
+    for dataset in members(folder):
+        task = read_manifest(dataset)["plan"]["task"]
+        again = relabel(task, options.program)
+        found = verify(dataset, again, options.sample)
+        for problem in found:
+            print(f"{dataset}: {problem}")
+        problems += len(found)
+        if again is None:
+            print(f"{dataset}: labels not recomputed; name the program with --program")
+        if not found:
+            print(f"{dataset}: as described: files, schema, ids, labels, overlap, statistics")
+    if problems:
+        sys.exit(1)
