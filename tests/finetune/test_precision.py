@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from veneer.finetune import trainer
 from veneer.finetune.fleet import Evaluation, FleetJob, Member
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import train
@@ -41,7 +42,7 @@ def test_in_bfloat16_products_are_rounded_and_weights_and_evaluations_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the CPU's autocast, which is let in for this alone."""
-    monkeypatch.setattr(finetune.trainer, "CUDA_ONLY", ("cuda", "cpu"))
+    monkeypatch.setattr(trainer, "CUDA_ONLY", ("cuda", "cpu"))
     half, full = train(job("bfloat16")), train(job())
     assert all(p.dtype == torch.float32 for p in half.model.parameters())
     assert torch.equal(half.loss[0], full.loss[0])  # evaluated in float32, before any update

@@ -171,7 +171,9 @@ def test_names_that_do_not_fit_are_refused() -> None:
 
 
 def test_importing_the_looks_imports_nothing_heavy() -> None:
-    program = "import sys, veneer.report.notebook; print({'torch', 'polars', 'jax', 'plotly'} & set(sys.modules))"
+    program = (
+        "import sys, veneer.report.notebook; print({'torch', 'polars', 'jax', 'plotly'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
 

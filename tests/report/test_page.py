@@ -46,10 +46,10 @@ def test_the_command_line_repeats_the_run(finished: Fake, page: str, monkeypatch
     import shlex
 
     from veneer.commands import main as cli
-    from veneer.commands import terminal
+    from veneer.commands import run
 
     taken: list[object] = []
-    monkeypatch.setattr(terminal, "run_experiment", lambda options, experiment: taken.append(experiment))
+    monkeypatch.setattr(run, "run_experiment", lambda options, experiment: taken.append(experiment))
     line = re.search(r'<pre class="again"><code>(.*?)</code></pre>', page)
     assert line
     from html import unescape

@@ -369,7 +369,7 @@ def test_help_of_a_task_loads_no_torch(
     import subprocess
 
     script = (
-        "import sys\nfrom veneer import cli\n"
+        "import sys\nfrom veneer.commands import main as cli\n"
         "try:\n    cli.main(['generate', 'counter', '--help'])\nexcept SystemExit:\n    pass\n"
         "assert not {'torch', 'polars', 'plotly', 'jax'} & set(sys.modules)"
     )
