@@ -13,7 +13,7 @@ VENV ?= .venv
 PYTHON ?=
 TORCH ?=
 JOBS ?= 2
-EXTRAS := dev,transformer-lens,datasets
+EXTRAS := dev,transformer-lens,datasets,huggingface
 
 BIN := $(VENV)/bin
 USER_STAMP := $(VENV)/.veneer-installed

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-CHECKED = [f"veneer.{room}" for room in ("tasks", "models", "compiled", "finetune", "pcfg", "analysis")]
+CHECKED_ROOMS = ("tasks", "models", "compiled", "finetune", "pcfg", "language", "analysis")
+CHECKED = [f"veneer.{room}" for room in CHECKED_ROOMS]
 
 too_early = sorted(name for name in sys.modules if name.startswith(tuple(CHECKED)))
 if too_early:

@@ -1,0 +1,1 @@
+"""Capabilities learned from text: corpora made by program, questions with answers, text models' training."""
