@@ -314,7 +314,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"The ratio of reFT's updates to {rules.TARGET:.0%} of O_PT, after randFT to after ordinary "
         "fine-tuning of the same model, rate and C_Tr, geometric mean over the settings that both lost and "
         f"the ordinary one got back in every seed, lies within {rules.ABOUT_AS_FAST[0]:g} and "
-        "{rules.ABOUT_AS_FAST[1]:g}.",
+        f"{rules.ABOUT_AS_FAST[1]:g}.",
         LEARNED_SEEDS,
         rules.rand_ft,
     ),

@@ -80,6 +80,16 @@ class Comparison:
         """Columns that tell settings apart in all three tables."""
         return [*SETTING, *self.axes]
 
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs: neither how both were made nor anything that came out."""
+        apart = (
+            not table.filter((pl.col("difference") != 0) | (pl.col("first") != pl.col("second"))).is_empty()
+            for table in (self.fine_tuning, self.revival)
+        )
+        changed = self.verdicts.is_empty() or not self.verdicts["changed"].any()
+        return not (self.changes or self.notes or any(apart)) and changed and len(set(self.cells)) == 1
+
     def plain(self) -> dict[str, Any]:
         """All of it as JSON holds it."""
         tables = {name: getattr(self, name).to_dicts() for name in ("fine_tuning", "revival", "verdicts")}

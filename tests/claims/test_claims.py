@@ -133,7 +133,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_table_and_the_file_say_the_same(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["claims", str(folder), "--json", "out.json", "--only", "1", "2"])
     shown = capsys.readouterr().out
-    assert max(len(line) for line in shown.splitlines() if "veneer run" not in line) <= 100
+    assert max(len(line) for line in shown.splitlines() if "veneer run" not in line) <= 80
     written = json.loads(Path("out.json").read_text())["claims"]
     assert [row["number"] for row in written] == ["1a", "1b", "2"]
     assert [row["outcome"] for row in written] == [YES, "no run", YES]

@@ -191,12 +191,12 @@ def test_a_run_that_has_not_begun_is_compared_in_its_settings(pair: tuple[Run, R
     assert found.fine_tuning.is_empty()
 
 
-def test_the_command_prints_tables_of_100_columns_and_writes_json(
+def test_the_command_prints_tables_of_80_columns_and_writes_json(
     pair: tuple[Run, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["compare", *(str(run.path) for run in pair), "--json", str(tmp_path / "c.json")])
     said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 100
+    assert max(map(len, said.splitlines())) <= 80
     for words in ("batch", "50.0 → 61.0", "+11.0 [-2, +24]", "C_Te=0 O_FT", "2 of 4 verdicts changed"):
         assert words in said, words
     written = json.loads((tmp_path / "c.json").read_text())
@@ -228,3 +228,12 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 def test_comparing_is_refused_by_the_library_too(pair: tuple[Run, Run]) -> None:
     with pytest.raises(InputError, match="two different runs"):
         compare(pair[0], pair[0])
+
+
+def test_equal_runs_are_told_in_one_line(
+    pair: tuple[Run, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(pair[0].path, tmp_path / "copy")
+    cli.main(["compare", str(pair[0].path), str(tmp_path / "copy")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.endswith("every accuracy, every time and every verdict.") and "They are equal" in said

@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 from rich.table import Table
 
+from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
-from veneer.commands.progress import console
+from veneer.commands.progress import Steps, console, following, quoted
 from veneer.commands.training import device_of
 from veneer.experiments.analyse import ANALYSES, Selection, analyse
 from veneer.experiments.evidence import known
@@ -29,16 +30,23 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     """
     run, began = Run.read(folder), time.monotonic()
     names = options.only or tuple(ANALYSES)
-    with console.status("looking inside") as status:
+    with Steps() as say:
         chosen = Selection(options.capabilities, options.rates, options.c_tr, options.seeds)
-        paths = analyse(run, device_of(options.device), names, lambda text: status.update(text), chosen)
-    report = write_report(run)
-    if (file := run.path / "analysis" / "verdicts.parquet") in paths:
-        verdicts = pl.read_parquet(file)
+        paths = analyse(run, device_of(options.device), names, say, chosen)
+        say("report")
+        report = write_report(run)
+    file = run.path / "analysis" / "verdicts.parquet"
+    verdicts = pl.read_parquet(file) if file in paths else None
+    rows = [] if verdicts is None else verdicts.to_dicts()
+    if tell("analyse", {"run": str(run.path), "tables": list(map(str, paths)), "verdicts": rows}):
+        return
+    if verdicts is not None:
         console.print(_verdicts(verdicts))
         _print_calibration(verdicts)
-    console.print(f"tables: {', '.join(path.name for path in paths)} in {run.path / 'analysis'}")
-    console.print(f"[dim]{time.monotonic() - began:.0f} s;[/] report: [bold]{report}[/]")
+    console.print(
+        f"[dim]{time.monotonic() - began:.0f} s; tables in {run.path / 'analysis'}[/]", soft_wrap=True
+    )
+    following(f"veneer figures {quoted(run.path)}", page=report)
 
 
 def _print_calibration(verdicts: pl.DataFrame) -> None:
@@ -56,18 +64,19 @@ def _print_calibration(verdicts: pl.DataFrame) -> None:
 
 
 def _verdicts(table: pl.DataFrame) -> Table:
-    """The verdicts with what decided, one row per setting."""
-    shown = Table(title="Verdicts")
-    for name, justify in (("model", "left"), ("rate", "right"), ("C_Tr", "right"), ("verdict", "left")):
-        shown.add_column(name, justify=justify)  # pyright: ignore[reportArgumentType]
-    shown.add_column("because", ratio=1)
+    """The verdicts, a line for each setting; the page and ``--json`` have the reasons."""
+    several = table["capability"].n_unique() > 1 or (table["start"] != "capability").any()
+    shown = Table(title="Verdicts", caption="O_PT and O_FT after fine-tuning, in percent.", padding=(0, 1))
+    if several:
+        shown.add_column("model", overflow="fold")
+    for name in ("rate", "C_Tr", "seeds", "O_PT", "O_FT"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("verdict", overflow="fold")
     for row in table.iter_rows(named=True):
         own = row["start"] == "capability"
-        rate, c_tr = (f"{row[name]:g}" if own else "" for name in ("fine_tuning_rate", "c_tr"))
+        setting = (f"{row[name]:g}" if own else "" for name in ("fine_tuning_rate", "c_tr"))
+        reached = ("–" if row[name] is None else f"{row[name]:.0%}"[:-1] for name in ("kept", "learned"))
         strength = "" if row["strength"] == "none" else f" ({row['strength']})"
-        because = row["reasons"][0]
-        if row["needed"]:
-            because += f" It would take {'; '.join(row['needed'])}."
-        model = row["capability"] if own else row["start"]
-        shown.add_row(model, rate, c_tr, f"[bold]{row['kind']}[/]{strength}", because)
+        model = [row["capability"] if own else row["start"]] if several else []
+        shown.add_row(*model, *setting, str(row["seeds"]), *reached, f"[bold]{row['kind']}[/]{strength}")
     return shown

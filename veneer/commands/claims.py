@@ -1,15 +1,16 @@
 """``veneer claims``: hold finished runs against the paper's claims, and make the runs that are missing."""
 
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from veneer.commands.options import DEFAULT_CLAIMS, ClaimsOptions, parse
+from veneer.commands.manners import tell
+from veneer.commands.options import ClaimsOptions, claims_folder, parse
 from veneer.tasks.errors import InputError
 
-WIDTH = 100
-FORMAT = 1
+WIDTH = 80
 COLOURS = {
     "replicated": "green",
     "not replicated": "red",
@@ -50,7 +51,7 @@ def command(words: list[str]) -> None:
     from veneer.experiments.store import Run
 
     chosen = chosen_claims(options.only)
-    folder = options.run or DEFAULT_CLAIMS
+    folder = options.run or claims_folder()
     given = [Run.read(path) for path in options.runs]
     refused = _make(folder, options, chosen) if options.run else []
     if options.run or not given:
@@ -64,10 +65,9 @@ def command(words: list[str]) -> None:
         judged.append(Judged([view.path for view in views], {}, findings))
     for run in sweeps:
         judged += _by_point(run, chosen, str(folder))
-    if options.json:
-        _write(options.json, judged, str(folder))
-    for own in judged:
-        _show(own)
+    if not tell("claims", _content(judged, str(folder))):
+        for own in judged:
+            _show(own)
     if refused:
         print(f"veneer: could not make {', '.join(refused)} (see above)", file=sys.stderr)
         sys.exit(2)
@@ -83,10 +83,10 @@ def _options(words: list[str]) -> ClaimsOptions:
 
     Words.__doc__ = ClaimsOptions.__doc__
     filled: list[str] = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
         filled.append(word)
         if word == "--run" and following.startswith("--"):
-            filled.append(str(DEFAULT_CLAIMS))
+            filled.append(str(claims_folder()))
     return parse(Words, filled, "veneer claims")
 
 
@@ -108,7 +108,7 @@ def _made(path: Path, command: Any, device: str) -> bool:
             (analyse.command, ["analyse", str(path), "--only", *command.analyses, "--device", device])
         )
     for made, words in lines:
-        print(f"veneer {' '.join(words)}", flush=True)
+        print(f"veneer {' '.join(words)}", flush=True, file=sys.stderr)
         try:
             made(words[1:])
         except InputError as error:
@@ -133,20 +133,16 @@ def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
     return judged
 
 
-def _write(file: Path, judged: list[Judged], folder: str) -> None:
+def _content(judged: list[Judged], folder: str) -> dict[str, Any]:
     """One object for the runs, with one for each point of a sweep under ``points``."""
-    from veneer.experiments.store import write_json
 
     def described(own: Judged) -> dict[str, Any]:
         return {"runs": own.runs, "claims": _rows(own.findings, folder)}
 
-    content: dict[str, Any] = {"format": FORMAT, "paper": "arXiv 2311.12786v2", "runs": [], "claims": []}
+    content: dict[str, Any] = {"paper": "arXiv 2311.12786v2", "runs": [], "claims": []}
     content |= next((described(own) for own in judged if not own.point), {})
     points = [{"point": own.point, **described(own)} for own in judged if own.point]
-    try:
-        write_json(file, {**content, "points": points} if points else content)
-    except OSError as error:
-        raise InputError("json", str(file), "a file that can be written", str(error)) from error
+    return {**content, "points": points} if points else content
 
 
 def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
@@ -167,6 +163,7 @@ def _show(judged: Judged) -> None:
     from rich.table import Table
 
     from veneer.claims.evidence import interval, shown
+    from veneer.commands.progress import following
     from veneer.experiments.points import point_name
 
     findings = judged.findings
@@ -186,7 +183,11 @@ def _show(judged: Judged) -> None:
     for name in ("effect", "interval", "seeds", "paper"):
         table.add_column(name, justify="right", no_wrap=name != "paper")
     table.add_column("outcome", max_width=13)
+    missing = _by_command(findings)
+    lacking = {number for numbers in missing.values() for number in numbers}
     for claim, found in findings:
+        if claim.number in lacking:
+            continue
         effect = found.effect
         values = ["–", "–", "–"]
         if effect is not None:
@@ -199,12 +200,33 @@ def _show(judged: Judged) -> None:
         outcome = f"[{COLOURS[found.outcome]}]{found.outcome}[/]"
         place = f"{paper}\n[dim]{claim.place}[/]"
         table.add_row(claim.number, escape(claim.statement), *values, place, outcome)
-    console.print(table)
+    counts = Counter(found.outcome for _, found in findings)
+    told = ", ".join(f"[{COLOURS[name]}]{counts[name]} {name}[/]" for name in COLOURS if counts[name])
+    console.print(f"{len(findings)} claims: {told}.", highlight=False)
+    if table.row_count:
+        console.print(table)
+    for line, numbers in missing.items():
+        console.print(f"[bold]{', '.join(numbers)}[/] [dim]no run[/]; this makes one:", highlight=False)
+        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
     alike: dict[str, list[str]] = {}
     for claim, found in findings:
+        if claim.number in lacking:
+            continue
         alike.setdefault(found.explanation, []).append(claim.number)
     colours = {found.explanation: COLOURS[found.outcome] for _, found in findings}
     for explanation, numbers in alike.items():
         word, _, rest = explanation.partition(":")
         about = f"[bold]{', '.join(numbers)}[/] [{colours[explanation]}]{escape(word)}[/]:{escape(rest)}"
         console.print(about, highlight=False, soft_wrap=word == "no run")  # commands are to be copied
+    if missing:
+        following("veneer claims --run")
+
+
+def _by_command(findings: list[Any]) -> dict[str, list[str]]:
+    """The claims that lack a run, by the command that makes it."""
+    grouped: dict[str, list[str]] = {}
+    for claim, found in findings:
+        _, line, rest = found.explanation.partition(": veneer ")
+        if found.outcome == "no run" and line:
+            grouped.setdefault(f"veneer {rest}", []).append(claim.number)
+    return grouped

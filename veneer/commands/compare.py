@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from veneer.commands.manners import tell
 from veneer.commands.options import CompareOptions, parse
 from veneer.experiments.compare import Comparison, compare
-from veneer.experiments.store import Run, write_json
-from veneer.tasks.errors import InputError
+from veneer.experiments.store import Run
 
-WIDTH = 100
+WIDTH = 80
 HEADS = [(c_te, operand) for c_te in ("correlated", "uncorrelated") for operand in ("pt", "ft")]
 MOST = 60  # characters of a field's value
 
@@ -39,14 +39,10 @@ def command(words: list[str]) -> None:
     Words.__doc__ = CompareOptions.__doc__
     options = parse(Words, words, "veneer compare")
     found = compare(Run.read(options.run_a), Run.read(options.run_b))
-    if options.json:
-        try:
-            write_json(options.json, found.plain())
-        except OSError as error:
-            raise InputError("json", str(options.json), "a file that can be written", str(error)) from error
+    if tell("compare", found.plain()):
+        return
     console = Console()
-    console = Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
-    show(found, console)
+    show(found, Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH))
 
 
 def show(found: Comparison, console: Console) -> None:
@@ -58,6 +54,10 @@ def show(found: Comparison, console: Console) -> None:
         f"{done}",
         highlight=False,
     )
+    if found.equal:
+        settings = f"all {found.alike} settings, every accuracy, every time and every verdict"
+        console.print(f"They are equal: {settings}.", highlight=False)
+        return
     for note in found.notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False)
     if found.changes:

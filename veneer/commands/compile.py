@@ -6,10 +6,10 @@ from veneer.tasks.errors import InputError
 
 def command(words: list[str]) -> None:
     """``veneer compile``."""
-    if not words or words[0] in ("-h", "--help"):
+    if words and words[0] in ("-h", "--help"):
         parse(CompileOptions, ["--help"], "veneer compile FILE.py:FUNCTION")
-    program, rest = words[0], words[1:]
-    if program.startswith("-"):
+    program, rest = (words[0], words[1:]) if words else ("", [])
+    if not program or program.startswith("-"):
         raise InputError("program", program, "FILE.py:FUNCTION as the first argument")
     options = parse(CompileOptions, rest, "veneer compile FILE.py:FUNCTION")
     compile_program(program, options)

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from veneer.commands.manners import tell
 from veneer.commands.options import EvaluateOptions, folder_of, parse
 from veneer.tasks.errors import InputError
 
@@ -26,9 +27,7 @@ def command(words: list[str]) -> None:
             write_text(options.out, text + "\n")
         except OSError as error:
             raise InputError("out", str(options.out), "a file that can be written", str(error)) from error
-    if options.json:
-        print(text)
-    else:
+    if not tell("evaluate", asdict(scores)):
         _show(scores)
 
 

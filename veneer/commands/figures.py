@@ -3,13 +3,16 @@
 from pathlib import Path
 
 from veneer.commands.options import FigureOptions, folders, parse
+from veneer.tasks.errors import InputError
 
 
 def command(words: list[str]) -> None:
     """``veneer figures``."""
     given, rest = folders(words)
-    if len(given) != 1 or "--help" in rest or "-h" in rest:
+    if "--help" in rest or "-h" in rest:
         parse(FigureOptions, ["--help"], "veneer figures RUN")
+    if len(given) != 1:
+        raise InputError("run", " ".join(given) or None, "one folder in front: veneer figures RUN")
     options = parse(FigureOptions, rest, f"veneer figures {given[0]}")
     from veneer.experiments.points import runs_in
     from veneer.experiments.store import Run

@@ -7,6 +7,8 @@ import os
 import sys
 from importlib import import_module
 
+from veneer import __version__
+from veneer.commands import manners
 from veneer.commands.options import known
 from veneer.tasks.errors import InputError
 
@@ -29,6 +31,11 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer evaluate DIR            score a model's predictions on one
 
 Each command explains its options with --help. Start with: veneer run counter
+
+Every command takes --quiet (results only), --log-level LEVEL, and, where it tells something,
+--json (print JSON instead of tables) or --json FILE.json (write it too).
+VENEER_RUNS is the folder for runs (default: runs), VENEER_CACHE the one for compiled models.
+veneer --version; veneer completion bash|zsh|fish for the shell.
 """
 
 COMMANDS = (
@@ -46,17 +53,23 @@ COMMANDS = (
     "generate",
     "verify",
     "evaluate",
+    "completion",
 )
 
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of ``veneer``; exits with 2 on bad input and 130 when interrupted."""
     words = sys.argv[1:] if argv is None else argv
-    if not words or words[0] in ("-h", "--help"):
-        print(OVERVIEW, end="")
+    if words[:1] == ["--version"]:
+        print(f"veneer {__version__}")
         return
     try:
+        words, asked = manners.take(words)
+        if not words or words[0] in ("-h", "--help"):
+            print(OVERVIEW, end="")
+            return
         name = known("command", words[0], COMMANDS)
+        manners.behave(asked, name)
         import_module(f"veneer.commands.{name}").command(words[1:])
     except InputError as error:
         sys.exit(_refuse(str(error)))

@@ -9,9 +9,13 @@ from dataclasses import dataclass, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from veneer.commands.manners import runs_folder
 from veneer.tasks.errors import InputError
 
-DEFAULT_CLAIMS = Path("runs/claims")
+
+def claims_folder() -> Path:
+    """Where the runs that claims need lie, unless another folder is named."""
+    return runs_folder() / "claims"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class RunOptions:
     preset: Literal["quick", "paper"] = "quick"
     """quick: minutes on two cores, few seeds. paper: the paper's sizes and iterations."""
     out: Path | None = None
-    """Folder of the run (default runs/NAME-PRESET); an interrupted run in it is continued."""
+    """Folder of the run (default NAME-PRESET in runs, or in $VENEER_RUNS); what was interrupted goes on."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     fleet: int | None = None
@@ -56,7 +60,8 @@ class AnalyseOptions:
     """
 
     only: tuple[str, ...] = ()
-    """The analyses to make; none given makes all."""
+    """The analyses to make, of pruning, grafting, probes, attention, jailbreak, revival, verdicts; none
+    given makes all."""
     capabilities: tuple[str, ...] = ()
     """Look into models fine-tuned from these only (such as M); none given takes all."""
     rates: tuple[float, ...] = ()
@@ -155,8 +160,6 @@ class EvaluateOptions:
     """The split they are for (default: the only one, or test)."""
     out: Path | None = None
     """Write the scores to this JSON file too."""
-    json: bool = False
-    """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +172,6 @@ class ClaimsOptions:
     run: Path | None = None
     """Make the runs that the claims need, in subfolders of this one (--run alone: runs/claims), and
     analyse them. What is finished is left alone; what was interrupted goes on."""
-    json: Path | None = None
-    """Write the same as JSON to this file."""
     only: tuple[str, ...] = ()
     """Claims to look at, such as 1a 2 12 (1 is 1a and 1b); none given takes all."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -188,8 +189,6 @@ class CompareOptions:
     """The first run: a folder made by veneer run or veneer sweep."""
     run_b: Path
     """The second run."""
-    json: Path | None = None
-    """Write the same as JSON to this file."""
 
 
 def known(field: str, word: str, names: Sequence[str]) -> str:
@@ -250,8 +249,8 @@ def folder_of(words: list[str], options: type, prog: str, what: str) -> tuple[Pa
     Raises:
         InputError: an option stands where the folder should.
     """
-    if not words or words[0] in ("-h", "--help"):
+    if words and words[0] in ("-h", "--help"):
         parse(options, ["--help"], prog)
-    if words[0].startswith("-"):
-        raise InputError(what, words[0], "its folder as the first argument")
+    if not words or words[0].startswith("-"):
+        raise InputError(what, " ".join(words[:1]) or None, "its folder as the first argument")
     return Path(words[0]), words[1:]

@@ -3,8 +3,8 @@
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
+from veneer.commands.manners import runs_folder
 from veneer.commands.options import PretrainOptions, ask, preset_of
 from veneer.experiments.named import PRETRAINING, PcfgPretraining
 
@@ -20,7 +20,7 @@ def command(words: list[str]) -> None:
     about = "Pretrain GPTs on five task families over strings of a grammar."
     start = (PretrainOptions(preset), PRETRAINING[preset])
     options, experiment = ask(*start, words[1:], "veneer pretrain pcfg", about)
-    out = options.out or Path("runs") / f"pcfg-{preset}"
+    out = options.out or runs_folder() / f"pcfg-{preset}"
     pretrain(replace(options, out=out), experiment, f"veneer pretrain {' '.join(words)}")
 
 
@@ -32,7 +32,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     """
     from rich.table import Table
 
-    from veneer.commands.progress import LiveProgress, console
+    from veneer.commands.progress import LiveProgress, console, following, quoted
     from veneer.commands.training import device_of
     from veneer.experiments.pretrain import PretrainingRun
     from veneer.finetune.trainer import check_device
@@ -64,3 +64,4 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
         table.add_row(question, *(f"{100 * value:.1f}" for value in values))
     console.print(table)
     console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
+    following(f"veneer run pcfg-counter --pretrained {quoted(options.out)}/*.safetensors")

@@ -1,72 +1,144 @@
-"""What a command shows while it works: a bar on a terminal, a line for each fleet elsewhere."""
+"""What a command shows while it works and when it ends.
 
+On a terminal there is a bar; elsewhere, as in a log file, a line for each stage with its time. Every
+command ends with what to do next. ``--quiet`` leaves all of this out.
+"""
+
+import shlex
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from veneer.finetune.cell import Fleet
+from veneer.commands.manners import current
+
+if TYPE_CHECKING:  # listing and help answer at once
+    from veneer.finetune.cell import Fleet
 
 console = Console()
 
 
 class LiveProgress:
-    """A bar on a terminal, one line per fleet elsewhere.
+    """A bar on a terminal, one line for each stage elsewhere.
 
     Args:
         total: model updates to come.
     """
 
     def __init__(self, total: int) -> None:
+        columns = ("{task.fields[done]}", "{task.fields[rate]}", "{task.fields[left]}")
         self._bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            BarColumn(20),
+            *map(TextColumn, columns),
             console=console,
-            disable=not console.is_terminal,
+            disable=not console.is_terminal or current().quiet,
         )
-        self._total = self._bar.add_task("updates", total=total, rate="")
-        self._began, self._done = time.monotonic(), 0
+        self._total, self._all = self._bar.add_task("", total=total, done="", rate="", left=""), total
+        self._began, self._done, self._found, self._stages = time.monotonic(), 0, 0, list[str]()
 
     def __enter__(self) -> "LiveProgress":
         self._bar.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: object, *rest: object) -> None:
         self._bar.stop()
+        if kind is None and self._done:
+            stages(f"{self._done:,} model updates, {self._rate():,.0f} a second", self._began)
 
-    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None:
+    def fleet(self, fleet: "Fleet", index: int, fleets: int) -> None:
         """Show which fleet trains."""
         stage = fleet.cells[0].stage
-        rates = ", ".join(
-            f"{rate:g}" for rate in dict.fromkeys(c.stage.recipe.learning_rate for c in fleet.cells)
-        )
-        text = f"fleet {index + 1}/{fleets}: {stage.name} × {len(fleet.cells)}, rates {rates}"
-        self._bar.update(self._total, description=text)
-        if not console.is_terminal:
-            console.print(text)
+        self._bar.update(self._total, description=f"{stage.name}, fleet {index + 1:,} of {fleets:,}")
+        if stage.name not in self._stages:
+            self._stages.append(stage.name)
+            done = f"{self._found + self._done:,} of {self._all:,} model updates done"
+            stages(f"{stage.name}: from fleet {index + 1:,} of {fleets:,}; {done}{self._left()}", self._began)
 
     def updates(self, count: int) -> None:
         """Count model updates (updates times members)."""
         self._done += count
-        self._bar.update(self._total, advance=count, rate=self._pace(count))
-
-    def _pace(self, count: int) -> str:
-        """Updates a second and the time left; what was restored or found does not count as speed."""
-        rate = self._done / max(1e-9, time.monotonic() - self._began)
-        task = self._bar.tasks[0]
-        left = ((task.total or 0) - task.completed - count) / rate if rate > 0 else 0
-        return f"{rate:,.0f}/s, {duration(left)} left"
+        self._show(count)
 
     def skipped(self, cells: int, updates: int) -> None:
-        """Count what was done before."""
-        self._bar.update(self._total, advance=updates)
+        """Count what was done before, which is no speed."""
+        self._found += updates
+        self._show(updates)
+
+    def _show(self, count: int) -> None:
+        done = f"{self._found + self._done:,} of {self._all:,}"
+        rate = f"{self._rate():,.0f}/s" if self._done else ""
+        left = self._left().removeprefix(", about ")
+        self._bar.update(self._total, advance=count, done=done, rate=rate, left=left)
+
+    def _rate(self) -> float:
+        return self._done / max(1e-9, time.monotonic() - self._began)
+
+    def _left(self) -> str:
+        left = self._all - self._found - self._done
+        return f", about {duration(left / self._rate())} left" if self._done and left > 0 else ""
 
     def notice(self, text: str) -> None:
         """Say what a reader should know."""
-        self._bar.console.print(text, highlight=False)
+        if not current().quiet:
+            self._bar.console.print(text, highlight=False)
+
+
+class Steps:
+    """Says what is being done: in one line that changes on a terminal, in a line a stage elsewhere.
+
+    What follows a colon in a text only counts on: a stage is what stands in front of it.
+    """
+
+    def __init__(self) -> None:
+        self._began, self._stage = time.monotonic(), ""
+        self._status = console.status("") if console.is_terminal and not current().quiet else None
+
+    def __enter__(self) -> "Steps":
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        stage = text.partition(":")[0]
+        if self._status:
+            self._status.update(f"{text} ({duration(time.monotonic() - self._began)})")
+        elif stage != self._stage:
+            stages(text, self._began)
+        self._stage = stage
+
+
+def stages(text: str, began: float) -> None:
+    """A line about a stage, with the time since ``began``, where there is no bar."""
+    if not console.is_terminal and not current().quiet:
+        console.print(f"{duration(time.monotonic() - began):>7}  {text}", highlight=False, soft_wrap=True)
+
+
+def following(*commands: str, page: Path | None = None) -> None:
+    """End with what to do next: commands to be copied, and a page to open.
+
+    Args:
+        commands: whole command lines.
+        page: an HTML file.
+    """
+    if current().quiet:
+        return
+    for command in commands:
+        console.print(f"Next: {command}", highlight=False, soft_wrap=True, markup=False)
+    if page is not None:
+        console.print(f"Open: {page.resolve().as_uri()}", highlight=False, soft_wrap=True, markup=False)
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell reads it."""
+    return shlex.quote(str(path))
 
 
 def duration(seconds: float) -> str:

@@ -9,14 +9,18 @@ from veneer.tasks.errors import InputError
 def command(words: list[str]) -> None:
     """``veneer report``."""
     given, rest = folders(words)
-    if not given or "--help" in rest or "-h" in rest:
+    if "--help" in rest or "-h" in rest:
         parse(ReportOptions, ["--help"], "veneer report RUN [RUN ...]")
+    if not given:
+        raise InputError("run", None, "one folder or more in front: veneer report RUN [RUN ...]")
     options = parse(ReportOptions, rest, f"veneer report {' '.join(given)}")
     if len(given) > 1 and options.out is None:
         raise InputError("out", None, "a file for the page of several runs")
+    from veneer.commands.progress import following
     from veneer.experiments.store import Run
     from veneer.report.page import write_report, write_reports
 
     runs = [Run.read(Path(folder)) for folder in given]
     written = write_report(runs[0]) if options.out is None else write_reports(runs, options.out)
     print(f"wrote {written}")
+    following(page=written)

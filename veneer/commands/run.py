@@ -3,8 +3,8 @@
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
+from veneer.commands.manners import runs_folder
 from veneer.commands.options import RunOptions, ask, known, preset_of
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.tasks.errors import InputError
@@ -22,8 +22,10 @@ def command(words: list[str]) -> None:
     preset = preset_of(words[1:])
     experiment = PRESETS[name][preset]
     about = f"{experiment.about[0].upper()}{experiment.about[1:]}."
-    options, experiment = ask(RunOptions(preset), experiment, words[1:], f"veneer run {name}", about)
-    out = options.out or Path("runs") / f"{name}-{preset}"
+    options, experiment = ask(
+        RunOptions(preset), experiment, spelled_out(words[1:]), f"veneer run {name}", about
+    )
+    out = options.out or runs_folder() / f"{name}-{preset}"
     run_experiment(replace(options, out=out), experiment)
 
 
@@ -33,7 +35,7 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
-    from veneer.commands.progress import console
+    from veneer.commands.progress import Steps, console, following, quoted
     from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
     from veneer.experiments.cells import prepare
     from veneer.experiments.run import fleet_size
@@ -51,10 +53,24 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     Run.check(options.out, experiment)
     engine = engine_of(options, device)
     began = time.monotonic()
-    with console.status("getting the capability ready (a compiled one is kept for the next time)"):
+    with Steps() as say:
+        say("getting the capability ready (a compiled one is kept for the next time)")
         prepared = prepare(experiment)
     run = Run.open(options.out, options.preset, experiment)
     announce(prepared, experiment, options, device)
     train_run(run, prepared, run.plan(prepared.cells, size), options, device, engine, [experiment])
-    show_run(run)
+    page = show_run(run)
     console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
+    following(f"veneer analyse {quoted(run.path)}", page=page)
+
+
+def spelled_out(words: list[str]) -> list[str]:
+    """The words with the short names of fields (``--lr``) written out, as ``veneer sweep`` takes them."""
+    from veneer.experiments.sweep import ALIASES
+
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = ALIASES.get(flag.removeprefix("--").replace("-", "_"), "") if flag.startswith("--") else ""
+        found.append(f"--{name.replace('_', '-')}{equals}{value}" if name else word)
+    return found

@@ -1,10 +1,12 @@
 """``veneer status``: what of a run is done, in training, given up and left."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from veneer.commands.progress import console, duration
+from veneer.commands.manners import tell
+from veneer.commands.progress import console, duration, following, quoted
 from veneer.experiments.status import status as look
 from veneer.experiments.store import Run
 
@@ -14,8 +16,11 @@ def command(words: list[str]) -> None:
     run = Run.read(folder_alone(words, "status"))
     found = look(run)
     planned, done = found.updates
+    if tell("status", {"run": str(run.path), **asdict(found), "seconds_left": found.seconds_left}):
+        return
     share = f" ({done / planned:.0%} of the updates)" if planned else ""
     console.print(f"{found.done:,} of {found.cells:,} cells are finished{share}", highlight=False)
+    page = run.path / "report.html"
     if found.diverged:
         lost = f"; {found.without_start:,} that would start from them are not trained"
         console.print(f"{found.diverged:,} diverged{lost if found.without_start else ''}", highlight=False)
@@ -34,7 +39,11 @@ def command(words: list[str]) -> None:
     if found.seconds_left is not None:
         console.print(f"about {duration(found.seconds_left)} left at this rate", highlight=False)
     elif done < planned:
-        console.print(f"nobody is at work on it; the same command goes on{repeat(run)}", highlight=False)
+        console.print("nobody is at work on it; the same command goes on", highlight=False)
+        command = run.experiment.get("command")
+        following(*([command] if command else []))
+    else:
+        following(f"veneer analyse {quoted(run.path)}", page=page if page.exists() else None)
 
 
 def repeat(run: Run) -> str:

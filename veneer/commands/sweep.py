@@ -10,8 +10,9 @@ import polars as pl
 import torch
 from rich.table import Table
 
+from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
-from veneer.commands.progress import console, duration
+from veneer.commands.progress import Steps, console, duration, following, quoted
 from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import calibrate, check_memory
@@ -59,7 +60,8 @@ def command(words: list[str]) -> None:
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
     engine = InProcess() if options.dry_run else engine_of(options, device)
-    with console.status("getting the capabilities ready (a compiled one is kept for the next time)"):
+    with Steps() as say:
+        say("getting the capabilities ready (a compiled one is kept for the next time)")
         prepared, points = prepare_sweep(grid)
     fleets = plan(prepared.cells, size)
     check_memory(prepared, fleets, device)
@@ -71,7 +73,8 @@ def command(words: list[str]) -> None:
     announce(prepared, grid.base, options, device)
     planned = run.plan(prepared.cells, size, points)
     train_run(run, prepared, planned, options, device, engine, grid.experiments)
-    show_run(run) if not grid.axes else show_sweep(run)
+    page = show_sweep(run) if grid.axes else show_run(run, "sweep")
+    following(f"veneer analyse {quoted(run.path)}", page=page)
 
 
 def _read(words: list[str]) -> tuple[SweepOptions, Sweep]:
@@ -95,7 +98,7 @@ def _read(words: list[str]) -> tuple[SweepOptions, Sweep]:
     axes, flags = split_words(base, rest, known)
     given = {field_of(base, word): values for word, values in written.items()} | axes
     options = parse(SweepOptions, [*_flags(settings), *flags], f"veneer sweep {name}", SweepOptions(preset))
-    out = options.out or Path("runs") / f"{name}-{preset}-sweep"
+    out = options.out or runs_folder() / f"{name}-{preset}-sweep"
     return replace(options, out=Path(out)), sweep_of(base, given)
 
 
@@ -133,7 +136,8 @@ def _show_plan(
     jobs = 1 if options.engine == "in-process" else options.jobs
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, cores() // jobs))
-    with console.status("training a few updates of each kind of fleet"):
+    with Steps() as say:
+        say("training a few updates of each kind of fleet")
         kinds = calibrate(prepared, fleets, device)
     torch.set_num_threads(threads)
     there = set(Run(options.out).finished())
@@ -176,10 +180,12 @@ def sweep_table(run: Run) -> pl.DataFrame:
     return at.sort(keys)
 
 
-def show_sweep(run: Run) -> None:
-    """Write the report, and print the table of a sweep, or its first rows."""
+def show_sweep(run: Run) -> Path:
+    """Write the report, and print the table of a sweep, or its first rows; returns the report."""
     report = write_report(run)
     found = sweep_table(run)
+    if tell("sweep", {"run": str(run.path), "cells": len(run.finished()), "natural": found.to_dicts()}):
+        return report
     table = Table(title="Right answers on natural text after the last update, in percent")
     for name in found.columns:
         table.add_column({"pt": "O_PT", "ft": "O_FT"}.get(name, name), justify="right")
@@ -190,4 +196,4 @@ def show_sweep(run: Run) -> None:
     console.print(table)
     more = f"; {len(found) - ROWS:,} more rows" if len(found) > ROWS else ""
     console.print(f"all metrics, with a column for each axis: {run.path}/metrics.parquet{more}")
-    console.print(f"report: [bold]{report}[/]")
+    return report

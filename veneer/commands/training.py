@@ -2,19 +2,21 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.table import Table
 
+from veneer.commands.manners import tell
 from veneer.commands.options import RunOptions
 from veneer.commands.progress import LiveProgress, console
 from veneer.experiments.cells import Prepared
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
-from veneer.experiments.summary import revival_sentences, summary_table
+from veneer.experiments.summary import revival_sentences, summary_table, verdicts
 from veneer.experiments.tensorboard import EventFiles, require_tensorboard
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes, cores
@@ -118,11 +120,13 @@ def file_methods(experiments: Iterable[Experiment]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{Path(path).resolve()}:{name}" for path, _, name in specs))
 
 
-def show_run(run: Run) -> None:
-    """Write the report, and print what came out."""
+def show_run(run: Run, command: str = "run") -> Path:
+    """Write the report, and print what came out; returns the report."""
     report = write_report(run)
-    _conclude(run)
-    console.print(f"report: [bold]{report}[/]")
+    found = [asdict(verdict) for verdict in verdicts(run)]
+    if not tell(command, {"run": str(run.path), "cells": len(run.finished()), "curves": found}):
+        _conclude(run)
+    return report
 
 
 def _conclude(run: Run) -> None:

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
+from veneer.commands.manners import tell
 from veneer.commands.options import VerifyOptions, folder_of, parse
+from veneer.commands.progress import console
 from veneer.tasks.errors import InputError
 
 
@@ -22,6 +24,8 @@ def _verify_run(words: list[str]) -> None:
 
     run = Run.read(folder_alone(words, "verify"))
     problems = problems_of(run)
+    if tell("verify", {"folder": str(run.path), "problems": list(map(str, problems))}):
+        sys.exit(1 if problems else 0)
     for problem in problems:
         print(f"{run.path}: {problem}")
     if problems:
@@ -40,17 +44,19 @@ def _verify_dataset(words: list[str]) -> None:
     from veneer.suites.tasks import relabel
     from veneer.suites.verify import read_manifest, verify
 
-    problems = 0
+    problems: list[str] = []
     for dataset in members(folder):
         task = read_manifest(dataset)["plan"]["task"]
         again = relabel(task, options.program)
         found = verify(dataset, again, options.sample)
-        for problem in found:
-            print(f"{dataset}: {problem}")
-        problems += len(found)
+        problems += [f"{dataset}: {problem}" for problem in found]
+        shown = [f"{dataset}: {problem}" for problem in found]
         if again is None:
-            print(f"{dataset}: labels not recomputed; name the program with --program")
+            shown.append(f"{dataset}: labels not recomputed; name the program with --program")
         if not found:
-            print(f"{dataset}: as described: files, schema, ids, labels, overlap, statistics")
+            shown.append(f"{dataset}: as described: files, schema, ids, labels, overlap, statistics")
+        for line in shown:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    tell("verify", {"folder": str(folder), "problems": problems})
     if problems:
         sys.exit(1)

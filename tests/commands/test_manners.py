@@ -1,0 +1,106 @@
+"""Every command answers --help with 0 and a missing argument with 2, and tells as JSON what it shows."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from veneer import __version__
+from veneer.commands import main as cli
+from veneer.commands import manners, options
+from veneer.commands.completion import words_of
+from veneer.experiments.analyse import ANALYSES
+from veneer.tasks.errors import InputError
+
+ALONE = {"list", "claims"}  # these say something without an argument
+
+
+def ended(words: list[str]) -> int:
+    try:
+        cli.main(words)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_exits_with_0_and_a_missing_argument_with_2(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ended([command, "--help"]) == 0
+    assert len(capsys.readouterr().out) > 20
+    if command not in ALONE:
+        assert ended([command]) == 2
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err and (said.err or said.out)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"veneer {__version__}\n"
+
+
+def test_json_is_printed_alone_or_written_beside_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["list", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["command"] == "list" and printed["format"] == manners.FORMAT
+    assert printed["experiments"]["counter"]["quick"]["fine_tunings"] == 8
+    cli.main(["list", "--json", str(tmp_path / "list.json")])
+    assert "counter" in capsys.readouterr().out
+    assert json.loads((tmp_path / "list.json").read_text()) == printed
+
+
+def test_a_command_that_tells_nothing_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(["report", "--json", "somewhere"]) == 2
+    assert "a command that tells something" in capsys.readouterr().err
+
+
+def test_common_words_may_stand_anywhere() -> None:
+    words, found = manners.take(["--quiet", "run", "counter", "--log-level=info", "--json", "--lr", "0.1"])
+    assert words == ["run", "counter", "--lr", "0.1"]
+    assert (found.quiet, found.log_level, found.json) == (True, "info", "print")
+    with pytest.raises(InputError, match="debug, info, warning, error"):
+        manners.take(["list", "--log-level", "loud"])
+
+
+def test_the_rates_have_their_short_name_in_run_as_in_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    from veneer.commands import run
+
+    taken: list[object] = []
+    monkeypatch.setattr(run, "run_experiment", lambda options, experiment: taken.append(experiment))
+    for flags in (["--lr", "0.1", "0.01"], ["--learning-rates", "0.1", "0.01"]):
+        cli.main(["run", "counter", *flags, "--reft-lr", "0.001"])
+    assert taken[0] == taken[1]
+    assert getattr(taken[0], "learning_rates") == (0.1, 0.01)  # noqa: B009
+
+
+def test_the_folder_of_runs_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VENEER_RUNS", str(tmp_path))
+    assert options.claims_folder() == tmp_path / "claims"
+    monkeypatch.delenv("VENEER_RUNS")
+    assert options.claims_folder() == Path("runs/claims")
+
+
+def test_help_names_every_analysis() -> None:
+    text = Path(options.__file__).read_text()
+    listed = text.split("The analyses to make, of ")[1].split(";")[0]
+    assert listed.split(", ") == list(ANALYSES)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_names_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["completion", "bash"])
+    script = capsys.readouterr().out
+    for line, wanted in (("veneer sta", "status"), ("veneer run max", "max-identifier"),
+                         ("veneer run counter --learn", "--learning-rates")):  # fmt: skip
+        words = line.split()
+        asked = (
+            f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _veneer; echo ${{COMPREPLY[@]}}"
+        )
+        done = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, timeout=20)
+        assert done.stdout.split() == [wanted], done.stderr
+    assert "--only" in words_of("analyse")
