@@ -63,7 +63,7 @@ class Fleet:
         self.job, self.number = job, 0
         self.alive = torch.ones(job.model.members, dtype=torch.bool, device=job.model.token_embedding.device)
         self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, decayed | {"unembedding"})
-        self.turns = Turns(job.model) if self.alive.device.type == "cpu" else None
+        self.turns = Turns(job.model, torch.get_num_threads()) if self.alive.device.type == "cpu" else None
 
     def step(self, batch: list[PretrainingBatch]) -> None:
         """One update of every member on its own samples."""

@@ -24,8 +24,8 @@ from veneer.experiments.status import diverged_cells
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import prepare_sweep, sweep_of
 from veneer.finetune.cell import Cell, Fleet, Stage, plan
-from veneer.finetune.engines import cores
 from veneer.finetune.fleet import Evaluation
+from veneer.finetune.processor import cores
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import train
 from veneer.tasks.mixture import fine_tuning

@@ -28,6 +28,7 @@ from veneer.experiments.store import KEYS, Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Cell, Origin
 from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
+from veneer.finetune.processor import fitted, threads_for
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.encoding import Encoding, Task
@@ -134,7 +135,20 @@ def analyse(
         if name not in ANALYSES:
             raise InputError("analysis", name, ", ".join(ANALYSES))
     prepared, _ = prepare_sweep(sweep_in(run))
-    cells = _chosen(_finished(prepared, run), run, selection or Selection())
+    largest = max(source.model.parameter_count for source in prepared.sources.values())
+    with fitted(threads_for(largest)):
+        return _analyse(prepared, run, device, names, say, selection or Selection())
+
+
+def _analyse(
+    prepared: Prepared,
+    run: Run,
+    device: torch.device,
+    names: tuple[str, ...],
+    say: Callable[[str], None],
+    selection: Selection,
+) -> list[Path]:
+    cells = _chosen(_finished(prepared, run), run, selection)
     made: list[Path] = []
     per_model: dict[str, Callable[[Group], Tables]] = {
         "pruning": _pruning,

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from veneer.finetune.processor import can_flush_subnormals, cores
+
 PACKAGES = ("veneer", "torch", "numpy", "tracr-pypi", "jax", "dm-haiku", "polars", "safetensors")
 
 
@@ -20,6 +22,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "commit": _commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
+        "cores": cores(),
+        "subnormals": "flushed to zero" if can_flush_subnormals() else "kept",
     }
 
 

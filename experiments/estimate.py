@@ -1,4 +1,6 @@
-"""What a plan will cost, before it is run: a bound on memory, and a few updates of each kind of fleet."""
+"""What a plan will cost, before it is run: a bound on memory, a few updates of each kind of fleet, and
+from both the engine that fits it.
+"""
 
 import os
 import sys
@@ -12,10 +14,14 @@ import torch
 from veneer.experiments.cells import Prepared
 from veneer.experiments.run import fleet_job
 from veneer.finetune.cell import Fleet
+from veneer.finetune.engines import Engine, InProcess, Processes
 from veneer.finetune.fleet import EVALUATED, Evaluation
+from veneer.finetune.processor import cores, is_small
 from veneer.finetune.trainer import train
 from veneer.tasks.errors import InputError
 
+PROCESSES_PAY = 5e11  # floating-point operations, some twenty seconds of a core: worth two seconds' start
+WORKER_BYTES = 500 << 20  # of a worker process before it trains anything
 UPDATES = 4  # made to see how long one takes; the first is not counted
 
 
@@ -85,6 +91,35 @@ def check_memory(prepared: Prepared, fleets: list[Fleet], device: torch.device) 
             f"this {device.type} has {have / 1e9:,.0f}"
         )
         raise InputError("fleet", size, "smaller fleets, batch or evaluation_samples", problem)
+
+
+def engine_for(
+    prepared: Prepared, fleets: list[Fleet], finished: set[str], device: torch.device, jobs: int | None
+) -> Engine:
+    """Processes with a core each for what is left of a plan of small models on a CPU, if that pays.
+
+    Large models fill the cores by themselves, and a GPU is shared badly: both train in this process.
+
+    Args:
+        prepared: the capabilities.
+        fleets: the plan.
+        finished: ids of the cells that are done.
+        device: where to train.
+        jobs: most processes; None takes as many as there are cores.
+    """
+    if device.type != "cpu":
+        return InProcess()
+    left = [fleet for fleet in fleets if not finished.issuperset(cell.id for cell in fleet.cells)]
+    models = [prepared.sources[fleet.cells[0].origin.capability].model for fleet in left]
+    most = max((least_bytes(prepared, fleet) for fleet in left), default=0)
+    jobs = min(jobs or cores(), len(left), memory_of(device) // (WORKER_BYTES + 2 * most))
+    if jobs < 2 or not all(is_small(model.parameter_count) for model in models):
+        return InProcess()
+    work = sum(
+        6.0 * model.parameter_count * model.config.positions * fleet.cells[0].stage.recipe.batch * fleet.steps
+        for fleet, model in zip(left, models, strict=True)
+    )
+    return Processes(jobs) if work > PROCESSES_PAY else InProcess()
 
 
 def calibrate(prepared: Prepared, fleets: list[Fleet], device: torch.device) -> list[Kind]:

@@ -20,8 +20,17 @@ from veneer.experiments.tables import metrics_table
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.checkpoint import load_state
 from veneer.finetune.engines import Engine, InProcess, Outcome, drive
-from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
-from veneer.finetune.trainer import train
+from veneer.finetune.fleet import (
+    EVALUATED,
+    SMALL_FLEET,
+    FleetJob,
+    Member,
+    evaluate,
+    evaluation_batch,
+    evaluation_sets,
+)
+from veneer.finetune.processor import fitted, threads_for
+from veneer.finetune.trainer import Trained, train
 from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
@@ -48,7 +57,7 @@ class Progress(Protocol):
 
 def fleet_size(device: torch.device) -> int:
     """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
-    return 64 if device.type == "cuda" else 4
+    return 64 if device.type == "cuda" else SMALL_FLEET
 
 
 def execute(
@@ -86,10 +95,12 @@ def execute(
     tell = watch.tell if isinstance(engine, InProcess) else None
     work = FleetWork(prepared.sources, run.path, str(device), checkpoint_seconds, methods, tell)
     try:
+        largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
             run.write_environment(device)
-            _write_baselines(prepared, run, device)
-            _write_capabilities(prepared, run, device)
+            with fitted(threads_for(largest)):
+                _write_baselines(prepared, run, device)
+                _write_capabilities(prepared, run, device)
         given_up = drive(engine, work, fleets, watch.ended, watch.look)
         if not given_up:
             run.consolidate()
@@ -196,15 +207,21 @@ class FleetWork:
         job.checkpoint, job.checkpoint_seconds = run.checkpoint_path(fleet), self.checkpoint_seconds
         job.progress = advance
         trained = train(job)
-        for i, cell in enumerate(fleet.cells):
-            if run.has(cell):
-                continue
-            model = trained.model.member(i)
-            curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
-            table = metrics_table(trained.steps, *curves, EVALUATED)
-            maps = stored_maps(cell.task, job.encoding, model)
-            run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
+        with fitted(threads_for(trained.model.parameter_count)):
+            _store(trained, job, fleet, run)
         return notice
+
+
+def _store(trained: Trained, job: FleetJob, fleet: Fleet, run: Run) -> None:
+    """Write the cells of a trained fleet that are not there."""
+    for i, cell in enumerate(fleet.cells):
+        if run.has(cell):
+            continue
+        model = trained.model.member(i)
+        curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
+        table = metrics_table(trained.steps, *curves, EVALUATED)
+        maps = stored_maps(cell.task, job.encoding, model)
+        run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
 
 
 def _can_start(cell: Cell, run: Run) -> bool:

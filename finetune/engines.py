@@ -17,10 +17,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
-
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.methods import load_method
+from veneer.finetune.processor import cores, settle
 from veneer.tasks.errors import InputError
 
 ATTEMPTS = 4  # how often a fleet is begun whose workers die
@@ -98,7 +97,7 @@ _work: Work  # a worker process's own
 def _begin(threads: int, methods: tuple[str, ...], packed: Work) -> None:
     """A worker's beginning: its share of the cores, what methods need, and an end with its driver's."""
     global _work
-    torch.set_num_threads(threads)
+    settle(threads)
     for method in methods:
         load_method(method)
     _work = packed
@@ -188,7 +187,7 @@ def _on_ray(methods: tuple[str, ...], packed: list[Any], threads: int) -> Outcom
     """One fleet as a Ray task; what is packed is unpacked only when the methods are there."""
     import ray
 
-    torch.set_num_threads(threads)
+    settle(threads)
     for method in methods:
         load_method(method)
     work, fleet = ray.get(packed)
@@ -291,11 +290,6 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         raise InputError("address", address, valid, f"nothing answers there ({error})") from error
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass

@@ -25,6 +25,7 @@ from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
+SMALL_FLEET = 4  # members that a CPU trains together
 EVALUATION_SEED = 0  # evaluation sets are the same for all seeds, rates and stages
 
 
@@ -229,8 +230,11 @@ def _score(model: Transformer, batches: tuple[Batch, ...], answer: int) -> tuple
 
 
 def _chunks(batch: Batch, model: Transformer, rows: int = 65536) -> Iterator[tuple[Tensor, Tensor]]:
-    """The set in pieces of about ``rows`` token rows over all members, to bound memory."""
-    size = max(1, rows // (model.members * batch.tokens.shape[-1]))
+    """The set in pieces of about ``rows`` token rows over all members, to bound memory.
+
+    Small fleets have the same pieces, so that a member's sums are in the same order in any of them.
+    """
+    size = max(1, rows // (max(model.members, SMALL_FLEET) * batch.tokens.shape[-1]))
     for start in range(0, batch.tokens.shape[1], size):
         part = slice(start, start + size)
         yield batch.tokens[:, part], batch.results[:, part].expand(model.members, -1, -1)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from veneer.finetune.checkpoint import load_state, save_state
 from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.processor import fitted, threads_for
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.turns import Part, Turns
 from veneer.models.transformer import Output, Transformer
@@ -106,16 +107,20 @@ class Trained:
 def train(job: Job) -> Trained:
     """Train a fleet to the end of its recipe, from its checkpoint where one is found.
 
+    On a CPU subnormals are flushed meanwhile, and a small model has one thread (``finetune.processor``).
+
     Raises:
         InputError: bfloat16 or compilation on a device that is not offered them, or a damaged checkpoint.
     """
     check_device(job.model.token_embedding.device.type, job.recipe.precision, job.compile)
     keep_freed_memory()
-    trainer = _Trainer(job)
-    if job.checkpoint is not None and job.checkpoint.exists():
-        trainer.restore(load_state(job.checkpoint))
-    trainer.run()
-    return trainer.result()
+    cores = torch.get_num_threads()
+    with fitted(threads_for(job.model.parameter_count)):
+        trainer = _Trainer(job, cores)
+        if job.checkpoint is not None and job.checkpoint.exists():
+            trainer.restore(load_state(job.checkpoint))
+        trainer.run()
+        return trainer.result()
 
 
 def check_device(kind: str, precision: str, compiled: bool) -> None:
@@ -138,8 +143,8 @@ def training_forward(model: Transformer, compiled: bool) -> Callable[..., Output
 
 
 class _Trainer:
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, cores: int) -> None:
+        self.job, self.cores = job, cores
         job.prepare()
         device = job.model.token_embedding.device
         # What a method adds to a matrix is named below it, and decays with it.
@@ -184,7 +189,7 @@ class _Trainer:
 
     @cached_property
     def _turns(self) -> Turns:
-        return Turns(self.job.model)
+        return Turns(self.job.model, self.cores)
 
     def _evaluate(self) -> None:
         point = self.job.steps.index(self.step)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from veneer.finetune.processor import settle
 from veneer.models.transformer import Transformer
 
 Part = Callable[[Transformer], Float[Tensor, ""]]
@@ -33,12 +34,13 @@ class Turns:
 
     Args:
         model: the fleet, whose parameters' storage is settled.
+        cores: how many slices are worked out at once.
     """
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, cores: int) -> None:
         self.models = model.views()
         self.parameters = [[p for p in own.parameters() if p.requires_grad] for own in self.models]
-        self._cores = torch.get_num_threads()
+        self._cores = cores
         self._pool: ThreadPoolExecutor | None = None
 
     def gradient(
@@ -74,5 +76,5 @@ class Turns:
             return map(self._turn, turns)
         if self._pool is None:
             threads = (self._cores // workers,)
-            self._pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=threads)
+            self._pool = ThreadPoolExecutor(workers, initializer=settle, initargs=threads)
         return self._pool.map(self._turn, turns)

@@ -32,10 +32,12 @@ class RunOptions:
     """Most models trained together (default: 4 on a CPU, 64 on a GPU)."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints of what is in training."""
-    engine: Literal["in-process", "processes", "ray"] = "in-process"
-    """What trains the fleets: this process, several on this machine, or a Ray cluster."""
-    jobs: int = 2
-    """Fleets trained at a time by processes, or by a Ray started here; each has its share of the cores."""
+    engine: Literal["auto", "in-process", "processes", "ray"] = "auto"
+    """What trains the fleets: this process, several on this machine, or a Ray cluster. auto takes
+    processes for small models on a CPU where they pay, and this process otherwise."""
+    jobs: int | None = None
+    """Fleets trained at a time by processes, or by a Ray started here; each has its share of the cores.
+    None trains as many as there are cores."""
     address: str | None = None
     """A running Ray cluster ("auto", HOST:6379 or ray://HOST:10001); none starts one on this machine."""
     tensorboard: bool = False

@@ -15,14 +15,15 @@ from veneer.commands.options import SweepOptions, parse
 from veneer.commands.progress import Steps, console, duration, following, quoted
 from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import calibrate, check_memory
+from veneer.experiments.estimate import calibrate, check_memory, engine_for
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.experiments.run import fleet_size
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
 from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
 from veneer.finetune.cell import Fleet, plan
-from veneer.finetune.engines import InProcess, cores
+from veneer.finetune.engines import InProcess
+from veneer.finetune.processor import cores, fitted
 from veneer.finetune.trainer import check_device
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
@@ -55,7 +56,7 @@ def command(words: list[str]) -> None:
     size = fleet_size(device) if options.fleet is None else options.fleet
     if size < 1:
         raise InputError("fleet", size, "1 or more")
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise InputError("jobs", options.jobs, "1 or more")
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
@@ -133,14 +134,15 @@ def _show_plan(
 ) -> None:
     """What a sweep would do, from a few real updates of each kind of fleet."""
     assert options.out is not None
-    jobs = 1 if options.engine == "in-process" else options.jobs
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // jobs))
-    with Steps() as say:
+    there = set(Run(options.out).finished())
+    jobs = options.jobs or cores()
+    if options.engine == "auto":
+        jobs = engine_for(prepared, fleets, there, device, options.jobs).slots
+    elif options.engine == "in-process":
+        jobs = 1
+    with Steps() as say, fitted(max(1, cores() // jobs)):
         say("training a few updates of each kind of fleet")
         kinds = calibrate(prepared, fleets, device)
-    torch.set_num_threads(threads)
-    there = set(Run(options.out).finished())
     done = sum(cell.id in there for cell in prepared.cells)
     points = len(grid.experiments)
     console.print(

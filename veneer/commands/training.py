@@ -13,13 +13,15 @@ from veneer.commands.manners import tell
 from veneer.commands.options import RunOptions
 from veneer.commands.progress import LiveProgress, console
 from veneer.experiments.cells import Prepared
+from veneer.experiments.estimate import engine_for
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
 from veneer.experiments.summary import revival_sentences, summary_table, verdicts
 from veneer.experiments.tensorboard import EventFiles, require_tensorboard
 from veneer.finetune.cell import Fleet
-from veneer.finetune.engines import Engine, InProcess, OnRay, Processes, cores
+from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
+from veneer.finetune.processor import can_flush_subnormals, cores
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
@@ -35,25 +37,28 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def engine_of(options: RunOptions, device: torch.device) -> Engine:
-    """The engine meant by the options.
+def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
+    """The engine meant by the options; None where the plan is to choose it (``estimate.engine_for``).
 
     Raises:
         InputError: jobs below 1, an address without Ray, Ray that is not installed or not there.
     """
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise InputError("jobs", options.jobs, "1 or more")
     if options.address is not None and options.engine != "ray":
         raise InputError("address", options.address, "only with --engine ray")
     if options.tensorboard:
         require_tensorboard()
+    jobs = options.jobs or cores()
     match options.engine:
         case "processes":
-            return Processes(options.jobs)
+            return Processes(jobs)
         case "ray":
             gpus = 1.0 if device.type == "cuda" else 0.0
-            return OnRay(options.address, options.jobs, max(1, cores() // options.jobs), gpus)
-    return InProcess()
+            return OnRay(options.address, jobs, max(1, cores() // jobs), gpus)
+        case "in-process":
+            return InProcess()
+    return None
 
 
 def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
@@ -86,7 +91,7 @@ def train_run(
     fleets: list[Fleet],
     options: RunOptions,
     device: torch.device,
-    engine: Engine,
+    engine: Engine | None,
     experiments: Iterable[Experiment],
 ) -> None:
     """Train what is not finished, with a bar; exits with 1 if fleets had to be given up.
@@ -94,6 +99,9 @@ def train_run(
     Raises:
         InputError: the folder cannot be written.
     """
+    engine = engine or engine_for(prepared, fleets, set(run.finished()), device, options.jobs)
+    if device.type == "cpu" and not can_flush_subnormals():
+        console.print("this processor cannot flush subnormal numbers to zero: training may be slow")
     events = EventFiles(run) if options.tensorboard else None
     with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
         given_up = execute(

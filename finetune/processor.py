@@ -1,0 +1,86 @@
+"""How work is fitted to a processor: subnormals flushed to zero, and no more threads than pay.
+
+Two things cost small models most of a CPU's time, and neither shows in a program's first steps.
+Weights, gradients and momenta that die away pass through *subnormal* numbers, on which a CPU's
+arithmetic is many times slower; they are flushed to zero here, which changes a number by less than
+1.2e-38. And products too small to share are slower on several threads than on one; so a small model
+has one thread, and other cores train other fleets. One thread also fixes the order of every sum: a
+small model's numbers do not depend on the cores, the engine or the fleet.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+SMALL = 1_000_000
+"""Trained parameters of a model below which one thread is faster than several."""
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_LEAST_NORMAL = 2.0**-126
+
+
+def cores() -> int:
+    """Cores that this process and its workers may use together.
+
+    Those it is allowed to run on, within a container's quota; OMP_NUM_THREADS lowers it further.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if QUOTA.exists():
+        quota, period = QUOTA.read_text().split()[:2]
+        if quota.isdigit():
+            allowed = min(allowed, max(1, round(int(quota) / int(period))))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed, max(1, int(asked))) if asked.isdigit() else allowed
+
+
+def is_small(parameters: int) -> bool:
+    """Whether a model with so many trained parameters has one thread."""
+    return parameters < SMALL
+
+
+def threads_for(parameters: int) -> int:
+    """Threads for the products of a model with so many trained parameters: one, or all there are."""
+    return 1 if is_small(parameters) else torch.get_num_threads()
+
+
+def flushes_subnormals() -> bool:
+    """Whether this thread makes zero of numbers too small to be normal."""
+    return bool(torch.tensor(_LEAST_NORMAL) * 0.5 == 0)
+
+
+def can_flush_subnormals() -> bool:
+    """Whether this platform can be told to."""
+    before = flushes_subnormals()
+    able = torch.set_flush_denormal(True)
+    torch.set_flush_denormal(before)
+    return able
+
+
+def settle(threads: int) -> None:
+    """Flush subnormals and use so many threads, for the rest of this thread or process.
+
+    For what a thread or worker begins with: threads inherit the flag from the one that starts them.
+    """
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+
+
+@contextmanager
+def fitted(threads: int | None = None) -> Iterator[None]:
+    """Within it subnormals are flushed, and products have so many threads; both are put back after.
+
+    Args:
+        threads: of one product; None leaves them as they are.
+    """
+    before, flushed = torch.get_num_threads(), flushes_subnormals()
+    torch.set_flush_denormal(True)
+    if threads not in (None, before):
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+        torch.set_flush_denormal(flushed)
