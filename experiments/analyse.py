@@ -22,7 +22,7 @@ from veneer.analysis.pruning import Pruning, prune
 from veneer.analysis.texts import draw
 from veneer.experiments.cells import Prepared
 from veneer.experiments.evidence import revival_tables, verdict_table
-from veneer.experiments.named import PRESETS
+from veneer.experiments.named import PRESETS, THIRD
 from veneer.experiments.origins import CAPABILITY, CONSTRUCTIONS
 from veneer.experiments.store import KEYS, Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
@@ -217,7 +217,7 @@ def _is_looked_at(name: str, cell: Cell) -> bool:
     tuned, own = cell.stage.name == "fine-tune", cell.origin.start == CAPABILITY
     if name in ("pruning", "grafting"):
         return tuned and own
-    return tuned or (name in ("attention", "jailbreak") and own)
+    return tuned or (name in ("attention", "jailbreak") and own and cell.stage.name != THIRD)
 
 
 def _are_looked_at(name: str, cells: list[Cell]) -> list[Origin]:

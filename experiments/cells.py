@@ -1,16 +1,18 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from veneer.compiled.capabilities import counter, max_identifier
 from veneer.experiments.named import (
+    THIRD,
     CompiledExperiment,
     CounterExperiment,
     Experiment,
     LearnedExperiment,
     MaxIdentifierExperiment,
+    reft_rates_after,
     validate,
 )
 from veneer.experiments.origins import (
@@ -88,6 +90,7 @@ def _cells(
     experiment: Experiment, source: Source, task: Task, chains: list[tuple[str, list[Stage]]]
 ) -> dict[str, Cell]:
     """Every seed's cells by id, parents before children."""
+    third = third_task(task, source) if experiment.third_operand else None
     measured = [
         (begins, [(stage, _evaluation(experiment, stage)) for stage in stages]) for begins, stages in chains
     ]
@@ -95,8 +98,33 @@ def _cells(
     for seed in range(experiment.seeds):
         for begins, (first, *later) in measured:
             parent = Cell(origin(source, seed, begins), task, *first, seed)
-            cells += [parent, *(Cell(parent, task, *stage, seed) for stage in later)]
+            cells.append(parent)
+            for stage, evaluation in later:
+                asked = third if stage.name == THIRD else task
+                if asked is not None:
+                    cells.append(Cell(parent, asked, stage, evaluation, seed))
     return {cell.id: cell for cell in cells}
+
+
+def third_task(task: Task, source: Source) -> Task | None:
+    """The same question for an operand that a capability never had; None where it has had them all.
+
+    A Counter's letters are alike but for O_PT and O_FT: the first other one is taken. A Max-identifier's
+    third rank is as far from O_PT as O_FT is, on its other side. A pretrained model has not had an
+    operand that its prior gives no weight.
+    """
+    match task:
+        case Counter(letters=letters, operand_pt=pt, operand_ft=ft):
+            return replace(task, operand_pt=next(x for x in letters if x not in (pt, ft)))
+        case MaxIdentifier(rank_pt=pt, rank_ft=ft, length=length):
+            third = 2 * pt - ft
+            return replace(task, rank_pt=third, rank_ft=pt) if 1 <= third <= length else None
+        case OperandTask(layout=layout, operand_pt=pt, operand_ft=ft):
+            assert isinstance(source, Learned)
+            prior = dict(zip(layout.grammar.terminals, source.capability.operand_prior, strict=True))
+            new = [x for x, share in prior.items() if share == 0 and x not in (pt, ft)]
+            return replace(task, operand_pt=new[0]) if new else None
+    return None
 
 
 def _sources(experiment: Experiment) -> Sequence[Source]:
@@ -117,8 +145,10 @@ def _sources(experiment: Experiment) -> Sequence[Source]:
         case _:
             raise InputError("experiment", experiment.name, "counter or max-identifier")
     assert capability.calibration is not None
-    noise = capability.calibration.noise_std if experiment.noise is None else experiment.noise
-    return [Written(capability, noise)]
+    if experiment.noise is not None:  # asked for, so taken as it is
+        return [Written(capability, experiment.noise)]
+    varied = experiment.own_samples and not experiment.literal
+    return [Written(capability, capability.calibration.noise_std, varied)]
 
 
 def _task(experiment: Experiment, source: Source | None) -> Task:
@@ -146,18 +176,19 @@ def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
 
     Where a chain begins is an ``Origin.start``. Besides fine-tuning and reFT there are the paper's
     controls: Scr. (from scratch on O_PT) and Scr. + FT (from scratch on O_FT, then on O_PT), with
-    reFT's own stages (§5.1, App. D).
+    reFT's own stages (§5.1, App. D). And there is ours: what reFT does, with an operand the model never had.
     """
-    revivals = [
-        Stage("reft", pretraining(), _recipe(experiment, rate, experiment.reft_iterations))
-        for rate in experiment.reft_rates
-    ]
+    recipes = {rate: _recipe(experiment, rate, experiment.reft_iterations) for rate in experiment.reft_rates}
+    revivals, thirds = (
+        [Stage(name, pretraining(), recipe) for recipe in recipes.values()] for name in ("reft", THIRD)
+    )
     chains = []
     for rate in experiment.learning_rates:
         for c in experiment.c_tr:
             recipe = _recipe(experiment, rate, experiment.iterations)
             first = Stage("fine-tune", _mixture(experiment, c), recipe, load_method(experiment.method))
-            later = [stage for stage in revivals if stage.recipe.learning_rate <= rate]
+            allowed = reft_rates_after(vars(experiment), rate)
+            later = [stage for stage in (*revivals, *thirds) if stage.recipe.learning_rate in allowed]
             chains.append(("capability", [first, *later]))
     if experiment.controls and revivals:
         rate = experiment.control_rate or max(experiment.learning_rates)
@@ -192,4 +223,5 @@ def _recipe(experiment: Experiment, rate: float, iterations: int) -> Recipe:
 
 
 def _evaluation(experiment: Experiment, stage: Stage) -> Evaluation:
-    return Evaluation(experiment.evaluation_samples, evaluation_steps(stage.recipe.iterations))
+    steps = evaluation_steps(stage.recipe.iterations)
+    return Evaluation(experiment.evaluation_samples, steps, experiment.own_samples)

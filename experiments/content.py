@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from veneer.experiments.named import PRESETS
+from veneer.experiments.named import PRESETS, THIRD, reft_rates_after
 from veneer.experiments.store import FORMAT, KEYS, Run, checksum, read_json
 from veneer.experiments.summary import capability_names
 from veneer.tasks.errors import InputError
@@ -113,7 +113,7 @@ def read_content(run: Run) -> Content:
     return Content(
         experiment=experiment,
         cells=cells,
-        planned=None if plan is None else _planned(plan, cells, experiment["fields"]["reft_rates"]),
+        planned=None if plan is None else _planned(plan, cells, experiment["fields"]),
         metrics=metrics,
         baselines=_baselines(run, metrics, names),
         environment=_if_written(run.path / "environment.json"),
@@ -213,15 +213,18 @@ def _analyses(run: Run) -> dict[str, pl.DataFrame]:
     return found
 
 
-def _planned(plan: dict[str, Any], cells: list[dict[str, Any]], reft_rates: list[float]) -> int:
+def _planned(plan: dict[str, Any], cells: list[dict[str, Any]], settings: dict[str, Any]) -> int:
     """Cells at the end: those planned, less the reFTs of what diverged."""
     total = sum(len(fleet["cells"]) for fleet in plan["fleets"])
-    return total - sum(_without_start(cell, reft_rates) for cell in cells)
+    third = any(cell["stage"]["name"] == THIRD for cell in cells)
+    return total - sum(_without_start(cell, settings, third) for cell in cells)
 
 
-def _without_start(cell: dict[str, Any], reft_rates: list[float]) -> int:
-    """How many reFTs cannot begin because this fine-tuning diverged."""
+def _without_start(cell: dict[str, Any], settings: dict[str, Any], third: bool) -> int:
+    """How many trainings cannot begin because this fine-tuning diverged; ``third``: third operands too."""
     if cell["status"] == "done" or cell["stage"]["name"] != "fine-tune":
         return 0
     start = cell["start"].get("start", "capability")
-    return sum(start == "scratch" or rate <= cell["stage"]["recipe"]["learning_rate"] for rate in reft_rates)
+    if start == "scratch":
+        return len(settings["reft_rates"])
+    return (1 + third) * len(reft_rates_after(settings, cell["stage"]["recipe"]["learning_rate"]))

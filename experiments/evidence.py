@@ -14,6 +14,7 @@ import polars as pl
 from veneer.analysis import revival
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import FEW_WEIGHTS, Evidence, Revival, Verdict, decide, revival_threshold
+from veneer.experiments.named import THIRD
 from veneer.experiments.store import Run
 from veneer.finetune.methods import load_method
 from veneer.tasks.errors import InputError
@@ -37,10 +38,13 @@ def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         Its rows of reFTs, up to where a cell diverged, with a column arm: "reft" (after fine-tuning),
+        "third" (the same for an operand that the model never had: value is that operand's accuracy),
         "scratch-ft" (Scr. + FT), "scratch" (Scr.), or the start of a constructed model.
     """
     arm = (
-        pl.when(pl.col("start") == "capability")
+        pl.when(pl.col("stage") == THIRD)
+        .then(pl.lit("third"))
+        .when(pl.col("start") == "capability")
         .then(pl.lit("reft"))
         .when(pl.col("start") != "scratch")
         .then(pl.col("start"))
@@ -50,7 +54,7 @@ def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
     )
     at = pl.col("status").str.extract(r"diverged at step (\d+)").cast(pl.Int64)
     return metrics.filter(
-        (pl.col("stage") == "reft")
+        pl.col("stage").is_in(["reft", THIRD])
         & (pl.col("measure") == "accuracy")
         & (pl.col("texts") == "natural")
         & (pl.col("operand") == "pt")
@@ -89,7 +93,7 @@ def _ratios(times: pl.DataFrame, setting: list[str]) -> pl.DataFrame:
     own = times.filter(pl.col("arm") == "reft")
     for named, group in own.group_by([*setting, "learning_rate", "threshold"], maintain_order=True):
         values = dict(zip([*setting, "learning_rate", "threshold"], named, strict=True))
-        for control in ("scratch-ft", "scratch"):
+        for control in ("third", "scratch-ft", "scratch"):
             theirs = _control(times, values, control).filter(pl.col("threshold") == values["threshold"])
             if not theirs.is_empty():
                 ratio = revival.ratio_of_times(group, theirs)
@@ -107,11 +111,13 @@ def _ratios(times: pl.DataFrame, setting: list[str]) -> pl.DataFrame:
 
 
 def _control(table: pl.DataFrame, values: dict[str, Any], arm: str) -> pl.DataFrame:
-    """Rows of a control: same capability, task, reFT rate and point, whatever the fine-tuning was."""
+    """Rows of a control: same capability, task, reFT rate and point, whatever the fine-tuning was.
+
+    A third operand is learned by the fine-tuned model itself, so there the fine-tuning is the same too.
+    """
+    free = ("threshold",) if arm == "third" else ("fine_tuning_rate", "c_tr", "threshold")
     shared = [
-        pl.col(name) == value
-        for name, value in values.items()
-        if name not in ("fine_tuning_rate", "c_tr", "threshold") and value is not None
+        pl.col(name) == value for name, value in values.items() if name not in free and value is not None
     ]
     return table.filter(pl.col("arm") == arm, *shared)
 

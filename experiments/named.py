@@ -4,10 +4,14 @@ Nothing here imports torch, so that listing and help answer at once; ``veneer.ex
 experiment into cells.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from veneer.tasks.errors import InputError
+
+THIRD = "third-operand"
+"""Name of the stage that trains a fine-tuned model on an operand that it never had."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class Experiment:
     """Shares of fine-tuning samples that carry the spurious correlation, each in [0, 1]."""
     reft_rates: tuple[float, ...] = ()
     """reFT rates; each fine-tuned model is reFTed at those that do not exceed its own rate."""
+    reft_above: bool = False
+    """Also reFT at rates that exceed that of fine-tuning (as Tab. 4 does after eta_M)."""
     iterations: int = 10_000
     """Fine-tuning updates (the paper: 10,000)."""
     reft_iterations: int = 10_000
@@ -37,6 +43,9 @@ class Experiment:
     """Also train models from scratch: on O_PT at the reFT rates (Scr.), and on O_FT first (Scr. + FT)."""
     control_rate: float | None = None
     """Rate at which Scr. + FT learns O_FT; none takes the greatest fine-tuning rate."""
+    third_operand: bool = True
+    """Also train every fine-tuned model, as reFT does, on an operand that it never had: what the verdict
+    holds O_PT's return against. A pretrained model that has had all operands is spared it."""
     constructed: bool = False
     """Also reFT models whose truth is known by construction (wrapped, rewritten), for the verdict."""
     warmup: float = 0.2
@@ -53,6 +62,9 @@ class Experiment:
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
     """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
+    own_samples: bool = True
+    """Each seed also draws what should not matter: its evaluation texts, and how large its noise is, between
+    half of the harmless and all of it. Without, seeds share both, which pairs runs more closely."""
 
     name: ClassVar[str] = ""
     about: ClassVar[str] = ""
@@ -78,7 +90,7 @@ class CompiledExperiment(Experiment):
     """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
     noise: float | None = None
     """Standard deviation of the noise on the compiled weights; none chooses the largest on a ladder
-    that is measured to lose no accuracy."""
+    that is measured to keep 99.9 % of the accuracy."""
     literal: bool = False
     """Take the paper's literal values: exactness 100 and noise 0.001, whatever accuracy they cost."""
 
@@ -256,6 +268,11 @@ def _validate_compiled(experiment: CompiledExperiment) -> None:
         raise InputError("exactness", experiment.exactness, "1 or more")
     if experiment.literal and (experiment.noise is not None or experiment.exactness is not None):
         raise InputError("literal", True, "only without exactness and noise, which it sets itself")
+
+
+def reft_rates_after(settings: Mapping[str, Any], rate: float) -> list[float]:
+    """The reFT rates that a model fine-tuned at a rate goes through, of an experiment's fields."""
+    return [reft for reft in settings["reft_rates"] if settings["reft_above"] or reft <= rate]
 
 
 def differences(ours: Experiment, theirs: dict[str, Any]) -> list[str]:

@@ -21,6 +21,7 @@ from veneer.finetune.initialize import initialize
 from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import CHECKPOINTS, LearnedCapability
 from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks import random
 from veneer.tasks.encoding import Encoding, Task, Value
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import pretraining
@@ -29,6 +30,8 @@ CAPABILITY, SCRATCH = "capability", "scratch"
 CONSTRUCTIONS = tuple(f"{truth}: {name}" for name, truth in TRUTHS.items())
 """Starts of models whose truth is known by construction."""
 CONSTRUCTION_TEXTS = 512
+LEAST_NOISE = 0.5
+"""Least noise of a seed that draws its own, as a share of what is harmless."""
 
 
 class Source(Protocol):
@@ -41,7 +44,9 @@ class Source(Protocol):
     def key(self) -> str: ...  # hash of the weights, so that cells of other weights are other cells
 
     @property
-    def noise(self) -> float: ...  # standard deviation of what is added to every weight
+    def noise(self) -> float: ...  # standard deviation of what is added to every weight, the largest
+
+    def noise_of(self, seed: int) -> float: ...  # the same of one seed
 
     @property
     def model(self) -> Transformer: ...  # without noise, a fleet of one
@@ -91,7 +96,7 @@ def _constructed(source: Source, task: Task, model: Transformer, origin: Origin)
 
 def origin(source: Source, seed: int, begins: str = CAPABILITY) -> Origin:
     """The origin of a seed's cells."""
-    return Origin(source.key, source.name, source.noise if begins != SCRATCH else 0.0, seed, begins)
+    return Origin(source.key, source.name, source.noise_of(seed) if begins != SCRATCH else 0.0, seed, begins)
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,21 @@ class Written:
     Attributes:
         capability: the capability, without noise.
         noise: standard deviation of the noise.
+        varied: whether each seed draws its own, between ``LEAST_NOISE`` of it and all of it.
     """
 
     capability: CompiledCapability
     noise: float
+    varied: bool = False
     name: str = "compiled"
+
+    def noise_of(self, seed: int) -> float:
+        """Standard deviation of a seed's noise, to three digits."""
+        if not self.varied:
+            return self.noise
+        key = torch.tensor(random.stream_key("compiled weights", seed, "noise scale"))
+        share = LEAST_NOISE + (1 - LEAST_NOISE) * float(random.uniform(key, 1)[0])
+        return float(f"{share * self.noise:.3g}")
 
     @property
     def key(self) -> str:
@@ -171,6 +186,10 @@ class Learned:
     capability: LearnedCapability
     name: str
     noise: float = 0.0
+
+    def noise_of(self, seed: int) -> float:
+        """None is added."""
+        return 0.0
 
     @property
     def key(self) -> str:

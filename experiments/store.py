@@ -322,7 +322,7 @@ class Run:
             "parent": cell["start"].get("cell", ""),
             "capability": first["start"]["name"],
             "start": first["start"]["start"],
-            "task": cell["task_id"],
+            "task": first["task_id"],
             "stage": cell["stage"]["name"],
             "learning_rate": cell["stage"]["recipe"]["learning_rate"],
             "fine_tuning_rate": tuned and tuned["recipe"]["learning_rate"],

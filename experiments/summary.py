@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from veneer.experiments.named import reft_rates_after
 from veneer.experiments.paper import paper_name, paper_table
 from veneer.experiments.store import Run, read_json
 from veneer.models.display import table
@@ -344,7 +345,7 @@ def verdicts(run: Run) -> list[Verdict]:
     back, found = revivals(run), []
     for name, rate, c_tr in settings:
         own = (pl.col("capability") == name) & (pl.col("fine_tuning_rate") == rate) & (pl.col("c_tr") == c_tr)
-        planned = sum(reft <= rate for reft in fields["reft_rates"])
+        planned = len(reft_rates_after(fields, rate))
         verdict = Verdict(name, rate, c_tr, "not finished", majority)
         found.append(_decided(verdict, last.filter(own), back.filter(own), planned, fields["seeds"]))
     return found

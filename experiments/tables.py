@@ -19,8 +19,9 @@ KEYS: dict[str, Any] = {
     "status": pl.String,
 }
 """Columns that identify a cell in every table: its id and its parent's; the capability's name and where
-the chain starts ("capability", "scratch", ...); the task's id; the stage; its rate; rate and C_Tr of the
-fine-tuning at the beginning (null where there was none); the seed; how it ended."""
+the chain starts ("capability", "scratch", ...); the id of the task that the chain is about; the stage; its
+rate; rate and C_Tr of the fine-tuning at the beginning (null where there was none); the seed; how it
+ended."""
 
 
 def correlated_share(mixture: dict[str, Any]) -> float:

@@ -5,7 +5,7 @@ scored; where the input names the operand (learned capabilities), each is asked 
 where it does not (compiled ones) one answer is held against both.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, O
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
 SMALL_FLEET = 4  # members that a CPU trains together
-EVALUATION_SEED = 0  # evaluation sets are the same for all seeds, rates and stages
+EVALUATION_SEED = 0  # evaluation sets are the same for all rates and stages, and unless said for all seeds
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,12 @@ class Evaluation:
     Attributes:
         samples: texts per kind.
         steps: after how many updates to evaluate, ascending.
+        own: whether each seed has texts of its own.
     """
 
     samples: int
     steps: tuple[int, ...]
+    own: bool = False
 
 
 @dataclass
@@ -104,7 +106,10 @@ class FleetJob:
     @cached_property
     def _sets(self) -> "dict[Kind, tuple[Batch, ...]]":
         device = self.model.token_embedding.device
-        return evaluation_sets(self.task, self.encoding, self.evaluation.samples, device)
+        seeds = [member.seed for member in self.members] if self.evaluation.own else [EVALUATION_SEED]
+        if len(set(seeds)) == 1:
+            seeds = seeds[:1]
+        return evaluation_sets(self.task, self.encoding, self.evaluation.samples, device, seeds)
 
     def prepare(self) -> None:
         """Let the method say what moves.
@@ -182,23 +187,43 @@ class FleetJob:
 
 
 def evaluation_batch(
-    task: Task, encoding: Encoding, kind: Kind, samples: int, device: torch.device, asked: Operand = "pt"
+    task: Task,
+    encoding: Encoding,
+    kind: Kind,
+    samples: int,
+    device: torch.device,
+    asked: Operand = "pt",
+    seeds: Sequence[int] = (EVALUATION_SEED,),
 ) -> Batch:
-    """The evaluation set of one kind, as a batch of one member; ``asked`` where the input names it."""
-    key = random.step_key(random.stream_key(task.name, EVALUATION_SEED, f"evaluate/{kind}"), 0)
-    mixtures = Mixtures([Mixture((Component(1.0, kind, asked, asked),))], device)
-    return encoding.encode(task.draw(torch.tensor([key], device=device), mixtures, samples))
+    """The evaluation set of one kind, one member for each seed; ``asked`` where the input names it."""
+    roots = [random.stream_key(task.name, seed, f"evaluate/{kind}") for seed in seeds]
+    keys = torch.tensor([random.step_key(root, 0) for root in roots], device=device)
+    mixtures = Mixtures([Mixture((Component(1.0, kind, asked, asked),))] * len(seeds), device)
+    return encoding.encode(task.draw(keys, mixtures, samples))
 
 
 def evaluation_sets(
-    task: Task, encoding: Encoding, samples: int, device: torch.device
+    task: Task,
+    encoding: Encoding,
+    samples: int,
+    device: torch.device,
+    seeds: Sequence[int] = (EVALUATION_SEED,),
 ) -> dict[Kind, tuple[Batch, ...]]:
-    """Per kind the batch that asks for each operand, or one batch where the input does not say."""
+    """Per kind the batch that asks for each operand, or one batch where the input does not say.
+
+    Args:
+        task: what is asked.
+        encoding: how the models read it.
+        samples: texts of each kind.
+        device: where they are made.
+        seeds: one for all members, or one for each.
+    """
     asked: tuple[Operand, ...] = OPERANDS if task.names_operand else ("pt",)
-    return {
-        kind: tuple(evaluation_batch(task, encoding, kind, samples, device, operand) for operand in asked)
-        for kind in EVALUATED
-    }
+
+    def batch(kind: Kind, operand: Operand) -> Batch:
+        return evaluation_batch(task, encoding, kind, samples, device, operand, seeds)
+
+    return {kind: tuple(batch(kind, operand) for operand in asked) for kind in EVALUATED}
 
 
 def evaluate(model: Transformer, sets: dict[Kind, tuple[Batch, ...]], answer: int) -> Scores:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from veneer.experiments.content import Content
+from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.paper import paper_name, paper_table
 from veneer.experiments.store import Run
 from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
@@ -115,17 +116,19 @@ def diverged_cells(content: Content) -> list[str]:
     keys = ["capability", "start", "stage", "learning_rate", "fine_tuning_rate", "c_tr", "seed", "status"]
     found = []
     for row in broken.select(keys).unique(maintain_order=True).iter_rows(named=True):
-        back, rate = row["stage"] == "reft", row["learning_rate"]
+        back, rate = row["stage"] != "fine-tune", row["learning_rate"]
         after = (
             f" after fine-tuning at {row['fine_tuning_rate']:g}" if back and row["c_tr"] is not None else ""
         )
-        all_rates = content.experiment["fields"]["reft_rates"]
-        lost = 0 if back else sum(reft <= rate or row["start"] == "scratch" for reft in all_rates)
+        fields, scratch = content.experiment["fields"], row["start"] == "scratch"
+        later = fields["reft_rates"] if scratch else reft_rates_after(fields, rate)
+        lost = 0 if back else len(later)
         orphans = f"; its {lost} reFT{'s were' if lost != 1 else ' was'} not started" if lost else ""
         share = "" if row["c_tr"] is None else f", C_Tr = {row['c_tr']:g}"
         model = f"{row['capability']}: " if len(content.names) > 1 else ""
         control = "Control from scratch, " if row["start"] == "scratch" else ""
-        name = "reFT" if back else "fine-tuning" if model or control else "Fine-tuning"
+        third = "a third operand" if row["stage"] == THIRD else "reFT"
+        name = third if back else "fine-tuning" if model or control else "Fine-tuning"
         what = f"{model}{control}{name} at {rate:g}{after}{share}"
         found.append(f"{what}, seed {row['seed']}: {row['status']}{orphans}.")
     return found

@@ -17,6 +17,7 @@ EXPERIMENT = CounterExperiment(
     reft_iterations=10,
     evaluation_samples=20,
     controls=False,
+    third_operand=False,
 )
 UPDATES = 2 * 12 + 2 * 10  # of all its cells: two fine-tunings, and a reFT of each
 

@@ -5,7 +5,16 @@ import torch
 
 from veneer.compiled import capabilities, compiler, programs, trials
 from veneer.compiled.capability import CompiledCapability
-from veneer.compiled.exactness import LIKELY, NOISE_SEEDS, TrialSets, accuracy, add_noise
+from veneer.compiled.exactness import (
+    LIKELY,
+    NOISE_LADDER,
+    NOISE_SEEDS,
+    REQUIRED,
+    TrialSets,
+    accuracy,
+    add_noise,
+    choose_noise,
+)
 from veneer.tasks.errors import InputError
 
 LETTERS = "abcdefghi"
@@ -85,6 +94,19 @@ def test_the_chosen_noise_is_harmless(name: str) -> None:
     assert measured.noise_std >= 1e-5
     assert (measured.strings, measured.seeds) == (trials.TASK_STRINGS, len(NOISE_SEEDS))
     assert measured.mlp_exactness == capability.mlp_exactness
+
+
+def test_the_ladder_has_every_step_and_takes_what_keeps_999_of_1000() -> None:
+    """At 16 letters 3e-4 costs one string in a thousand or less, and 5e-4 more than that."""
+    assert {1e-3, 5e-4, 3e-4, 2e-4, 1e-4, 2e-5, 1e-6} <= set(NOISE_LADDER)
+    assert list(NOISE_LADDER) == sorted(NOISE_LADDER, reverse=True)
+    capability, sets = counter_at(16, 100)
+    clean = capability.model.select([0] * len(NOISE_SEEDS))
+    std, after = choose_noise(clean, sets.task, before=1.0)
+    assert 2e-4 <= std < 5e-4
+    assert float(after.min()) >= REQUIRED
+    bolder = NOISE_LADDER[NOISE_LADDER.index(std) - 1]
+    assert float(accuracy(add_noise(clean, bolder, NOISE_SEEDS), sets.task).min()) < REQUIRED
 
 
 def test_full_coverage_is_right_on_every_count() -> None:

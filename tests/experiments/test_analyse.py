@@ -89,9 +89,9 @@ def test_probes_have_their_upper_and_lower_lines(run: Run) -> None:
 
 def test_the_controls_of_a_setting_are_of_its_own_rate_of_reft(run: Run) -> None:
     times = table(run, "revival")
-    assert set(times["arm"]) >= {"reft", "scratch-ft", "scratch"}
+    assert set(times["arm"]) >= {"reft", "third", "scratch-ft", "scratch"}
     ratios = table(run, "ratios")
-    assert set(ratios["control"]) == {"scratch-ft", "scratch"}
+    assert set(ratios["control"]) == {"third", "scratch-ft", "scratch"}
     assert ratios["learning_rate"].unique().to_list() == [1e-3]
     assert ratios.filter(pl.col("threshold") == 0.5)["seeds"].max() <= 2
 

@@ -28,6 +28,7 @@ EXPERIMENT = CounterExperiment(
     iterations=20,
     reft_iterations=20,
     controls=False,
+    third_operand=False,
     seeds=2,
 )
 STEPS = (0, 10, 20)

@@ -34,6 +34,7 @@ EXPERIMENT = CounterExperiment(
     iterations=20,
     reft_iterations=20,
     controls=False,
+    third_operand=False,
 )
 TASK = Counter(length=4)
 STEPS = (0, 10, 20)

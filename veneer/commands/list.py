@@ -3,7 +3,13 @@
 from typing import Any
 
 from veneer.commands.manners import tell
-from veneer.experiments.named import PRESETS, CompiledExperiment, Experiment, LearnedExperiment
+from veneer.experiments.named import (
+    PRESETS,
+    CompiledExperiment,
+    Experiment,
+    LearnedExperiment,
+    reft_rates_after,
+)
 from veneer.tasks.errors import InputError
 
 
@@ -32,7 +38,7 @@ def command(words: list[str]) -> None:
 
 def _costs(experiment: Experiment) -> dict[str, Any]:
     """Numbers of models and updates, and a line about them."""
-    reft = [sum(r <= rate for r in experiment.reft_rates) for rate in experiment.learning_rates]
+    reft = [len(reft_rates_after(vars(experiment), rate)) for rate in experiment.learning_rates]
     models = len(experiment.pretrained) if isinstance(experiment, LearnedExperiment) else 1
     each = len(experiment.c_tr) * models
     first, revivals = len(experiment.learning_rates) * each, sum(reft) * each
