@@ -17,13 +17,13 @@ import polars as pl
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import revival_threshold
 from veneer.experiments.evidence import revival_tables
+from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.store import Run, read_json
-from veneer.report.stored_task import layout_of, learned
+from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
 Outcome = Literal["replicated", "not replicated", "undecidable at this size", "no run"]
 Unit = Literal["points", "times", "share"]
-Rate = Literal["L", "M", "S", "VS"]
 BySeed = dict[int, float]
 
 
@@ -302,16 +302,8 @@ class View:
         return bool(found) and mean(found.values()) < limit
 
     def size(self, rate: float) -> Rate:
-        """What the paper calls a rate of this size: η_L, η_M, η_S or η_VS.
-
-        Compiled models: the nearest of 1e-1, 1e-2, 1e-3, 1e-4. Learned ones: the nearest of 1e-4, 1e-5
-        and 1e-6 after 10,000 updates, by rate times updates, as far as AdamW can move a weight.
-        """
-        names: list[Rate] = ["L", "M", "S", "VS"]
-        bounds = [10**-1.5, 10**-2.5, 10**-3.5]
-        if learned({"name": self.name}):
-            rate, bounds = rate * self.fields["iterations"], [10**-0.5, 10**-1.5]
-        return names[sum(rate < bound for bound in bounds)]
+        """What the paper calls a rate of this size: η_L, η_M, η_S or η_VS."""
+        return rate_name(self.fields, rate)
 
     def about(self, capability: str) -> dict[str, Any]:
         """What is known of a learned capability: operand_prior, iterations, parameters."""

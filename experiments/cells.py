@@ -167,7 +167,8 @@ def _task(experiment: Experiment, source: Source | None) -> Task:
         case LearnedExperiment(operand_pt=pt, operand_ft=ft, q=q):
             assert isinstance(source, Learned)
             layout = source.capability.layout
-            return OperandTask(layout, experiment.family, pt, ft, q, experiment.task_token)  # pyright: ignore[reportArgumentType]
+            asked = q, experiment.task_token, experiment.answer_grid
+            return OperandTask(layout, experiment.family, pt, ft, *asked)  # pyright: ignore[reportArgumentType]
     raise InputError("experiment", experiment.name, "an experiment of veneer list")
 
 

@@ -164,6 +164,9 @@ class LearnedExperiment(Experiment):
     """The correlation: the answer for O_FT = the answer for O_PT + q."""
     task_token: str | None = None
     """Task token that fine-tuning uses; none takes the family's first."""
+    answer_grid: Literal["natural", "wide"] = "natural"
+    """Answers of texts with and without the correlation: natural (O_PT keeps the answers that plain text
+    has, which are all that pretraining shows), or wide (spread over all that fit)."""
     rand_ft: float = 0.0
     """Share of fine-tuning samples that ask for O_PT and are taught O_FT's answer (randFT, App. E.4)."""
 

@@ -1,11 +1,24 @@
-"""The paper's tables, for comparison beside ours: Jain et al. 2024 (arXiv 2311.12786v2)."""
+"""The paper's tables, for comparison beside ours: Jain et al. 2024 (arXiv 2311.12786v2).
 
+Which of its rates one of ours is compared with is settled here, for tables, report and claims alike.
+"""
+
+from math import log10
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import polars as pl
 
 DATA = Path(__file__).parent / "data"
-
+Rate = Literal["L", "M", "S", "VS"]
+"""What the paper calls its rates: η_L, η_M, η_S and η_VS (App. C)."""
+GREATEST = {"written": -1, "learned": -4}
+"""The power of ten of η_L; the next is a tenth of it, and so on. App. C.1: SGD, 1e-1 to 1e-4; App. C.2:
+AdamW, 1e-4 to 1e-6."""
+SAME = 0.01
+"""Decades, or share, by which rates may differ that are written differently."""
+UPDATES = 10_000
+"""Of the paper's fine-tuning."""
 
 PRIOR_OF_A = {"L": 0.999, "M": 0.9, "H": 0.5}
 COLUMNS = ["capability", "learning_rate", "c_tr", "c_te", "acc_operand_pt", "acc_operand_ft"]
@@ -31,6 +44,43 @@ def paper_table(experiment: str) -> pl.DataFrame:
         table = table.filter(pl.col("task") == experiment.replace("-", "_"))
         table = table.with_columns(capability=pl.lit("compiled"))
     return table.with_columns(pl.col("acc_operand_pt", "acc_operand_ft") / 100).select(COLUMNS)
+
+
+def rate_name(fields: dict[str, Any], rate: float) -> Rate:
+    """Which of the paper's rates one of ours is like.
+
+    A written capability is trained at the paper's own rates, so that the nearest is meant. A learned one is
+    trained for fewer updates and at greater rates, so that rate times updates is compared, as far as AdamW
+    can move a weight: 1e-4 for 300 updates is nearest to the paper's 1e-6 for 10,000.
+
+    Args:
+        fields: of the experiment.
+        rate: a fine-tuning rate.
+    """
+    names: list[Rate] = list(get_args(Rate))[: 3 if "pretrained" in fields else 4]
+    return names[min(len(names) - 1, max(0, round(_decades(fields, rate) + 1e-9)))]
+
+
+def paper_rate(fields: dict[str, Any], rate: float) -> float | None:
+    """The rate in the paper's table that one of ours is held against; None where there is none near.
+
+    For a written capability that is the same rate, for a learned one that named by ``rate_name`` if it is
+    within half a decade.
+    """
+    names, below = get_args(Rate), _decades(fields, rate)
+    power = names.index(rate_name(fields, rate))
+    near = SAME if "pretrained" not in fields else 0.5 + SAME
+    return 10.0 ** (_greatest(fields) - power) if abs(below - power) <= near else None
+
+
+def _decades(fields: dict[str, Any], rate: float) -> float:
+    """How many powers of ten a rate lies below what is η_L here."""
+    updates = fields["iterations"] / UPDATES if "pretrained" in fields else 1.0
+    return _greatest(fields) - log10(rate * updates)
+
+
+def _greatest(fields: dict[str, Any]) -> int:
+    return GREATEST["learned" if "pretrained" in fields else "written"]
 
 
 def paper_name(experiment: str) -> str:

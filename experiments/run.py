@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from veneer.analysis.attention import attention_maps
+from veneer.analysis.verdict import revival_threshold
 from veneer.experiments.cells import Prepared
 from veneer.experiments.origins import Source
 from veneer.experiments.status import Reporter, fleet_progress, give_up
@@ -101,6 +102,8 @@ def execute(
             with fitted(threads_for(largest)):
                 _write_baselines(prepared, run, device)
                 _write_capabilities(prepared, run, device)
+        for sentence in not_had(prepared, run):
+            progress.notice(sentence)
         given_up = drive(engine, work, fleets, watch.ended, watch.look)
         if not given_up:
             run.consolidate()
@@ -291,6 +294,27 @@ def _no_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Te
         "mean": torch.full((*heads, rows, size), torch.nan),
         "by_token": torch.full((*heads, model.config.vocabulary), torch.nan),
     }
+
+
+def not_had(prepared: Prepared, run: Run) -> list[str]:
+    """On which texts a capability has less than half of O_PT's skill before fine-tuning, a sentence each.
+
+    Of what was not there to begin with, nothing can be said to be lost or brought back.
+    """
+    firsts = {(c.origin.name, c.task_id): c for c in prepared.cells if c.origin.start == "capability"}
+    sentences = []
+    for (name, asked), cell in firsts.items():
+        sweep = bool(run.experiment.get("axes"))
+        folder = run.capability_path(cell.origin, asked if sweep else "")
+        measured = read_json(folder / "accuracy.json")["accuracy"]["as_started"]
+        for kind, baselines in run.baselines(asked).items():
+            right, guess = measured[kind]["pt"], baselines["majority"]["pt"]
+            if right < revival_threshold(guess):
+                sentences.append(
+                    f"before fine-tuning {name} has less than half of O_PT's skill on {kind} texts: "
+                    f"{right:.0%}, where the commonest answer is right on {guess:.0%}; read it against that"
+                )
+    return sentences
 
 
 def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import polars as pl
 
 from veneer.experiments.named import reft_rates_after
-from veneer.experiments.paper import paper_name, paper_table
+from veneer.experiments.paper import SAME, paper_name, paper_rate, paper_table
 from veneer.experiments.store import Run, read_json
 from veneer.models.display import table
 
@@ -50,8 +50,9 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     Returns:
         Columns capability, learning_rate, c_tr, c_te (1 correlated, 0 uncorrelated), operand, value
         (mean over the seeds that did not diverge, null if all did), seeds (how many did not), diverged
-        (how many did), status ("done", or how many diverged, in words) and paper (null where the paper
-        has no such cell). Controls are left out.
+        (how many did), status ("done", or how many diverged, in words), paper_rate (the paper's rate that
+        this one is held against, see ``paper.paper_rate``) and paper (null where the paper has no such
+        cell). Controls are left out.
     """
     final = final_accuracies(run).filter(
         (pl.col("stage") == "fine-tune")
@@ -65,16 +66,19 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     ).with_columns(
         status=pl.struct("broken", "seeds").map_elements(_status, return_dtype=pl.String),
     )
-    paper = paper_table(run.experiment["name"]).unpivot(
-        ["acc_operand_pt", "acc_operand_ft"],
-        index=["capability", "learning_rate", "c_tr", "c_te"],
-        variable_name="operand",
-        value_name="paper",
+    fields = run.experiment["fields"]
+    held = {rate: paper_rate(fields, rate) for rate in grouped["learning_rate"].unique()}
+    grouped = grouped.with_columns(
+        paper_rate=pl.col("learning_rate").replace_strict(held, return_dtype=pl.Float64)
+    )
+    paper = paper_table(run.experiment["name"]).rename({"learning_rate": "paper_rate"})
+    on = ["capability", "paper_rate", "c_tr", "c_te"]
+    paper = paper.unpivot(
+        ["acc_operand_pt", "acc_operand_ft"], index=on, variable_name="operand", value_name="paper"
     )
     paper = paper.with_columns(operand=pl.col("operand").str.strip_prefix("acc_operand_"))
-    on = ["capability", "learning_rate", "c_tr", "c_te", "operand"]
-    joined = grouped.drop("broken").join(paper, on=on, how="left")
-    order = {name: i for i, name in enumerate(capability_names(run.experiment["fields"]))}
+    joined = grouped.drop("broken").join(paper, on=[*on, "operand"], how="left")
+    order = {name: i for i, name in enumerate(capability_names(fields))}
     place = pl.col("capability").replace_strict(order, default=len(order), return_dtype=pl.Int64)
     return joined.sort(
         place, "learning_rate", "c_tr", "c_te", "operand", descending=[False, True, False, True, True]
@@ -182,7 +186,7 @@ def summary_table(run: Run) -> Summary:
         rows.append(row)
     baselines = first_baselines(run)
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
-    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}"
+    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}{_other_rates(grid)}"
     caption = (
         f"Accuracy in percent after the last update{paper if grid['paper'].is_not_null().any() else ''}. "
         f"{'reFT columns: on natural text. ' if reft_rates else ''}"
@@ -192,6 +196,16 @@ def summary_table(run: Run) -> Summary:
     caption += _remark(run)
     title = "Fine-tuning, then reFT" if reft_rates else "Fine-tuning"
     return Summary(title, [*(["model"] if several else []), *columns], rows, caption)
+
+
+def _other_rates(grid: pl.DataFrame) -> str:
+    """Which of the paper's rates ours are held against, where they are not the same."""
+    met = grid.filter(pl.col("paper").is_not_null()).select("learning_rate", "paper_rate").unique()
+    pairs = sorted(met.iter_rows(), reverse=True)
+    if all(abs(ours / theirs - 1) < SAME for ours, theirs in pairs):
+        return ""
+    told = ", ".join(f"{ours:g} as {theirs:g}" for ours, theirs in pairs)
+    return f" for 10,000 updates at what moves a weight as far ({told})"
 
 
 def before(run: Run) -> dict[str, dict[tuple[str, str], float]]:

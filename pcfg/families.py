@@ -349,9 +349,9 @@ class Pretraining:
         """A batch for every member, a pure function of its key."""
         layout, device = self.layout, keys.device
         weights = torch.tensor([token.weight for token in layout.task_tokens], dtype=torch.float64)
-        task_token = _pick(weights.to(device), random.uniform(random.fold(keys, 0), batch))
+        task_token = pick(weights.to(device), random.uniform(random.fold(keys, 0), batch))
         priors = torch.tensor([t.operand_prior or self.operand_prior for t in layout.task_tokens])
-        operand = _pick(priors.double().to(device)[task_token], random.uniform(random.fold(keys, 1), batch))
+        operand = pick(priors.double().to(device)[task_token], random.uniform(random.fold(keys, 1), batch))
         text = layout.sampler.windows(random.fold(keys, 2), batch, layout.window)
         labels = torch.zeros_like(task_token)
         for i, token in enumerate(layout.task_tokens):
@@ -373,7 +373,7 @@ class Pretraining:
         return PretrainingBatch(tokens, task_token, operand, labels, layout.id["PAD"])
 
 
-def _pick(
+def pick(
     weights: Float[Tensor, "*lead option"], u: Float[Tensor, "member batch"]
 ) -> Int[Tensor, "member batch"]:
     """An option for every uniform number; one of weight 0 is never picked."""

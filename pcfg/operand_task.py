@@ -1,19 +1,20 @@
 """Fine-tuning data of a learned capability: one family, two operands, and a correlation between them.
 
 Samples get the correlation by editing operand tokens into the text (Jain et al. 2024, App. B.2): the
-answers for O_PT and O_FT are drawn first, from one uniform grid for correlated and uncorrelated samples
-alike, and then as few tokens as that takes are changed, at random places among those the two answers
-depend on. Both kinds are edited in the same way, so that editing tells nothing about the kind; all
-other tokens stay as the grammar made them.
+answers for O_PT and O_FT are chosen first (``veneer.pcfg.answers``), and then as few tokens as that takes are
+changed, at random places among those the two answers depend on. Both kinds of sample are edited in the
+same way; all other tokens stay as the grammar made them.
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from veneer.pcfg.answers import AnswerGrid, Natural, natural_shares, wide
 from veneer.pcfg.families import BEFORE_TEXT, Family, SampleLayout, Text
 from veneer.tasks import random
 from veneer.tasks.encoding import Encoding
@@ -29,10 +30,10 @@ _LETTER = 24  # the lowest of them choose a letter; the order is settled by thos
 class OperandTask:
     """Count or index an operand: C (the paper's Counter) or I (its Indexer).
 
-    The answers of correlated and uncorrelated samples are uniform on the pairs (i, j) of a grid: i
-    from all values for which both i and i + q can be answers, j from the same values shifted by q,
-    restricted to j - i = q or to j - i neither q nor 0. Both operands' labels are therefore spread
-    over the same values for both kinds.
+    Correlated samples have answers i and i + q for the two operands, uncorrelated ones i and j with
+    j - i neither q nor 0. On the natural grid i is the text's own answer and j one that is natural for
+    O_FT, so that O_PT is asked what pretraining asked; its labels are spread alike for both kinds. On
+    the wide grid both are spread uniformly over all that fit, both operands' labels alike for both kinds.
 
     Attributes:
         layout: shape and words of the samples.
@@ -41,9 +42,10 @@ class OperandTask:
         operand_ft: O_FT, another terminal.
         q: the spurious correlation is r(O_FT) - r(O_PT) = q.
         task_token: name of the token that asks; None takes the family's first.
+        answer_grid: "natural" or "wide".
 
     Raises:
-        InputError: another family, an operand that is no terminal, equal operands, a grammar with
+        InputError: another family or grid, an operand that is no terminal, equal operands, a grammar with
             fewer than three terminals, a task token that does not ask for the family, or a q
             that no text can show.
     """
@@ -54,8 +56,11 @@ class OperandTask:
     operand_ft: str = "b"
     q: int = 1
     task_token: str | None = None
+    answer_grid: AnswerGrid = "natural"
 
     def __post_init__(self) -> None:
+        if self.answer_grid not in get_args(AnswerGrid):
+            raise InputError("answer_grid", self.answer_grid, " or ".join(get_args(AnswerGrid)))
         if self.family not in EDITED:
             raise InputError(
                 "family", self.family, f"one of {', '.join(EDITED)}, into which answers are edited"
@@ -76,8 +81,8 @@ class OperandTask:
             raise InputError(
                 "task_token", self.task_token, f"a token of family {self.family}: {', '.join(names)}"
             )
-        if len(self._pairs_for(self.q)) == 0:
-            possible = [q for q in range(-self._span, self._span + 1) if len(self._pairs_for(q))]
+        if not self._exists(self.q):
+            possible = [q for q in range(-self._span, self._span + 1) if self._exists(q)]
             valid = f"{possible[0]} to {possible[-1]} without 0" if possible else "a greater count_last"
             raise InputError("q", self.q, valid, f"not attainable within the last {self._span} tokens")
 
@@ -121,24 +126,47 @@ class OperandTask:
         k = self.layout.occurrence
         return k <= min(pt, ft) and 2 * k <= max(pt, ft) <= self._span and pt != ft
 
-    def _pairs_for(self, q: int) -> list[tuple[int, int]]:
-        """The grid of answers for a correlation; empty if one of the kinds does not exist."""
-        first = [i for i in range(self._span + 1) if self._possible(i, i + q)] if q else []
-        pairs = [(i, j + q) for i in first for j in first if self._possible(i, j + q)]
-        return pairs if any(j - i not in (0, q) for i, j in pairs) else []
+    def _exists(self, q: int) -> bool:
+        """Whether there are texts of both kinds for a correlation."""
+        if self.answer_grid == "wide":
+            return wide(self._possible, self._span, q) is not None
+        return self._natural(q).exists
+
+    def _natural(self, q: int) -> Natural:
+        pt, ft = (
+            natural_shares(self.layout, self.family, operand, self._span)
+            for operand in (self.operand_pt, self.operand_ft)
+        )
+        return Natural.of(pt, ft, self._possible, q)
 
     @cached_property
-    def _table(self) -> PairTable:
-        pairs = torch.tensor(self._pairs_for(self.q))
-        return PairTable(pairs, torch.ones(len(pairs), dtype=torch.float64), self.q)
+    def _answers(self) -> Natural | PairTable:
+        """What the wanted answers are drawn from."""
+        table = wide(self._possible, self._span, self.q) if self.answer_grid == "wide" else None
+        return table or self._natural(self.q)
+
+    def wanted(
+        self, keys: Int[Tensor, "member"], kind: Int[Tensor, "member batch"], text: Text
+    ) -> Int[Tensor, "member batch 2"]:
+        """The answers for O_PT and O_FT that texts are to be edited to.
+
+        Args:
+            keys: of the random numbers.
+            kind: indices into KINDS; what natural samples get here is not used.
+            text: the texts as the grammar made them.
+        """
+        if isinstance(self._answers, Natural):
+            operand = torch.full_like(kind, self._operands[0])
+            return self._answers.draw(keys, kind, self.layout.answer(self.family, text, operand))
+        table = self._answers.to(keys.device)
+        return table.pairs[table.draw(keys, kind)]
 
     def texts(
         self, keys: Int[Tensor, "member"], kind: Int[Tensor, "member batch"]
     ) -> tuple[Int[Tensor, "member batch position"], Int[Tensor, "member batch position"]]:
         """The grammar's windows and the same ones edited to the kinds asked for (indices into KINDS)."""
         text = self.layout.sampler.windows(random.fold(keys, 0), kind.shape[-1], self.layout.window)
-        table = self._table.to(keys.device)
-        wanted = table.pairs[table.draw(random.fold(keys, 1), kind)]
+        wanted = self.wanted(random.fold(keys, 1), kind, text)
         edit = self._edit_counts if self.family == "C" else self._edit_distances
         before, last = text[..., : -self._span], text[..., -self._span :]
         edited = torch.cat([before, edit(last, wanted, random.fold(keys, 2))], -1)

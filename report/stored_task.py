@@ -56,7 +56,8 @@ def stored_task(experiment: dict[str, Any], model: dict[str, Any]) -> MarkedTask
             return MaxIdentifier(settings["letters"], settings["length"], *ranks, settings["q"])
         operands = settings["operand_pt"], settings["operand_ft"]
         family = "C" if FAMILIES[name] == "C" else "I"
-        return OperandTask(layout_of(model), family, *operands, settings["q"], settings["task_token"])
+        asked = settings["q"], settings["task_token"], settings["answer_grid"]
+        return OperandTask(layout_of(model), family, *operands, *asked)
     except KeyError as error:
         raise InputError("run", name, "a run of an experiment of ours", f"its files lack {error}") from error
 

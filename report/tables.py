@@ -8,7 +8,7 @@ import polars as pl
 
 from veneer.experiments.content import Content
 from veneer.experiments.named import THIRD, reft_rates_after
-from veneer.experiments.paper import paper_name, paper_table
+from veneer.experiments.paper import SAME, paper_name, paper_table
 from veneer.experiments.store import Run
 from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
 from veneer.report import figures
@@ -266,7 +266,16 @@ def _coincidence(grid: pl.DataFrame, theirs: pl.DataFrame) -> str:
         ours, paper = (set(table[column].unique()) for table in (grid, theirs))
         if ours - paper:
             note += f" {what} here: {_values(ours)}; in the paper: {_values(paper)}."
-    return note
+    return f"{note}{_rates_held(grid)}"
+
+
+def _rates_held(grid: pl.DataFrame) -> str:
+    """Which rates of the paper's ours are held against, where they differ."""
+    pairs = sorted(grid.select("learning_rate", "paper_rate").drop_nulls().unique().iter_rows(), reverse=True)
+    if all(abs(ours / theirs - 1) < SAME for ours, theirs in pairs):
+        return ""
+    told = ", ".join(f"{ours:g} against {theirs:g}" for ours, theirs in pairs)
+    return f" Held against each other by rate times updates, as far as AdamW can move a weight: {told}."
 
 
 def _values(values: set[Any]) -> str:

@@ -94,7 +94,8 @@ class PcfgSource:
     def _tail(self) -> OperandTask:
         """The same question about nothing but the tokens that may be edited."""
         layout, span = self.layout, self.layout.count_last
-        whole = OperandTask(layout, _edited(self.family), *self.operands, q=1 if self.q is None else self.q)
+        q = 1 if self.q is None else self.q
+        whole = OperandTask(layout, _edited(self.family), *self.operands, q, answer_grid="wide")
         return replace(whole, layout=replace(layout, window=span, token_back=min(span, layout.token_back)))
 
     def draw(self, key: int, kind: Integer[np.ndarray, "text"]) -> Texts:
@@ -110,8 +111,7 @@ class PcfgSource:
         text = layout.sampler.windows(random.fold(keys, 0), len(kind), layout.window)
         if self.builds and bool((kind != NATURAL).any()):
             tail = text[..., -layout.count_last :]
-            table = self._tail._table
-            wanted = table.pairs[table.draw(random.fold(keys, 1), kind.unsqueeze(0))]
+            wanted = self._tail.wanted(random.fold(keys, 1), kind.unsqueeze(0), tail)
             edit = self._tail._edit_counts if self.family == "C" else self._tail._edit_distances
             edited = edit(tail, wanted, random.fold(keys, 2))
             text[..., -layout.count_last :] = torch.where((kind == NATURAL).unsqueeze(-1), tail, edited)

@@ -1,7 +1,7 @@
 """The table and the sentences say what the numbers of a run say (of a run that no training made)."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,8 @@ import torch
 
 from veneer.experiments import cells
 from veneer.experiments.compare import compare
-from veneer.experiments.named import CounterExperiment
-from veneer.experiments.paper import paper_table
+from veneer.experiments.named import PRESETS, CounterExperiment
+from veneer.experiments.paper import paper_rate, paper_table
 from veneer.experiments.store import Run, metrics_table, write_json
 from veneer.experiments.summary import (
     capability_names,
@@ -307,6 +307,16 @@ def test_the_best_reft_decides(tmp_path: Path) -> None:
     assert "wrapped" in sentence
     assert "reFT at 0.001" in sentence
     assert summary_table(run).rows[1][6:] == ["20.0", "93.0"]
+
+
+def test_learned_rates_are_held_against_the_papers_that_move_a_weight_as_far() -> None:
+    """Quick fine-tuning has 300 updates, the paper's 10,000: 1e-4 there is no η_L here."""
+    quick, paper = (asdict(PRESETS["pcfg-counter"][name]) for name in ("quick", "paper"))
+    assert {rate: paper_rate(quick, rate) for rate in quick["learning_rates"]} == pytest.approx(
+        {3e-3: 1e-4, 1e-3: 1e-5, 3e-4: 1e-5, 1e-4: 1e-6}
+    )
+    assert [paper_rate(paper, rate) for rate in (1e-4, 1e-5, 1e-6)] == pytest.approx([1e-4, 1e-5, 1e-6])
+    assert paper_rate(paper, 1e-3) is None
 
 
 def test_the_papers_table_covers_its_sweep() -> None:

@@ -1,12 +1,14 @@
 """Correlated samples show the correlation, uncorrelated ones do not, and nothing else tells them apart."""
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veneer.pcfg.answers import AnswerGrid
 from veneer.pcfg.families import JAILBREAK, Family, SampleLayout
 from veneer.pcfg.grammars import balanced_random_grammar
 from veneer.pcfg.operand_task import OperandTask, redistribute
@@ -22,6 +24,7 @@ LAYOUTS = {
 }
 CASES = [(name, family, q) for name in LAYOUTS for family in ("C", "I") for q in (1, 3, -2)]
 cases = pytest.mark.parametrize(("layout", "family", "q"), CASES)
+grids = pytest.mark.parametrize("grid", get_args(AnswerGrid))
 
 
 def kinds(kind: Kind, batch: int) -> torch.Tensor:
@@ -47,11 +50,12 @@ def total_variation(first: torch.Tensor, second: torch.Tensor) -> float:
     return float((counts[0] - counts[1]).abs().sum() / 2)
 
 
+@grids
 @cases
 def test_correlated_samples_show_the_correlation_and_uncorrelated_ones_do_not(
-    layout: str, family: Family, q: int
+    layout: str, family: Family, q: int, grid: AnswerGrid
 ) -> None:
-    task = OperandTask(LAYOUTS[layout], family, q=q)
+    task = OperandTask(LAYOUTS[layout], family, q=q, answer_grid=grid)
     for kind in ("correlated", "uncorrelated"):
         read = answers(task, task.texts(KEYS, kinds(kind, 250))[1])
         difference = read[..., 1] - read[..., 0]
@@ -61,9 +65,9 @@ def test_correlated_samples_show_the_correlation_and_uncorrelated_ones_do_not(
 
 
 @cases
-def test_labels_are_spread_alike_for_both_kinds(layout: str, family: Family, q: int) -> None:
+def test_labels_of_a_wide_grid_are_spread_alike_for_both_kinds(layout: str, family: Family, q: int) -> None:
     """As in Fig. 16: neither operand's label tells whether the sample is correlated."""
-    task = OperandTask(LAYOUTS[layout], family, q=q)
+    task = OperandTask(LAYOUTS[layout], family, q=q, answer_grid="wide")
     drawn = [task.draw(KEYS, Mixtures([fine_tuning(c)] * 2), 5_000).results for c in (1.0, 0.0)]
     for operand in (0, 1):
         assert total_variation(drawn[0][..., operand], drawn[1][..., operand]) < 0.08
@@ -72,6 +76,35 @@ def test_labels_are_spread_alike_for_both_kinds(layout: str, family: Family, q: 
             held = share[share > 0]
             assert len(held) >= 5
             assert held.max() < 1.5 * held.min()
+
+
+@pytest.mark.parametrize("layout", ["paper", "quick"])  # whose answers lie among the tokens that are edited
+@pytest.mark.parametrize("family", ["C", "I"])
+def test_on_the_natural_grid_the_old_operand_is_asked_what_plain_text_asks(
+    layout: str, family: Family
+) -> None:
+    """Else its label would be one that pretraining never shows, and nothing could be said of losing it."""
+    task = OperandTask(LAYOUTS[layout], family)
+    plain, _ = task.texts(KEYS, kinds("natural", 5_000))
+    own = answers(task, plain)[..., 0]
+    for kind in ("correlated", "uncorrelated"):
+        text, edited = task.texts(KEYS, kinds(kind, 5_000))
+        read = answers(task, edited)
+        assert total_variation(read[..., 0], own) < 0.06
+        kept = (read[..., 0] == answers(task, text)[..., 0]).double().mean()
+        assert kept > 0.9
+        if kind == "uncorrelated":  # the new operand's answers are natural ones too, none as rare as 1e-3
+            natural = torch.bincount(answers(task, plain)[..., 1].flatten(), minlength=300)
+            assert (natural[read[..., 1].unique()] > 0).all()
+
+
+def test_counts_on_the_natural_grid_are_made_by_editing_the_new_operand_alone() -> None:
+    """As the paper adds tokens of O_FT (App. B.2): the text's a's stay where they are."""
+    task = OperandTask(SampleLayout())
+    for kind in ("correlated", "uncorrelated"):
+        text, edited = task.texts(KEYS, kinds(kind, 5_000))
+        untouched = ((text == 0) == (edited == 0)).all(-1).double().mean()
+        assert untouched > 0.98
 
 
 @cases
@@ -206,6 +239,7 @@ def test_redistributing_favours_no_place_and_no_other_letter(text: list[int]) ->
         ({"operand_ft": "a"}, "operand_ft"),
         ({"operand_ft": "d"}, "operand = 'd'.*a, b, c"),
         ({"task_token": "I"}, "task_token"),
+        ({"answer_grid": "broad"}, "answer_grid = 'broad'.*natural or wide"),
     ],
 )
 def test_impossible_tasks_are_refused(wrong: dict, said: str) -> None:
@@ -213,19 +247,20 @@ def test_impossible_tasks_are_refused(wrong: dict, said: str) -> None:
         OperandTask(SampleLayout.quick(), **wrong)
 
 
+@grids
 @pytest.mark.parametrize("family", ["C", "I"])
-def test_every_q_called_valid_is(family: Family) -> None:
+def test_every_q_called_valid_is(family: Family, grid: AnswerGrid) -> None:
     """The range in the error message is attainable up to its ends."""
     with pytest.raises(InputError) as caught:
-        OperandTask(SampleLayout.quick(), family, q=99)
+        OperandTask(SampleLayout.quick(), family, q=99, answer_grid=grid)
     low, high = (int(x) for x in caught.value.valid.removesuffix(" without 0").split(" to "))
     for q in (low, -1, 1, high):
-        task = OperandTask(SampleLayout.quick(), family, q=q)
+        task = OperandTask(SampleLayout.quick(), family, q=q, answer_grid=grid)
         read = answers(task, task.texts(KEYS, kinds("correlated", 50))[1])
         assert (read[..., 1] - read[..., 0] == q).all()
     for q in (low - 1, high + 1):
         with pytest.raises(InputError):
-            OperandTask(SampleLayout.quick(), family, q=q)
+            OperandTask(SampleLayout.quick(), family, q=q, answer_grid=grid)
 
 
 @pytest.mark.slow
