@@ -36,7 +36,8 @@ from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import pretraining
 
 Unit = Literal["weight", "neuron"]
-Criterion = Literal["saliency", "magnitude", "random"]
+Criterion = Literal["saliency", "magnitude", "random", "search", "null search"]
+"""The last two are those of ``veneer.analysis.search``, in tables of the same shape."""
 STREAM = "analyse/prune"
 
 
@@ -82,8 +83,16 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class _Order:
-    """What one criterion prunes from one member, first things first."""
+class Order:
+    """What one criterion prunes from one member, first things first.
+
+    Attributes:
+        unit: weights or neurons.
+        criterion: what orders them.
+        draw: which random draw.
+        chosen: addresses of weights, or indices into ``Layout.neurons``.
+        scores: what the criterion ranks by.
+    """
 
     unit: Unit
     criterion: Criterion
@@ -172,10 +181,10 @@ def prune(
             for k in (0, *settings.ks)
         ]
         accuracy += accuracy_rows(keys, _repeat_whole(scored, len(orders), len(settings.ks)))
-        classes += _class_rows(keys, _repeat_whole(scored, len(orders), len(settings.ks)), expected)
+        classes += class_rows(keys, _repeat_whole(scored, len(orders), len(settings.ks)), expected)
         for order in orders:
-            pruned += _pruned_rows(member, order, layout, weights, residual_labels)
-    return Pruned(pl.DataFrame(accuracy), pl.DataFrame(pruned, schema=_PRUNED), pl.DataFrame(classes))
+            pruned += pruned_rows(member, order, layout, weights, residual_labels)
+    return Pruned(pl.DataFrame(accuracy), pl.DataFrame(pruned, schema=PRUNED), pl.DataFrame(classes))
 
 
 def _check(model: Transformer, layout: Layout, settings: Pruning, residual_labels: Sequence[str]) -> None:
@@ -198,7 +207,7 @@ def _orders(
     salience: Float[Tensor, "1 weight"],
     task: Task,
     settings: Pruning,
-) -> list[_Order]:
+) -> list[Order]:
     """One by saliency, one by magnitude, and the random draws."""
     magnitude = weights.abs()
     if unit == "neuron":
@@ -208,29 +217,32 @@ def _orders(
     ranked: tuple[tuple[Criterion, Tensor], ...] = (("saliency", salience), ("magnitude", magnitude))
     for criterion, scores in ranked:
         values, chosen = scores[0].double().topk(most)
-        orders.append(_Order(unit, criterion, 0, chosen.tolist(), values.tolist()))
+        orders.append(Order(unit, criterion, 0, chosen.tolist(), values.tolist()))
     root = random.stream_key(task.name, settings.seed, f"{STREAM}/random/{unit}")
     for index in range(settings.draws):
         key = torch.tensor(random.step_key(root, index), device=weights.device)
         chosen = random.bits(key, salience.shape[1]).topk(most).indices
-        orders.append(_Order(unit, "random", index, chosen.tolist(), [None] * most))
+        orders.append(Order(unit, "random", index, chosen.tolist(), [None] * most))
     return orders
 
 
 def _edits(
-    orders: list[_Order], layout: Layout, ks: tuple[int, ...], device: torch.device
+    orders: list[Order], layout: Layout, ks: tuple[int, ...], device: torch.device
 ) -> list[Int[Tensor, "_"]]:
     """The addresses to zero: none at all, then by order and K."""
-    neurons = layout.neurons()
-
-    def addresses(order: _Order, k: int) -> Tensor:
-        if order.unit == "weight":
-            return torch.tensor(order.chosen[:k], device=device)
-        columns = [neurons[i] for i in order.chosen[:k]]
-        return torch.cat([part.addresses(columns=slice(c, c + 1), device=device) for part, c in columns])
-
     nothing = torch.zeros(0, dtype=torch.int64, device=device)
-    return [nothing, *(addresses(order, k) for order in orders for k in ks)]
+    return [
+        nothing,
+        *(addresses(order.unit, order.chosen[:k], layout, device) for order in orders for k in ks),
+    ]
+
+
+def addresses(unit: Unit, chosen: Sequence[int], layout: Layout, device: torch.device) -> Int[Tensor, "_"]:
+    """The weights of these weights or neurons (indices into ``Layout.neurons``)."""
+    if unit == "weight" or not chosen:
+        return torch.tensor(list(chosen), device=device, dtype=torch.int64)
+    columns = [layout.neurons()[i] for i in chosen]
+    return torch.cat([part.addresses(columns=slice(c, c + 1), device=device) for part, c in columns])
 
 
 def _repeat_whole(scored: Scored, orders: int, ks: int) -> Scored:
@@ -239,9 +251,10 @@ def _repeat_whole(scored: Scored, orders: int, ks: int) -> Scored:
     return Scored(scored.accuracy[index], scored.predicted[index])
 
 
-def _class_rows(
+def class_rows(
     keys: list[dict[str, object]], scored: Scored, expected: Float[Tensor, "kind classes"]
 ) -> list[dict[str, object]]:
+    """A row per edit, kind of text and class that is predicted or right."""
     wanted = expected.tolist()
     return [
         {**key, "texts": kind, "class": index, "share": share, "expected": wanted[i][index]}
@@ -252,7 +265,7 @@ def _class_rows(
     ]
 
 
-_PRUNED = {
+PRUNED = {
     "member": pl.Int64,
     "unit": pl.String,
     "criterion": pl.String,
@@ -270,13 +283,14 @@ _PRUNED = {
 }
 
 
-def _pruned_rows(
+def pruned_rows(
     member: int,
-    order: _Order,
+    order: Order,
     layout: Layout,
     weights: Float[Tensor, "1 weight"],
     residual_labels: Sequence[str],
 ) -> list[dict[str, object]]:
+    """What an order prunes, a row each: see ``Pruned``."""
     neurons = layout.neurons()
     rows = []
     for rank, (index, scored) in enumerate(zip(order.chosen, order.scores, strict=True), 1):
@@ -289,7 +303,7 @@ def _pruned_rows(
         labels = weight_labels(part, row, column, residual_labels)
         place = (name, part.matrix, part.block, row, column, value, scored, *labels)
         described = (member, order.unit, order.criterion, order.draw, rank, *place)
-        rows.append(dict(zip(_PRUNED, described, strict=True)))
+        rows.append(dict(zip(PRUNED, described, strict=True)))
     return rows
 
 

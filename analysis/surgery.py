@@ -212,19 +212,26 @@ def score(
         answer: position at which answers are read.
         size: edited models per fleet.
     """
+    accuracies, histograms = [], []
+    for fleet in edited(model, donor, edits, size):
+        scored = [_score_kind(fleet, sets[kind], answer) for kind in EVALUATED]
+        accuracies.append(torch.stack([right for right, _ in scored], 1))
+        histograms.append(torch.stack([shares for _, shares in scored], 1))
+    return Scored(torch.cat(accuracies), torch.cat(histograms))
+
+
+def edited(
+    model: Transformer, donor: Float[Tensor, "1 weight"], edits: Sequence[Int[Tensor, "_"]], size: int = 16
+) -> Iterator[Transformer]:
+    """Fleets of edited models, ``size`` of them at a time; arguments as in ``score``."""
     layout = Layout.of(model)
     base = layout.flatten(model)
-    accuracies, histograms = [], []
     for start in range(0, len(edits), size):
         chunk = edits[start : start + size]
         flat = base.repeat(len(chunk), 1)
         for row, edit in zip(flat, chunk, strict=True):
             row[edit] = donor[0, edit]
-        fleet = layout.build(model, flat)
-        scored = [_score_kind(fleet, sets[kind], answer) for kind in EVALUATED]
-        accuracies.append(torch.stack([right for right, _ in scored], 1))
-        histograms.append(torch.stack([shares for _, shares in scored], 1))
-    return Scored(torch.cat(accuracies), torch.cat(histograms))
+        yield layout.build(model, flat)
 
 
 def _score_kind(

@@ -19,6 +19,7 @@ from veneer.analysis.attention import attention_distance, operand_shares, sortin
 from veneer.analysis.grafting import Grafting, directions, graft, movement
 from veneer.analysis.probing import ProbeSettings, probe
 from veneer.analysis.pruning import Pruning, prune
+from veneer.analysis.search import Search, Sought, search
 from veneer.analysis.texts import draw
 from veneer.experiments.cells import Prepared
 from veneer.experiments.evidence import revival_tables, verdict_table
@@ -31,6 +32,7 @@ from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
 from veneer.finetune.processor import fitted, threads_for
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
+from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
@@ -39,13 +41,15 @@ from veneer.tasks.mixture import OPERANDS, pretraining
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
 PRUNING = Pruning(draws=2, samples=120)
+SEARCH = Search()
+LEARNED_SEARCH = Search(unit="neuron", scored=150, moved=50, finalists=12, most=15, samples=160)
 GRAFTING = Grafting(singles=10, samples=120)
 # GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
 LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50), units=("neuron",), draws=1, samples=80)
 LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
 PROBES = ProbeSettings()
 ANALYSES: dict[str, str] = {
-    "pruning": "zero the weights that most hide O_PT, beside random and magnitude pruning",
+    "pruning": "zero the weights that most hide O_PT, beside random ones; search few of them by trying",
     "grafting": "give components their earlier values back, and count what moved",
     "probes": "linear probes for both operands' answers, after each block",
     "attention": "attention on the tokens that each operand is read from; the order that block 0 sorts by",
@@ -307,9 +311,28 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _pruning(group: Group) -> Tables:
-    settings = PRUNING if group.labels else LEARNED_PRUNING
-    pruned = prune(group.model, group.task, group.encoding, settings, group.labels)
-    return {"pruning": pruned.accuracy, "pruned": pruned.pruned, "classes": pruned.classes}
+    settings, widely = (PRUNING, SEARCH) if group.labels else (LEARNED_PRUNING, LEARNED_SEARCH)
+    found = [prune(group.model, group.task, group.encoding, settings, group.labels)]
+    tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (_other_task(group.task), "other")]
+    for task, sought in tasks:
+        if task is not None:
+            models = group.before, group.model
+            found.append(search(*models, task, group.encoding, widely, group.labels, sought))
+    return {
+        "pruning": pl.concat([part.accuracy for part in found]),
+        "pruned": pl.concat([part.pruned for part in found]),
+        "classes": pl.concat([part.classes for part in found]),
+    }
+
+
+def _other_task(task: Task) -> Task | None:
+    """The same question for an operand that is neither old nor new, for null searches; or None."""
+    match task:
+        case Counter(letters=letters, operand_pt=pt, operand_ft=ft):
+            return replace(task, operand_pt=next(x for x in letters if x not in (pt, ft)))
+        case OperandTask(layout=layout, operand_pt=pt, operand_ft=ft):
+            return replace(task, operand_pt=next(x for x in layout.grammar.terminals if x not in (pt, ft)))
+    return None
 
 
 def _grafting(group: Group) -> Tables:
