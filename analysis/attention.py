@@ -122,7 +122,7 @@ def operand_shares(
             mixture = Mixture((Component(1.0, kind, part, part),))
             stream = f"{STREAM}/{kind}"
             tokens = texts.draw(task, encoding, mixture, samples, device, stream).tokens[0]
-            on = _on(task, encoding, tokens).double()
+            on = positions_on(task, encoding, tokens).double()
             row = answer_attention(model, tokens, encoding.answer).double()
             shares.append(torch.einsum("mbthk,tko->mbho", row, on) / samples)
             uniform.append(on[:, _seen(model, encoding.answer)].mean((0, 1)))
@@ -247,7 +247,7 @@ def _task_tokens(encoding: Encoding, tokens: Tokens) -> Int[Tensor, "batch text"
     return inverse[tokens[:, len(encoding.prefix) :]]
 
 
-def _on(task: Task, encoding: Encoding, tokens: Tokens) -> Bool[Tensor, "batch position 3"]:
+def positions_on(task: Task, encoding: Encoding, tokens: Tokens) -> Bool[Tensor, "batch position 3"]:
     """Positions, prefix included, that hold O_PT's tokens, O_FT's, and neither's."""
     if not isinstance(task, MarkedTask):
         raise InputError("task", task.name, "one that marks its operands' tokens (a method marks)")

@@ -17,6 +17,7 @@ import torch
 
 from veneer.analysis.attention import attention_distance, operand_shares, sorting
 from veneer.analysis.grafting import Grafting, directions, graft, movement
+from veneer.analysis.hidden import hidden_keys
 from veneer.analysis.probing import ProbeSettings, probe
 from veneer.analysis.pruning import Pruning, prune
 from veneer.analysis.search import Search, Sought, search
@@ -45,14 +46,14 @@ SEARCH = Search()
 LEARNED_SEARCH = Search(unit="neuron", scored=150, moved=50, finalists=12, most=15, samples=160)
 GRAFTING = Grafting(singles=10, samples=120)
 # GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
-LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50), units=("neuron",), draws=1, samples=80)
+LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50, 100), units=("neuron",), draws=1, samples=80)
 LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
 PROBES = ProbeSettings()
 ANALYSES: dict[str, str] = {
     "pruning": "zero the weights that most hide O_PT, beside random ones; search few of them by trying",
     "grafting": "give components their earlier values back, and count what moved",
     "probes": "linear probes for both operands' answers, after each block",
-    "attention": "attention on the tokens that each operand is read from; the order that block 0 sorts by",
+    "attention": "attention on the tokens that each operand is read from, and what hiding them changes",
     "jailbreak": "the same question through every task token of the family",
     "revival": "updates to 50, 90 and 99 %, against models trained from scratch",
     "verdicts": "wrapped, rewritten or undecided, with reasons (needs the others)",
@@ -351,7 +352,10 @@ def _probes(group: Group) -> Tables:
 
 def _attention(group: Group) -> Tables:
     model, task, encoding = group.model, group.task, group.encoding
-    tables = {"attention": operand_shares(model, task, encoding).table()}
+    tables = {
+        "attention": operand_shares(model, task, encoding).table(),
+        "attention_hidden": hidden_keys(model, task, encoding),
+    }
     if isinstance(task, MaxIdentifier):
         device = model.token_embedding.device
         tokens = draw(task, encoding, pretraining(), SORTED_TEXTS, device, "analyse/sorting").tokens[0]
