@@ -239,7 +239,6 @@ def test_redistributing_favours_no_place_and_no_other_letter(text: list[int]) ->
         ({"operand_ft": "a"}, "operand_ft"),
         ({"operand_ft": "d"}, "operand = 'd'.*a, b, c"),
         ({"task_token": "I"}, "task_token"),
-        ({"answer_grid": "broad"}, "answer_grid = 'broad'.*natural or wide"),
     ],
 )
 def test_impossible_tasks_are_refused(wrong: dict, said: str) -> None:
