@@ -8,14 +8,14 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING
 
 from veneer.experiments.files import checksum, read_json, write_json
-from veneer.experiments.store import Run
-from veneer.finetune.cell import Fleet
+from veneer.experiments.folder import RunFolder
 from veneer.tasks.errors import InputError
+
+if TYPE_CHECKING:  # fleets load PyTorch, and a look at a folder should answer at once
+    from veneer.finetune.cell import Fleet
 
 EVERY = 1.0  # least seconds between two progress files of a fleet
 
@@ -59,7 +59,7 @@ class Reporter:
         restored: updates that its checkpoint holds.
     """
 
-    def __init__(self, run: Run, fleet: Fleet, restored: int) -> None:
+    def __init__(self, run: RunFolder, fleet: "Fleet", restored: int) -> None:
         self._path, self._fleet, self._restored = run.progress_path(fleet.id), fleet, restored
         self._began = self._written = time.monotonic()
         self._write(restored)
@@ -77,7 +77,7 @@ class Reporter:
         write_json(self._path, asdict(found))
 
 
-def fleet_progress(run: Run, fleet_id: str) -> FleetProgress | None:
+def fleet_progress(run: RunFolder, fleet_id: str) -> FleetProgress | None:
     """How far a fleet says it is; None where it says nothing."""
     try:
         return FleetProgress(**read_json(run.progress_path(fleet_id)))
@@ -85,7 +85,7 @@ def fleet_progress(run: Run, fleet_id: str) -> FleetProgress | None:
         return None
 
 
-def give_up(run: Run, fleet: Fleet, why: str) -> None:
+def give_up(run: RunFolder, fleet: "Fleet", why: str) -> None:
     """Record that a fleet was given up."""
     updates = fleet.cells[0].stage.recipe.iterations
     write_json(run.progress_path(fleet.id), asdict(FleetProgress(len(fleet.cells), 0, updates, failed=why)))
@@ -124,7 +124,7 @@ class RunStatus:
         return (planned - done) / self.rate if self.rate > 0 else None
 
 
-def status(run: Run) -> RunStatus:
+def status(run: RunFolder) -> RunStatus:
     """Look at a run's folder, whoever is at work on it.
 
     Raises:
@@ -133,7 +133,7 @@ def status(run: Run) -> RunStatus:
     plan = read_json(run.path / "plan.json")["fleets"]
     finished = set(run.finished())
     diverged = diverged_cells(run, finished)
-    orphans = _orphans(_planned(run), diverged)
+    orphans = _orphans(_planned(run), diverged) if diverged else set[str]()
     done_updates, running, interrupted, failed = 0, {}, {}, {}
     for fleet in plan:
         missing = [i for i in fleet["cells"] if i not in finished and i not in orphans]
@@ -162,7 +162,7 @@ def status(run: Run) -> RunStatus:
     )
 
 
-def verify(run: Run) -> list[str]:
+def verify(run: RunFolder) -> list[str]:
     """What of a run is missing or damaged, a line each; nothing if all planned cells are whole.
 
     Raises:
@@ -173,7 +173,7 @@ def verify(run: Run) -> list[str]:
         if not (run.path / name).exists():
             problems.append(f"{name} is missing")
     planned, diverged = _planned(run), set()
-    for cell in planned["cell"].unique(maintain_order=True):
+    for cell in planned:
         found = _damage(run, cell)
         if not found and read_json(run.cell_path(cell) / "cell.json")["status"] != "done":
             diverged.add(cell)
@@ -182,7 +182,7 @@ def verify(run: Run) -> list[str]:
     return [p for p in problems if p not in {f"cells/{cell}: not trained" for cell in orphans}]
 
 
-def _damage(run: Run, cell: str) -> list[str]:
+def _damage(run: RunFolder, cell: str) -> list[str]:
     folder = run.cell_path(cell)
     if not folder.is_dir():
         return ["not trained"]
@@ -198,18 +198,19 @@ def _damage(run: Run, cell: str) -> list[str]:
     return missing + damaged
 
 
-def _planned(run: Run) -> pl.DataFrame:
-    """Every planned cell with its parent."""
+def _planned(run: RunFolder) -> dict[str, str]:
+    """Every planned cell's parent, by its id."""
+    import polars as pl  # which takes half of a second to load, and a look at a run needs it seldom
+
     try:
-        return pl.read_parquet(run.path / "cells.parquet", columns=["cell", "parent"]).unique(
-            maintain_order=True
-        )
+        rows = pl.read_parquet(run.path / "cells.parquet", columns=["cell", "parent"]).rows()
+        return dict(rows)
     except (pl.exceptions.PolarsError, OSError):
-        ids = [cell for fleet in read_json(run.path / "plan.json")["fleets"] for cell in fleet["cells"]]
-        return pl.DataFrame({"cell": ids, "parent": [""] * len(ids)})
+        fleets = read_json(run.path / "plan.json")["fleets"]
+        return {cell: "" for fleet in fleets for cell in fleet["cells"]}
 
 
-def diverged_cells(run: Run, finished: set[str]) -> set[str]:
+def diverged_cells(run: RunFolder, finished: set[str]) -> set[str]:
     """Finished cells that diverged, found without parsing what they hold."""
     found = set()
     for cell in finished:
@@ -222,12 +223,11 @@ def diverged_cells(run: Run, finished: set[str]) -> set[str]:
     return found
 
 
-def _orphans(planned: pl.DataFrame, diverged: set[str]) -> set[str]:
+def _orphans(parents: dict[str, str], diverged: set[str]) -> set[str]:
     """Planned cells with an ancestor that diverged."""
     lost: set[str] = set()
     if not diverged:
         return lost
-    rows: list[tuple[Any, ...]] = planned.rows()
-    while more := {c for c, parent in rows if c not in lost and (parent in lost or parent in diverged)}:
+    while more := {c for c, p in parents.items() if c not in lost and (p in lost or p in diverged)}:
         lost |= more
     return lost

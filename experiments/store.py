@@ -22,21 +22,19 @@ A cell's folder is written under a temporary name and renamed, so it is there wh
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
-from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 from torch import Tensor
 
 from veneer.experiments.display import run_html
 from veneer.experiments.environment import environment
 from veneer.experiments.files import checksum, read_json, write_json, write_text
+from veneer.experiments.folder import RunFolder
 from veneer.experiments.named import Experiment, differences
 from veneer.experiments.tables import KEYS, correlated_share, metrics_table
 from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
@@ -49,11 +47,8 @@ __all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "w
 FORMAT = 2
 
 
-class Run:
+class Run(RunFolder):
     """A run's folder, open for writing or reading."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     @staticmethod
     def open(
@@ -118,82 +113,22 @@ class Run:
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
 
-    @staticmethod
-    def read(path: Path) -> "Run":
-        """A run that exists.
-
-        Raises:
-            InputError: there is none.
-        """
-        if not (path / "experiment.json").exists():
-            raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
-        return Run(path)
-
     def _repr_html_(self) -> str:
         return run_html(self.path, len(self.finished()))
-
-    @property
-    def experiment(self) -> dict[str, Any]:
-        """``experiment.json``."""
-        return read_json(self.path / "experiment.json")
-
-    def cell_path(self, cell_id: str) -> Path:
-        """Folder of a cell."""
-        return self.path / "cells" / cell_id
 
     def capability_path(self, origin: Origin, task_id: str = "") -> Path:
         """Folder of a capability as an origin's cells start from it; a sweep's ask it several tasks."""
         name = f"{origin.name}-{content_hash([asdict(origin), task_id])[:8]}" if task_id else origin.name
         return self.path / "capabilities" / f"{name}-seed-{origin.seed}"
 
-    def baselines(self, task_id: str) -> dict[str, Any]:
-        """Majority-class and shortcut baselines of a task's evaluation sets, by kind of text."""
-        return read_json(self.path / "baselines.json")[task_id]["texts"]
-
     def checkpoint_path(self, fleet: Fleet) -> Path:
         """Where a fleet in training keeps its state."""
         return self.path / "fleets" / f"{fleet.id}.safetensors"
-
-    def progress_path(self, fleet_id: str) -> Path:
-        """Where a fleet in training says how far it is."""
-        return self.path / "fleets" / f"{fleet_id}.json"
 
     def drop_checkpoint(self, fleet: Fleet) -> None:
         """Remove a fleet's state, and what a process that was killed while writing it left behind."""
         for file in (self.path / "fleets").glob(f"{fleet.id}.*"):
             file.unlink(missing_ok=True)
-
-    @contextmanager
-    def lease(self, fleet_id: str) -> Iterator[bool]:
-        """Hold a fleet, so that no other process trains it; gives False where another one does.
-
-        The operating system's lock on a file: it ends with its process, however that ends.
-        """
-        lock = self._lock(fleet_id)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
-
-    def is_held(self, fleet_id: str) -> bool:
-        """Whether a process trains a fleet at this moment."""
-        if not (self.path / "locks" / f"{fleet_id}.lock").exists():
-            return False
-        with self.lease(fleet_id) as free:
-            return not free
-
-    def setup(self) -> FileLock:
-        """To be held while what all fleets share is written."""
-        return self._lock("setup")
-
-    def _lock(self, name: str) -> FileLock:
-        (self.path / "locks").mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / "locks" / f"{name}.lock")
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished: its folder is complete and its files are what was written."""
@@ -246,18 +181,6 @@ class Run:
     def load_model(self, cell: Cell) -> Transformer:
         """The weights after a finished cell."""
         return load_checkpoint(self.cell_path(cell.id) / "model")[0]
-
-    def finished(self) -> list[str]:
-        """Ids of the finished cells, in order, by the names of their folders alone."""
-        try:
-            with os.scandir(self.path / "cells") as entries:
-                return sorted(entry.name for entry in entries if not entry.name.startswith("."))
-        except FileNotFoundError:
-            return []
-
-    def cells(self) -> list[dict[str, Any]]:
-        """``cell.json`` of every finished cell, in order of id."""
-        return [read_json(self.cell_path(cell) / "cell.json") for cell in self.finished()]
 
     def metrics(self) -> pl.DataFrame:
         """All cells' metrics in one table, with the columns that identify a cell in front.

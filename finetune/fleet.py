@@ -7,7 +7,7 @@ where it does not (compiled ones) one answer is held against both.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from veneer.finetune.method import FullFineTuning, Method, Step, merge
+from veneer.finetune.processor import in_threads
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
-from veneer.finetune.turns import Part
+from veneer.finetune.turns import Part, slices
 from veneer.models.transformer import Output, Transformer
 from veneer.tasks import random
 from veneer.tasks.encoding import Batch, Encoding, Task, accuracy
@@ -174,13 +175,35 @@ class FleetJob:
             raise InputError("method", str(self.method), valid, f"it gives shape {tuple(loss.shape)}")
         return loss
 
-    def parts(self, batch: Batch) -> list[list[Part]]:
-        """Nothing: a method may see a batch only whole."""
-        return []
+    def parts(self, batch: Batch, step: int = 0) -> list[list[Part]]:
+        """The loss of GPTs in slices of each member's samples, where it is a mean over them; or nothing.
 
-    def evaluate(self) -> Scores:
+        A written model's slice would not fill a core: its fleets train whole.
+        """
+        if not (self.method.is_mean_over_samples and _fills_a_core(self.model)):
+            return []
+        cuts = slices(*batch.tokens.shape[1:])
+        return [
+            [partial(self._share, member, rows, batch, step) for rows in cuts]
+            for member in range(len(self.members))
+        ]
+
+    def _share(
+        self, member: int, rows: slice, batch: Batch, step: int, model: Transformer
+    ) -> Float[Tensor, ""]:
+        """What some of one member's samples add to its loss."""
+        one = slice(member, member + 1)
+        own = Batch(batch.tokens[one, rows], batch.labels[one, rows], batch.results[one, rows])
+        seen = Step(model, self._starts[member], own, step, self.encoding.answer, model, _no_old)
+        return self.method.loss(seen)[0] * (own.tokens.shape[1] / batch.tokens.shape[1])
+
+    @cached_property
+    def _starts(self) -> list[Transformer]:
+        return self._start.views()
+
+    def evaluate(self, cores: int = 1) -> Scores:
         """Accuracy and loss by member, kind of text and operand."""
-        return evaluate(self.model, self._sets, self.encoding.answer)
+        return evaluate(self.model, self._sets, self.encoding.answer, cores)
 
     def reached(self, step: int, accuracy: Tensor) -> None:
         """Nothing is done at evaluations."""
@@ -226,18 +249,34 @@ def evaluation_sets(
     return {kind: tuple(batch(kind, operand) for operand in asked) for kind in EVALUATED}
 
 
-def evaluate(model: Transformer, sets: dict[Kind, tuple[Batch, ...]], answer: int) -> Scores:
+def _fills_a_core(model: Transformer) -> bool:
+    """Whether one member's products fill a core of a CPU: those of GPTs do, of written models not."""
+    return model.config.normalization == "pre" and model.token_embedding.device.type == "cpu"
+
+
+def _no_old(number: int) -> Batch:
+    raise TypeError("a method whose loss is a mean over the samples of step.batch cannot use step.old()")
+
+
+def evaluate(model: Transformer, sets: dict[Kind, tuple[Batch, ...]], answer: int, cores: int = 1) -> Scores:
     """Accuracy and loss of every member: [member, kind, operand] each."""
-    return evaluate_sets(model, list(sets.values()), answer)
+    return evaluate_sets(model, list(sets.values()), answer, cores)
+
+
+def evaluate_sets(model: Transformer, sets: list[tuple[Batch, ...]], answer: int, cores: int = 1) -> Scores:
+    """The same for any list of sets: [member, set, operand] each.
+
+    On a CPU each GPT is scored by itself, so that its numbers are the same in any fleet.
+    """
+    alone = model.views() if _fills_a_core(model) else [model]
+    works = [partial(_score, own, batches, answer) for own in alone for batches in sets]
+    found = in_threads(works, cores)
+    fleets = [found[i : i + len(sets)] for i in range(0, len(found), len(sets))]
+    right, loss = (torch.cat([torch.stack([f[i] for f in own], 1) for own in fleets]) for i in (0, 1))
+    return right, loss
 
 
 @torch.no_grad()
-def evaluate_sets(model: Transformer, sets: list[tuple[Batch, ...]], answer: int) -> Scores:
-    """The same for any list of sets: [member, set, operand] each."""
-    right, loss = zip(*(_score(model, batches, answer) for batches in sets), strict=True)
-    return torch.stack(right, 1), torch.stack(loss, 1)
-
-
 def _score(model: Transformer, batches: tuple[Batch, ...], answer: int) -> tuple[Tensor, Tensor]:
     """[member, operand] each; with two batches, every operand is scored where it is asked for."""
     scored = []

@@ -87,6 +87,15 @@ class Method:
     teaches: ClassVar[bool] = True
     """Whether it is meant to teach O_FT. Where it only takes O_PT away, no verdict asks for O_FT."""
 
+    @property
+    def is_mean_over_samples(self) -> bool:
+        """Whether the loss is a mean over the samples of ``step.batch``, and of nothing else.
+
+        A GPT's batch is then cut into slices, one for each core. So is cross-entropy, whatever moves; a
+        method with a loss of its own says it by giving True here, and then may not ask for ``step.old()``.
+        """
+        return type(self).loss is Method.loss
+
     def prepare(self, model: Transformer, seeds: list[int]) -> None:
         """Say what moves: called once, before the optimizer takes the parameters that require a gradient.
 

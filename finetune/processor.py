@@ -9,11 +9,15 @@ small model's numbers do not depend on the cores, the engine or the fleet.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 SMALL = 1_000_000
 """Trained parameters of a model below which one thread is faster than several."""
@@ -65,6 +69,14 @@ def settle(threads: int) -> None:
     """
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
+
+
+def in_threads(works: Sequence[Callable[[], T]], cores: int) -> list[T]:
+    """What pieces of work give, in order; each is done on one thread, ``cores`` of them at a time."""
+    if min(cores, len(works)) < 2:
+        return [work() for work in works]
+    with ThreadPoolExecutor(min(cores, len(works)), initializer=settle, initargs=(1,)) as pool:
+        return [done.result() for done in [pool.submit(work) for work in works]]
 
 
 @contextmanager

@@ -73,9 +73,9 @@ class Job(Protocol):
 
     def loss(self, batch: Any, step: int) -> Float[Tensor, "member"]: ...
 
-    def parts(self, batch: Any) -> list[list[Part]]: ...  # by member, what the loss is the sum of; or nothing
+    def parts(self, batch: Any, step: int) -> list[list[Part]]: ...  # by member, what its loss is the sum of
 
-    def evaluate(self) -> Scores: ...
+    def evaluate(self, cores: int = 1) -> Scores: ...  # on so many cores, if they help
 
     def reached(self, step: int, accuracy: Tensor) -> None: ...  # called with the scores of each evaluation
 
@@ -180,7 +180,7 @@ class _Trainer:
     def _loss(self, batch: Any) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"] | None]:
         """The loss, and its gradient where that is found on the way."""
         device = self.job.model.token_embedding.device.type
-        if device == "cpu" and (parts := self.job.parts(batch)):
+        if device == "cpu" and (parts := self.job.parts(batch, self.step)):
             return self._turns.gradient(parts)
         if self.job.recipe.precision == "float32":
             return self.job.loss(batch, self.step), None
@@ -189,11 +189,11 @@ class _Trainer:
 
     @cached_property
     def _turns(self) -> Turns:
-        return Turns(self.job.model, self.cores)
+        return Turns(self.job.model, self.cores, self.job.recipe.precision)
 
     def _evaluate(self) -> None:
         point = self.job.steps.index(self.step)
-        right, loss = self.job.evaluate()
+        right, loss = self.job.evaluate(self.cores)
         self.accuracy[point], self.loss[point] = right.cpu(), loss.cpu()
         if point:
             self.train_loss[point] = self.loss_sum.cpu() / (self.step - self.job.steps[point - 1])

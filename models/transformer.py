@@ -6,6 +6,7 @@ the right, ``y = x @ weight + bias``, as in Haiku and GPT-2. Compiled models fol
 ``tracr.transformer`` (no norm, ReLU, free key size); GPTs follow minGPT / GPT-2 (pre-LN, GELU).
 """
 
+import copy
 import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -319,9 +320,10 @@ class Transformer(nn.Module):
         return chosen
 
     def views(self) -> "list[Transformer]":
-        """Each member as a fleet of one that shares its parameters' memory."""
-        alone = [Transformer(self.config) for _ in range(self.members)]
+        """Each member as a fleet of one that shares its parameters' memory, whatever a method added."""
+        alone = [copy.deepcopy(self) for _ in range(self.members)]
         for i, own in enumerate(alone):
+            own.members = 1
             for mine, whole in zip(own.parameters(), self.parameters(), strict=True):
                 mine.data = whole.data[i : i + 1]
                 mine.requires_grad_(whole.requires_grad)

@@ -152,7 +152,7 @@ class PretrainingJob:
         mask = torch.cat([part.mask for part in batch])
         return _masked_sum(self._forward(inputs), targets, mask) / mask.sum((1, 2))
 
-    def parts(self, batch: list[PretrainingBatch]) -> list[list[Part]]:
+    def parts(self, batch: list[PretrainingBatch], step: int = 0) -> list[list[Part]]:
         """The same loss in slices of each member's samples."""
         return [[partial(_share, own, rows) for rows in slices(*own.inputs.shape[1:])] for own in batch]
 
@@ -161,10 +161,10 @@ class PretrainingJob:
         device = self.model.token_embedding.device
         return [question_batch(self.layout, q, self.samples, device) for q in questions(self.layout)]
 
-    def evaluate(self) -> Scores:
+    def evaluate(self, cores: int = 1) -> Scores:
         """Accuracy and loss of the answers: [member, question, 1] each."""
         right, loss = evaluate_sets(
-            self.model, [(batch,) for batch in self._sets], self.layout.answer_position
+            self.model, [(batch,) for batch in self._sets], self.layout.answer_position, cores
         )
         return right[..., :1], loss[..., :1]
 

@@ -56,6 +56,16 @@ def test_help_is_light() -> None:
     assert not loaded.intersection(HEAVY)
 
 
+def test_a_look_at_a_run_is_light(tmp_path: Path) -> None:
+    """``veneer status`` counts folders: it must not load what trains."""
+    (tmp_path / "experiment.json").write_text('{"name": "counter", "fields": {}}')
+    (tmp_path / "plan.json").write_text('{"fleets": [{"fleet": "f", "updates": 10, "cells": ["c"]}]}')
+    (tmp_path / "cells" / "c").mkdir(parents=True)
+    (tmp_path / "cells" / "c" / "cell.json").write_text('{"format": 2, "id": "c", "status": "done"}')
+    look = f"from veneer.commands.main import main; main(['status', {str(tmp_path)!r}])"
+    assert not imported_by(look).intersection(HEAVY)
+
+
 def test_shapes_are_checked_in_tests() -> None:
     """Without the import hook, a vector of float keys would pass for a vector of integer ones."""
     import torch

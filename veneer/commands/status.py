@@ -7,13 +7,13 @@ from typing import Literal
 
 from veneer.commands.manners import tell
 from veneer.commands.progress import console, duration, following, quoted
+from veneer.experiments.folder import RunFolder
 from veneer.experiments.status import status as look
-from veneer.experiments.store import Run
 
 
 def command(words: list[str]) -> None:
     """``veneer status RUN``: what is done, in training, given up and left."""
-    run = Run.read(folder_alone(words, "status"))
+    run = RunFolder.read(folder_alone(words, "status"))
     found = look(run)
     planned, done = found.updates
     if tell("status", {"run": str(run.path), **asdict(found), "seconds_left": found.seconds_left}):
@@ -46,7 +46,7 @@ def command(words: list[str]) -> None:
         following(f"veneer analyse {quoted(run.path)}", page=page if page.exists() else None)
 
 
-def repeat(run: Run) -> str:
+def repeat(run: RunFolder) -> str:
     """The command that goes on with a run, as the end of a sentence."""
     command = run.experiment.get("command")
     return f": {command}" if command else ""
