@@ -6,7 +6,7 @@ are read, put into fleets, and named. A table that is complete is not made again
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, product
 from pathlib import Path
@@ -30,7 +30,7 @@ from veneer.experiments.store import KEYS, Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Cell, Origin
 from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
-from veneer.finetune.processor import fitted, threads_for
+from veneer.finetune.processor import fitted, in_processes, is_small, threads_for
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.counter import Counter
@@ -59,6 +59,8 @@ ANALYSES: dict[str, str] = {
     "verdicts": "wrapped, rewritten or undecided, with reasons (needs the others)",
 }
 Tables = dict[str, pl.DataFrame]
+Found = tuple[list[dict[str, Any]], Callable[[], Tables]]
+"""The identifying columns of a group's models, and what waits for their tables."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def analyse(
     names: tuple[str, ...] = tuple(ANALYSES),
     say: Callable[[str], None] = lambda text: None,
     selection: Selection | None = None,
+    jobs: int = 1,
 ) -> list[Path]:
     """Make the tables of a run that are not there yet.
 
@@ -128,6 +131,7 @@ def analyse(
         names: which analyses (see ``ANALYSES``).
         say: told what is being done.
         selection: which fine-tuned models pruning, grafting, probes and attention look into.
+        jobs: processes that look into small models on a CPU; large ones fill the cores by themselves.
 
     Returns:
         The tables, made now or before.
@@ -141,8 +145,9 @@ def analyse(
             raise InputError("analysis", name, ", ".join(ANALYSES))
     prepared, _ = prepare_sweep(sweep_in(run))
     largest = max(source.model.parameter_count for source in prepared.sources.values())
-    with fitted(threads_for(largest)):
-        return _analyse(prepared, run, device, names, say, selection or Selection())
+    jobs = jobs if device.type == "cpu" and is_small(largest) else 1
+    with fitted(threads_for(largest)), in_processes(jobs) as begin:
+        return _analyse(prepared, run, device, names, say, selection or Selection(), begin, jobs > 1)
 
 
 def _analyse(
@@ -152,6 +157,8 @@ def _analyse(
     names: tuple[str, ...],
     say: Callable[[str], None],
     selection: Selection,
+    begin: Callable[..., Callable[[], Any]],
+    ahead: bool,
 ) -> list[Path]:
     cells = _chosen(_finished(prepared, run), run, selection)
     made: list[Path] = []
@@ -162,11 +169,18 @@ def _analyse(
         "attention": _attention,
         "jailbreak": _jailbreak,
     }
-    for name in names:
-        if name == "jailbreak" and not any(len(_tokens(c.task)) > 1 for c in cells):
-            continue
-        if name in per_model:
-            made += _per_model(name, per_model[name], prepared, run, cells, device, say)
+    asked = [name for name in names if name in per_model]
+    if not any(len(_tokens(cell.task)) > 1 for cell in cells):
+        asked = [name for name in asked if name != "jailbreak"]
+    found: dict[str, Iterable[Found]] = {
+        name: _found(per_model[name], _groups(prepared, run, *_looked_at(name, cells), device), begin)
+        for name in asked
+        if not _is_complete(name, run, cells)
+    }
+    if ahead:  # so that no worker waits for the end of an analysis
+        found = {name: list(parts) for name, parts in found.items()}
+    for name in asked:
+        made += _gathered(name, found[name], run, say) if name in found else _tables_of(name, run)
     if "revival" in names:
         say("revival")
         made += _write(run, revival_tables(run))
@@ -233,30 +247,43 @@ def _are_looked_at(name: str, cells: list[Cell]) -> list[Origin]:
     return [origin for origin in origins if origin.start == CAPABILITY]
 
 
-def _per_model(
-    name: str,
-    compute: Callable[[Group], Tables],
-    prepared: Prepared,
-    run: Run,
-    cells: list[Cell],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> list[Path]:
+def _looked_at(name: str, cells: list[Cell]) -> tuple[list[Cell], dict[Origin, Cell]]:
+    """The fine-tuned models that an analysis is about, and a cell of each origin that it looks at."""
     examples = {
         origin: next(c for c in cells if c.origin == origin) for origin in _are_looked_at(name, cells)
     }
-    cells = [cell for cell in cells if _is_looked_at(name, cell)]
-    wanted = {*(cell.id for cell in cells), *map(_origin_id, examples)}
+    return [cell for cell in cells if _is_looked_at(name, cell)], examples
+
+
+def _is_complete(name: str, run: Run, cells: list[Cell]) -> bool:
+    """Whether an analysis was made of just these models."""
+    tuned, examples = _looked_at(name, cells)
+    wanted = {*(cell.id for cell in tuned), *map(_origin_id, examples)}
     main = run.path / "analysis" / f"{name}.parquet"
-    if main.exists() and set(pl.read_parquet(main, columns=["cell"])["cell"]) == wanted:
-        return sorted((run.path / "analysis").glob(f"{name}*.parquet"))
+    return main.exists() and set(pl.read_parquet(main, columns=["cell"])["cell"]) == wanted
+
+
+def _tables_of(name: str, run: Run) -> list[Path]:
+    return sorted((run.path / "analysis").glob(f"{name}*.parquet"))
+
+
+def _found(
+    compute: Callable[[Group], Tables], groups: Iterator[Group], begin: Callable[..., Callable[[], Any]]
+) -> Iterator[Found]:
+    """What an analysis finds in each group: begun when it is reached here, waited for when it is called."""
+    return ((group.keys, begin(compute, group)) for group in groups)
+
+
+def _gathered(name: str, found: Iterable[Found], run: Run, say: Callable[[str], None]) -> list[Path]:
+    """Wait for an analysis, and write its tables."""
     parts: dict[str, list[pl.DataFrame]] = {}
     done = 0
-    for group in _groups(prepared, run, cells, examples, device):
-        say(f"{name}: {done} of {len(wanted)} models")
-        for table, rows in compute(group).items():
-            parts.setdefault(table, []).append(_named(rows, group.keys))
-        done += len(group.keys)
+    say(name)
+    for keys, result in found:
+        for table, rows in result().items():
+            parts.setdefault(table, []).append(_named(rows, keys))
+        done += len(keys)
+        say(f"{name}: {done} models")
     return _write(run, {table: pl.concat(rows, how="vertical_relaxed") for table, rows in parts.items()})
 
 

@@ -269,11 +269,25 @@ def evaluate_sets(model: Transformer, sets: list[tuple[Batch, ...]], answer: int
     On a CPU each GPT is scored by itself, so that its numbers are the same in any fleet.
     """
     alone = model.views() if _fills_a_core(model) else [model]
-    works = [partial(_score, own, batches, answer) for own in alone for batches in sets]
+    works = [
+        partial(
+            _score, own, tuple(_own(batch, i) if own is not model else batch for batch in batches), answer
+        )
+        for i, own in enumerate(alone)
+        for batches in sets
+    ]
     found = in_threads(works, cores)
     fleets = [found[i : i + len(sets)] for i in range(0, len(found), len(sets))]
     right, loss = (torch.cat([torch.stack([f[i] for f in own], 1) for own in fleets]) for i in (0, 1))
     return right, loss
+
+
+def _own(batch: Batch, member: int) -> Batch:
+    """A member's part of a set that all share, or of one that has a part for each."""
+    if len(batch.tokens) == 1:
+        return batch
+    one = slice(member, member + 1)
+    return Batch(batch.tokens[one], batch.labels[one], batch.results[one])
 
 
 @torch.no_grad()

@@ -8,14 +8,19 @@ has one thread, and other cores train other fleets. One thread also fixes the or
 small model's numbers do not depend on the cores, the engine or the fleet.
 """
 
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+
+from veneer.tasks.errors import InputError
 
 T = TypeVar("T")
 
@@ -77,6 +82,30 @@ def in_threads(works: Sequence[Callable[[], T]], cores: int) -> list[T]:
         return [work() for work in works]
     with ThreadPoolExecutor(min(cores, len(works)), initializer=settle, initargs=(1,)) as pool:
         return [done.result() for done in [pool.submit(work) for work in works]]
+
+
+@contextmanager
+def in_processes(count: int) -> Iterator[Callable[..., Callable[[], Any]]]:
+    """Have work done by worker processes of one thread each.
+
+    Gives a function that takes a module's function and its arguments, has it done, and gives a function
+    that waits for the result. With fewer than two processes, that one does the work itself.
+
+    Raises:
+        InputError: a worker was killed.
+    """
+    if count < 2:
+        yield lambda work, *given: partial(work, *given)
+        return
+    context = multiprocessing.get_context("spawn")  # forking would copy locks of other libraries' threads
+    pool = ProcessPoolExecutor(count, context, settle, (1,))
+    try:
+        yield lambda work, *given: pool.submit(work, *given).result
+    except BrokenProcessPool as error:
+        problem = "a worker process was killed, perhaps for want of memory"
+        raise InputError("jobs", count, "1, which needs the least memory", problem) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

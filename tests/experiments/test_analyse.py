@@ -1,11 +1,13 @@
 """What is inside a run's models: every table names its cells, and what is missing is asked for by name."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from tests.tiny import CPU, Quiet
 from veneer.analysis.constructed import TRUTHS
@@ -190,3 +192,13 @@ def test_a_run_that_diverged_has_nothing_to_look_into(cache: Path, tmp_path: Pat
 def test_a_run_that_has_not_begun_is_told_how_to_begin(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="veneer run counter"):
         analyse(Run.open(tmp_path / "new", "quick", EXPERIMENT), CPU)
+
+
+@pytest.mark.slow
+def test_worker_processes_make_the_same_tables(run: Run, tmp_path: Path) -> None:
+    """Those of attention, whose settings the tests leave as they are."""
+    copy = Run(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.path / "analysis")
+    (made_now,) = analyse(copy, CPU, ("attention",), jobs=2)
+    assert_frame_equal(pl.read_parquet(made_now), table(run, "attention"), check_exact=True)

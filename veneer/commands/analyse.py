@@ -13,7 +13,9 @@ from veneer.commands.training import device_of
 from veneer.experiments.analyse import ANALYSES, Selection, analyse
 from veneer.experiments.evidence import known
 from veneer.experiments.store import Run
+from veneer.finetune.processor import cores
 from veneer.report.page import write_report
+from veneer.tasks.errors import InputError
 
 
 def command(words: list[str]) -> None:
@@ -28,11 +30,13 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     Raises:
         InputError: no run, or one that lacks what an analysis needs.
     """
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
     run, began = Run.read(folder), time.monotonic()
     names = options.only or tuple(ANALYSES)
     with Steps() as say:
         chosen = Selection(options.capabilities, options.rates, options.c_tr, options.seeds)
-        paths = analyse(run, device_of(options.device), names, say, chosen)
+        paths = analyse(run, device_of(options.device), names, say, chosen, options.jobs or cores())
         say("report")
         report = write_report(run)
     file = run.path / "analysis" / "verdicts.parquet"

@@ -74,6 +74,8 @@ class AnalyseOptions:
     """Look into models of these seeds only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
+    jobs: int | None = None
+    """Processes that look into small models on a CPU; none takes as many as there are cores."""
 
 
 @dataclass(frozen=True)
