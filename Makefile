@@ -24,7 +24,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo test test-browser test-slow check bench clean FORCE
+.PHONY: help venv demo test test-browser test-slow check bench device-check clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -54,6 +54,9 @@ check: $(DEV_STAMP)  ## lint, formatting, types, and the arrows between the room
 
 bench: $(DEV_STAMP)  ## run the benchmarks
 	$(BIN)/python -m benchmarks
+
+device-check: $(DEV_STAMP)  ## check and measure a GPU in ten minutes, into device-check.json
+	$(BIN)/python -m benchmarks.device
 
 clean:  ## remove caches and build outputs (runs and the environment stay)
 	@echo "Removing caches and build outputs"

@@ -7,9 +7,6 @@ All read the same batches, drawn beforehand; what drawing costs is given as a sh
 blocks of them alternate, so that a slow minute hits all alike.
 """
 
-import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -18,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.machine import matmul_peak, synchronize
+from benchmarks.contenders import flops_per_step
+from benchmarks.machine import alternating, matmul_peak
 from benchmarks.plain import GPTBlock, MinGPTBlock, PlainGPT
-from benchmarks.training import flops_per_step
 from veneer.finetune.initialize import initialize
 from veneer.finetune.optimizer import FleetOptimizer
+from veneer.finetune.processor import cores, fitted
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import keep_freed_memory
 from veneer.finetune.turns import Turns
@@ -31,6 +29,7 @@ from veneer.pcfg.pretraining import PretrainingJob, gpt
 
 BATCH, ROUNDS = 96, 5
 SIZES = {"quick": (SampleLayout.quick(), 96, 2, 4), "paper": (SampleLayout(), 192, 6, 6)}
+MIDDLE = {"quick": 40, "paper": 0}  # updates on the same batches before the clock starts
 CASES = (("quick", 1, 4), ("quick", 3, 4), ("quick", 4, 4), ("paper", 1, 1))  # size, members, steps
 
 
@@ -63,7 +62,7 @@ class Fleet:
         self.job, self.number = job, 0
         self.alive = torch.ones(job.model.members, dtype=torch.bool, device=job.model.token_embedding.device)
         self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, decayed | {"unembedding"})
-        self.turns = Turns(job.model, torch.get_num_threads()) if self.alive.device.type == "cpu" else None
+        self.turns = Turns(job.model, cores()) if self.alive.device.type == "cpu" else None
 
     def step(self, batch: list[PretrainingBatch]) -> None:
         """One update of every member on its own samples."""
@@ -78,8 +77,9 @@ class Fleet:
 def rows(device: torch.device) -> list[dict[str, Any]]:
     """Time per model update, shares of the matmul peak and of data preparation, by size and fleet."""
     keep_freed_memory()
-    peak = matmul_peak(device)
-    return [_row(size, members, steps, peak, device) for size, members, steps in CASES]
+    with fitted(cores()):
+        peak = matmul_peak(device)
+        return [_row(size, members, steps, peak, device) for size, members, steps in CASES]
 
 
 def _row(size: str, members: int, steps: int, peak: float, device: torch.device) -> dict[str, Any]:
@@ -105,7 +105,11 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
             fleet.step(batch)
 
     works = [partial(train_plain, mingpt), partial(train_plain, fused), train_fleet, draw]
-    per_mingpt, per_fused, per_step, data = (spent / steps for spent in alternating_work(works, device))
+    for work in works[:3]:
+        for _ in range(MIDDLE[size] // steps):
+            work()
+    times = alternating(works, device, ROUNDS)
+    per_mingpt, per_fused, per_step, data = (time.median / steps for time in times)
     per_update = per_step / members
     work = flops_per_step(config, BATCH, layout.length - 1)
     return {
@@ -113,25 +117,11 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
         "minGPT's loop, ms per update": 1e3 * per_mingpt,
         "the same with fused attention and GELU": 1e3 * per_fused,
         "fleet, ms per update": 1e3 * per_update,
-        "minGPT's loop / fleet": per_mingpt / per_update,
-        "fused loop / fleet": per_fused / per_update,
+        "ratio": per_mingpt / per_update,
+        "ratio to the fused loop": per_fused / per_update,
         "minGPT's loop, share of peak": work / per_mingpt / peak,
         "fused loop, share of peak": work / per_fused / peak,
         "fleet, share of peak": work / per_update / peak,
         "data preparation, share of a step": data / (data + per_step),
         "matmul peak, GFLOP/s": peak / 1e9,
     }
-
-
-def alternating_work(works: list[Callable[[], object]], device: torch.device) -> list[float]:
-    """Median seconds of pieces of work run in turns, so that a slow minute hits all."""
-    times: list[list[float]] = [[] for _ in works]
-    for turn in range(ROUNDS + 1):
-        for work, kept in zip(works, times, strict=True):
-            synchronize(device)
-            began = time.perf_counter()
-            work()
-            synchronize(device)
-            if turn:  # the first warms up
-                kept.append(time.perf_counter() - began)
-    return [statistics.median(kept) for kept in times]

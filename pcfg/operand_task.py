@@ -17,6 +17,7 @@ from torch import Tensor
 from veneer.pcfg.answers import AnswerGrid, Natural, natural_shares, wide
 from veneer.pcfg.families import BEFORE_TEXT, Family, SampleLayout, Text
 from veneer.tasks import random
+from veneer.tasks.constants import constant
 from veneer.tasks.encoding import Encoding
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import KINDS, Examples, Mixtures, PairTable
@@ -176,7 +177,7 @@ class OperandTask:
         """A batch for every member, a pure function of its key and mixture; the tokens end with ART."""
         choice = mixtures.choose(random.fold(keys, 0), batch)
         _, text = self.texts(random.fold(keys, 1), choice.kind)
-        letters = torch.tensor(self._operands, device=keys.device)
+        letters = constant(self._operands, keys.device)
         both = (self.layout.answer(self.family, text, x.expand(choice.kind.shape)) for x in letters)
         results = torch.stack(list(both), -1)
         labels = torch.take_along_dim(results, choice.label.unsqueeze(-1), -1).squeeze(-1)
@@ -212,7 +213,7 @@ class OperandTask:
         self, text: Text, wanted: Int[Tensor, "member batch 2"], keys: Int[Tensor, "member"]
     ) -> Text:
         """Give the last tokens so many of each operand."""
-        letters = torch.tensor(self._operands, device=text.device).expand(wanted.shape)
+        letters = constant(self._operands, text.device).expand(wanted.shape)
         terminals = len(self.layout.grammar.terminals)
         return redistribute(text, torch.ones_like(text), letters, wanted.unsqueeze(-2), terminals, keys)
 
@@ -226,7 +227,7 @@ class OperandTask:
         possible to the text.
         """
         terminals, k = len(self.layout.grammar.terminals), self.layout.occurrence
-        letters = torch.tensor(self._operands, device=text.device)
+        letters = constant(self._operands, text.device)
         near, far = wanted.amin(-1), wanted.amax(-1)
         letters = torch.where((wanted[..., :1] < wanted[..., 1:]), letters, letters.flip(-1))  # nearer first
         written = letters.to(text.dtype)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from veneer.tasks import random
+from veneer.tasks.constants import constant
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import Examples, Mixtures, PairTable
 
@@ -93,6 +94,13 @@ class Counter:
             [torch.tensor([(n, i, j) for i in range(n + 1) for j in range(n + 1 - i)]) for n in sizes]
         )
 
+    def _rows_on(self, device: torch.device) -> Int[Tensor, "pair 3"]:
+        """The same on a device, where they are kept."""
+        kept = vars(self).setdefault("_rows_by_device", {})
+        if device not in kept:
+            kept[device] = self._rows.to(device)
+        return kept[device]
+
     @cached_property
     def _table(self) -> PairTable:
         size, pt, ft = self._rows.double().unbind(-1)
@@ -113,11 +121,9 @@ class Counter:
         device = keys.device
         kind, _, label = mixtures.choose(random.fold(keys, 0), batch)
         row = self._table.to(device).draw(random.fold(keys, 1), kind)
-        size, pt, ft = self._rows.to(device)[row].unsqueeze(-1).unbind(-2)
-        others = torch.tensor(
-            [i for i, x in enumerate(self.letters) if x not in (self.operand_pt, self.operand_ft)],
-            device=device,
-        )
+        size, pt, ft = self._rows_on(device)[row].unsqueeze(-1).unbind(-2)
+        own = (self.operand_pt, self.operand_ft)
+        others = constant(tuple(i for i, x in enumerate(self.letters) if x not in own), device)
         fill = others[random.integers(random.fold(keys, 2), len(others), batch, self.length)]
         place = torch.arange(self.length, device=device).expand(*row.shape, -1)
         letter_pt, letter_ft = self.letters.index(self.operand_pt), self.letters.index(self.operand_ft)
@@ -132,5 +138,5 @@ class Counter:
 
     def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
         """Positions that hold the letter O_PT, and those that hold O_FT."""
-        letters = [self.letters.index(letter) for letter in (self.operand_pt, self.operand_ft)]
-        return tokens.unsqueeze(-1) == torch.tensor(letters, device=tokens.device)
+        letters = tuple(self.letters.index(letter) for letter in (self.operand_pt, self.operand_ft))
+        return tokens.unsqueeze(-1) == constant(letters, tokens.device)

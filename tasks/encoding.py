@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from veneer.tasks.constants import constant
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import Examples, Mixtures
 
@@ -109,9 +110,9 @@ class Encoding:
     def encode(self, examples: Examples) -> Batch:
         """Task indices to model ids."""
         device = examples.tokens.device
-        tokens = torch.tensor(self.tokens, device=device)[examples.tokens]
-        classes = torch.tensor(self.classes, device=device)
-        front = torch.tensor(self.prefix, device=device).expand(*tokens.shape[:2], -1)
+        tokens = constant(self.tokens, device)[examples.tokens]
+        classes = constant(self.classes, device)
+        front = constant(self.prefix, device).expand(*tokens.shape[:2], -1)
         return Batch(torch.cat([front, tokens], -1), classes[examples.labels], classes[examples.results])
 
 

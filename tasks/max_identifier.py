@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from veneer.tasks import random
+from veneer.tasks.constants import constant
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import Examples, Mixtures, PairTable
 
@@ -108,7 +109,7 @@ class MaxIdentifier:
         letter = torch.arange(len(self.letters), device=device).expand(*kind.shape, -1)
         # Segments below, at, between, at and above the two answers: so many letters of each.
         segment = (letter >= lower).long() + (letter > lower) + (letter >= upper) + (letter > upper)
-        wanted = torch.tensor([low - 1, 1, high - low - 1, 1, self.length - high], device=device)
+        wanted = constant((low - 1, 1, high - low - 1, 1, self.length - high), device)
         sizes = torch.nn.functional.one_hot(segment, 5).sum(-2)
         start = sizes.cumsum(-1) - sizes
         order = (segment + random.uniform(random.fold(keys, 2), *letter.shape[1:])).argsort(-1)
@@ -124,7 +125,7 @@ class MaxIdentifier:
     def marks(self, tokens: Int[Tensor, "*sample position"]) -> Bool[Tensor, "*sample position 2"]:
         """The position that holds the letter of O_PT's rank, and the one of O_FT's."""
         rank = (tokens.unsqueeze(-1) >= tokens.unsqueeze(-2)).sum(-1)
-        wanted = torch.tensor([self.rank_pt, self.rank_ft], device=tokens.device)
+        wanted = constant((self.rank_pt, self.rank_ft), tokens.device)
         return rank.unsqueeze(-1) == wanted
 
 
