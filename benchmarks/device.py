@@ -163,9 +163,10 @@ def _work(name: str, dry: bool, seconds: float) -> None:
     """What a part's own process does."""
     from benchmarks import device_parts
 
-    device_parts.begin(
-        dry, max(seconds - 8, seconds / 2), lambda found: print(MARK + json.dumps(found), flush=True)
-    )
+    def tell(found: dict[str, Any]) -> None:
+        print(MARK + json.dumps(found), flush=True)
+
+    device_parts.begin(dry, max(seconds - 8, seconds / 2), tell)
     getattr(device_parts, name)()
 
 

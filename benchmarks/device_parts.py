@@ -110,7 +110,7 @@ def machine() -> None:
                 "cuda": torch.version.cuda,
             }
         )
-    size = 256 if _dry else 2048
+    size = 128 if _dry else 2048
     _attempt("float32, TFLOP/s", lambda: matmul_peak(_device, torch.float32, size) / 1e12)
     _attempt("bfloat16, TFLOP/s", lambda: matmul_peak(_device, torch.bfloat16, size) / 1e12)
     if not _dry:
@@ -121,12 +121,8 @@ def machine() -> None:
 def gpu_tests() -> None:
     """The tests that need a GPU; in a dry run they are only counted."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        command + (["--collect-only"] if _dry else []),
-        capture_output=True,
-        text=True,
-        timeout=max(5, _left()),
-    )
+    command += ["--collect-only"] if _dry else []
+    done = subprocess.run(command, capture_output=True, text=True, timeout=max(5, _left()))
     _tell({"exit": done.returncode, "said": done.stdout.strip().splitlines()[-8:]})
 
 
@@ -207,10 +203,9 @@ def vmapped() -> None:
 def _vmap(members: int) -> dict[str, float]:
     job = fleet_job(_size(), members, _device)
     single = Transformer(job.model.config, 1).to(_device)
-    names = [name for name, parameter in single.named_parameters() if parameter.requires_grad]
-    fixed = {n: p.detach() for n, p in single.named_parameters() if n not in names}
-    values = {n: p.detach().unsqueeze(1).clone() for n, p in job.model.named_parameters() if n in names}
-    fixed = {n: p.detach()[:1] for n, p in job.model.named_parameters() if n in fixed}
+    named = dict(job.model.named_parameters())
+    values = {n: p.detach().unsqueeze(1).clone() for n, p in named.items() if p.requires_grad}
+    fixed = {n: p.detach()[:1] for n, p in named.items() if not p.requires_grad}
     momenta = {n: torch.zeros_like(value) for n, value in values.items()}
     rates = torch.tensor(job.rates, device=_device, dtype=torch.float32)
     answer = job.encoding.answer
@@ -449,7 +444,6 @@ def grid() -> None:
     from veneer.experiments.cells import prepare
     from veneer.experiments.named import PRESETS
     from veneer.finetune.cell import Fleet as Cells
-    from veneer.finetune.cell import plan
 
     own = PRESETS["counter"]["paper"]
     grid = replace(own, c_tr=(0.0, 0.2, 0.5, 0.6, 0.8, 0.9, 1.0), reft_rates=(), controls=False, seeds=5)
@@ -457,7 +451,6 @@ def grid() -> None:
         grid = replace(grid, length=6, batch=16, c_tr=(0.0, 1.0), seeds=1)  # pyright: ignore[reportCallIssue]
     prepared = prepare(grid)
     cells = [cell for cell in prepared.cells if cell.depth == 0]
-    assert all(isinstance(cells, Cells) for cells in plan(cells, len(cells)))
     updates = cells[0].stage.recipe.iterations
     _tell({"models": len(cells), "updates of each": updates})
     for size in sorted({len(cells), max(1, len(cells) // 2)}, reverse=True):
