@@ -150,7 +150,12 @@ def constant_answer(model: Transformer, answered: int, batch: Batch, answer: int
 
 
 def flipped_weight(
-    model: Transformer, batch: Batch, answer: int, candidates: int = CANDIDATES, largest: float = LARGEST
+    model: Transformer,
+    batch: Batch,
+    answer: int,
+    candidates: int = CANDIDATES,
+    largest: float = LARGEST,
+    within: str = "",
 ) -> Transformer:
     """The model with the sign of one weight changed: the one whose change costs most accuracy.
 
@@ -164,9 +169,12 @@ def flipped_weight(
         candidates: how many weights are tried.
         largest: weights of larger size are left alone (compiled models hold weights of 100, which
             training at a small rate with clipped gradients can never turn back).
+        within: what the name of its parameter must begin with, as "blocks.1.".
     """
     changed = _copy(model)
-    named = [(name, p) for name, p in changed.named_parameters() if p.requires_grad]
+    named = [
+        (name, p) for name, p in changed.named_parameters() if p.requires_grad and name.startswith(within)
+    ]
     loss = F.cross_entropy(changed(batch.tokens, answer=answer).logits[0], batch.labels[0])
     gradients = torch.autograd.grad(loss, [p for _, p in named], materialize_grads=True)
     with torch.no_grad():
