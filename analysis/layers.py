@@ -120,7 +120,7 @@ def localized(
                 direction = _drawn(seed, model.config.width).to(place.mlp_out.bias)
                 stream = _streams(model, batch.tokens[0], answer)[0, block + 1]
                 length = stream.std(0, correction=0).norm()
-                place.mlp_out.bias += length * direction / direction.norm()
+                place.mlp_out.bias.add_(length * direction / direction.norm())
             case "writing exchanged":
                 written = place.output.weight[0].abs().sum(0) + place.mlp_out.weight[0].abs().sum(0)
                 order = _exchanged(written, seed)

@@ -111,11 +111,14 @@ def estimate(
     if not drawn:
         return Estimate(None, 0.0, None, None)
     tails = ((1 - interval) / 2, (1 + interval) / 2)
-    bounds = [
-        tuple(int(b) for b in np.quantile(values, tails, method="nearest"))
-        for values in ([s.transition for s in drawn], [s.refinement for s in drawn])
-    ]
-    return Estimate(whole if share >= ENOUGH else None, share, bounds[0], bounds[1])
+    starts = np.quantile([s.transition for s in drawn], tails, method="nearest")
+    ends = np.quantile([s.refinement for s in drawn], tails, method="nearest")
+    return Estimate(
+        whole if share >= ENOUGH else None,
+        share,
+        (int(starts[0]), int(starts[1])),
+        (int(ends[0]), int(ends[1])),
+    )
 
 
 def gap_and_spread(
@@ -127,7 +130,7 @@ def gap_and_spread(
     return np.median(after, axis=0) - np.median(before, axis=0), high - low
 
 
-def _resampled(shape: tuple[int, ...], resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _resampled(shape: tuple[int, ...], resamples: int, seed: int) -> Iterator[tuple[np.ndarray, ...]]:
     """Rows that draw seeds and tasks with replacement."""
     generator = np.random.default_rng(seed)
     seeds, tasks = shape

@@ -7,6 +7,7 @@ tell a wrapper from a rewrite? Nothing is trained.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -86,7 +87,7 @@ def _changed(
         yield name, None, truth, construct(name, original, seed, seen, answer)
 
 
-def _read(table: pl.DataFrame, ceiling: pl.DataFrame, kind: str) -> dict[str, float | int | None]:
+def _read(table: pl.DataFrame, ceiling: pl.DataFrame, kind: str) -> dict[str, Any]:
     # A stream that is constant in every sham has no ceiling; nothing can be read there.
     least = ceiling.group_by("residual").agg(pl.col(kind).min()).sort("residual")[kind].fill_null(-1.0)
     values = table[kind].to_list()
