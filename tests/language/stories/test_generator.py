@@ -30,7 +30,7 @@ def test_an_instruction_says_what_is_in_the_story() -> None:
 
 def test_nothing_is_left_open_and_sentences_begin_with_a_capital() -> None:
     for record in RECORDS:
-        assert not re.search(r"[{}\[\]|]|\ba [aeiou]|\ban [^aeiou]|  ", record.text), record.text
+        assert not re.search(r"[{}\[\]|]|\ba [aeiou]|\ban (?!hour)[^aeiou]|  ", record.text), record.text
         for paragraph in record.story.split("\n\n"):
             assert re.match(r"\"?[A-Z]", paragraph)
             assert not re.search(r"\. \"?[a-z]", paragraph), paragraph
