@@ -59,7 +59,7 @@ def natural_features(generator: random.Random) -> tuple[Feature, ...]:
             return drawn
 
 
-def story(generator: random.Random, features: Sequence[Feature], plot: Plot | None = None) -> Record:
+def story(generator: random.Random, features: Sequence[str], plot: Plot | None = None) -> Record:
     """One story that has the features given and no others.
 
     Args:
@@ -92,7 +92,7 @@ def story(generator: random.Random, features: Sequence[Feature], plot: Plot | No
     )
 
 
-def _events(generator: random.Random, plot: Plot, features: set[Feature]) -> list[list[str]]:
+def _events(generator: random.Random, plot: Plot, features: set[str]) -> list[list[str]]:
     """The wordings of a story by paragraph, slots still open."""
 
     def said(pair: Pair, always: bool = False) -> str:

@@ -46,6 +46,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InputError, match="features"):
         story(random.Random(0), ("Twist", "Twist"))
     with pytest.raises(InputError, match="features"):
-        story(random.Random(0), ("Murder",))  # pyright: ignore[reportArgumentType]
+        story(random.Random(0), ("Murder",))
     with pytest.raises(InputError, match="count"):
         next(stories(-1))
