@@ -153,7 +153,8 @@ def to_huggingface(model: Transformer) -> "transformers.GPT2LMHeadModel":
 def from_huggingface(gpt2: "transformers.GPT2LMHeadModel") -> Transformer:
     """Hugging Face's GPT-2 as a fleet of one, with equal logits; the weights are copied.
 
-    Dropout is not taken over: ours has none.
+    Dropout is not taken over: ours has none. A tied embedding becomes two parameters of equal values, which
+    training can then move apart.
 
     Raises:
         InputError: a configuration that ours cannot have.
@@ -161,7 +162,6 @@ def from_huggingface(gpt2: "transformers.GPT2LMHeadModel") -> Transformer:
     theirs = gpt2.config
     _require_fields(
         {
-            "tie_word_embeddings": (theirs.tie_word_embeddings, False),
             "activation_function": (theirs.activation_function, "gelu_new"),
             "layer_norm_epsilon": (theirs.layer_norm_epsilon, EPSILON),
             "scale_attn_weights": (theirs.scale_attn_weights, True),
