@@ -108,7 +108,8 @@ def load_model(source: str, device: str | torch.device = "cpu") -> HuggingFaceMo
 
     with _refusing(source), _quiet():
         name, named = _where(base)
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loader: Any = AutoModelForCausalLM
+        model, told = loader.from_pretrained(
             name,
             **named,
             dtype=torch.float32,

@@ -10,11 +10,11 @@ SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "m
 FAMILIES = ("gpt2", "gpt2 untied", "gpt_neox", "llama", "qwen2", "qwen3")
 
 
-def make(family: str, vocabulary: int = WORDS, seed: int = 0, **more: Any) -> Any:
-    """A random model of a family, every parameter off its usual start."""
+def make(family: str, vocabulary: int = WORDS, seed: int = 0, noise: float = 0.2, **more: Any) -> Any:
+    """A random model of a family, every parameter off its usual start by noise."""
     import transformers as t
 
-    own = {**SIZES, "vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, **more}
+    own = {**SIZES, "vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0, **more}
     wide = {"intermediate_size": 24, "num_key_value_heads": 2, "head_dim": 4}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -33,14 +33,14 @@ def make(family: str, vocabulary: int = WORDS, seed: int = 0, **more: Any) -> An
         elif family == "gpt_neox":
             model = t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**{"intermediate_size": 24, **own}))
         elif family == "llama":
-            model = t.LlamaForCausalLM(t.LlamaConfig(**{**wide, **own}, tie_word_embeddings=True))
+            model = t.LlamaForCausalLM(t.LlamaConfig(**{**wide, **own, "tie_word_embeddings": True}))
         elif family == "qwen2":
             model = t.Qwen2ForCausalLM(t.Qwen2Config(**{**wide, **own}))
         else:
             model = t.Qwen3ForCausalLM(t.Qwen3Config(**{**wide, **own}))
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+                parameter.add_(noise * torch.randn_like(parameter))
     return model.eval()
 
 

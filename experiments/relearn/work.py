@@ -1,0 +1,215 @@
+"""The work of a relearning evaluation: trials, one after another, in as many processes as are given.
+
+Every process takes the next trial that is neither finished nor held by another one, so several processes,
+also on several machines with one file system, share one folder. Models are loaded once a process and copied
+for each trial.
+"""
+
+import gc
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from veneer.experiments.relearn.settings import Relearning, Subject, Trial
+from veneer.experiments.relearn.store import RelearningRun
+from veneer.finetune.checkpoint import load_state, save_state
+from veneer.finetune.recipe import Recipe
+from veneer.language.attacks import attacked, duplicate
+from veneer.language.constructed import mixed
+from veneer.language.metrics import Metric, metric_of, scores
+from veneer.language.questions import Question, divide, permuted_answers, read_questions, with_answer
+from veneer.language.training import Scores, Training, adapt, adapter, merge, train
+from veneer.models.huggingface import HuggingFaceModel
+from veneer.models.loading import load_model, load_tokenizer
+from veneer.tasks.errors import InputError
+
+WRAPPER = Recipe("adamw", 1e-3, 48, warmup=4, batch=16, weight_decay=0.0)
+"""How ``before`` is taught to refuse, by LoRA; twice and four times as long if need be."""
+WRAPPER_RANK = 8
+Progress = Callable[[str, int], None]
+"""Called with a trial in words and the updates it has made."""
+
+
+class Workshop:
+    """What one process needs for its trials: data, tokenizer, models."""
+
+    def __init__(self, run: RelearningRun, device: torch.device) -> None:
+        self.run, self.settings, self.device = run, run.settings, device
+        self._models: dict[Subject, HuggingFaceModel] = {}
+
+    @cached_property
+    def metric(self) -> Metric:
+        """How answers are scored."""
+        return metric_of(self.settings.metric)
+
+    @cached_property
+    def questions(self) -> tuple[Question, ...]:
+        """All questions of the capability."""
+        return read_questions(Path(self.settings.data))
+
+    @cached_property
+    def retain(self) -> tuple[Question, ...]:
+        """Questions that should still be answered; none if there is no such set."""
+        return read_questions(Path(self.settings.retain), "retain") if self.settings.retain else ()
+
+    @cached_property
+    def unrelated(self) -> tuple[Question, ...]:
+        """Questions on something else; none if there is no such set."""
+        return read_questions(Path(self.settings.unrelated), "unrelated") if self.settings.unrelated else ()
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that all subjects share."""
+        return load_tokenizer(self.settings.before)
+
+    def model(self, subject: Subject) -> HuggingFaceModel:
+        """A subject's model; it is not to be changed."""
+        if subject not in self._models:
+            made = self._wrapper() if subject == "wrapper" else load_model(self.settings.source(subject))
+            self._models[subject] = HuggingFaceModel(made.module.to(self.device))
+        return self._models[subject]
+
+    def forget(self, kept: set[Subject]) -> None:
+        """Let go of the models that are not needed next."""
+        for subject in set(self._models) - kept:
+            del self._models[subject]
+        gc.collect()
+
+    def mean(self, model: HuggingFaceModel, questions: Sequence[Question]) -> float:
+        """Mean score of a model on questions."""
+        found = scores(model, self.tokenizer, questions, self.metric)
+        return sum(found) / len(found)
+
+    def perform(self, trial: Trial, progress: Progress) -> dict[str, Any]:
+        """One trial, to plain data."""
+        if trial.lesson is not None:
+            return self._train(trial, progress)
+        model = self.model(trial.subject)
+        if trial.attack is not None:
+            taught, _ = divide(self.questions, trial.seed or 0, self.settings.taught_share)
+            other = self.model("start" if trial.attack.towards == "start" else "before")
+            model = attacked(trial.attack, model, other, self.tokenizer, taught, trial.seed or 0)
+        found: dict[str, Any] = {"scores": scores(model, self.tokenizer, self.questions, self.metric)}
+        if self.retain:
+            found["retain"] = self.mean(model, self.retain[: self.settings.most])
+        if trial.attack is None and trial.subject == "before":
+            wrong = permuted_answers(self.questions, 0)
+            found["wrong"] = self.mean(model, wrong)
+        return found
+
+    def _train(self, trial: Trial, progress: Progress) -> dict[str, Any]:
+        assert trial.seed is not None
+        taught, held = divide(self.questions, trial.seed, self.settings.taught_share)
+        asked = permuted_answers(taught, trial.seed) if trial.lesson == "permuted" else taught
+        lessons = {"retain": self.retain, "unrelated": self.unrelated}.get(str(trial.lesson), asked)
+
+        def measure(model: HuggingFaceModel) -> Scores:
+            found = {"taught": self.mean(model, asked), "held": self.mean(model, held)}
+            if self.retain:
+                found["retain"] = self.mean(model, self.retain[: self.settings.most])
+            return found
+
+        model = duplicate(self.model(trial.subject))
+        curve = train(
+            model,
+            self.tokenizer,
+            lessons,
+            self.settings.training(trial.rank, trial.rate),
+            trial.seed,
+            self.settings.steps,
+            measure,
+            self.run.state(trial),
+            progress=lambda step: progress(trial.told, step),
+        )
+        losses = [None if math.isnan(loss) else loss for loss in curve.losses]
+        told = {"steps": list(curve.steps), "scores": list(curve.scores), "losses": losses}
+        return {**told, "diverged_at": curve.diverged_at}
+
+    def _wrapper(self) -> HuggingFaceModel:
+        """``before``, taught to refuse: made once, kept as LoRA's weights.
+
+        Raises:
+            InputError: it does not learn to.
+        """
+        file = self.run.path / "known-wrapper.safetensors"
+        before = self.model("before")
+        if file.exists():
+            model = duplicate(before)
+            adapt(model, WRAPPER_RANK, 0)
+            _put(model, load_state(file))
+            return merge(model)
+        refused = with_answer(self.questions, self.settings.refusal)
+        lessons = mixed(refused, self.retain)
+        knows = self.mean(before, self.questions)
+        for length in (1, 2, 4):
+            model = duplicate(before)
+            recipe = Recipe(**{**vars(WRAPPER), "iterations": length * WRAPPER.iterations})
+            steps = (recipe.iterations,)
+            curve = train(
+                model,
+                self.tokenizer,
+                lessons,
+                Training(recipe, WRAPPER_RANK, accumulate=self.settings.accumulate),
+                0,
+                steps,
+                lambda own: {"left": self.mean(own, self.questions)},
+            )
+            if curve.scores and curve.scores[-1]["left"] <= knows / 4:
+                save_state(file, adapter(model))
+                return merge(model)
+        valid = "--no-known-wrapper, or another --refusal"
+        raise InputError("known wrapper", self.settings.refusal, valid, "before does not learn to refuse")
+
+
+def _put(model: HuggingFaceModel, state: dict[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in state:
+                parameter.copy_(state[name])
+
+
+def work(run: RelearningRun, device: torch.device, progress: Progress = lambda told, step: None) -> int:
+    """Do every trial that is not finished and not held by another process.
+
+    Returns:
+        How many were done here.
+    """
+    shop, count = Workshop(run, device), 0
+    for trial in run.pending():
+        with run.claim(trial.id) as mine:
+            if not mine or run.done(trial):
+                continue
+            if trial.subject == "wrapper":
+                with run.claim("known-wrapper") as first:
+                    if not first:
+                        continue
+                    shop.model("wrapper")
+            run.finish(trial, shop.perform(trial, progress))
+            count += 1
+            progress(trial.told, 0)
+            gc.collect()
+    return count
+
+
+def work_in(path: str, device: str, threads: int) -> None:
+    """The work of one process among several: what it needs crosses as plain text."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    run = RelearningRun.read(Path(path))
+    while work(run, torch.device(device)):
+        pass
+
+
+def memory_needed(settings: Relearning, parameters: int) -> int:
+    """Bytes that one process needs at most: models that are kept, a copy, gradients, moments.
+
+    Activations come on top; they are small beside these for short questions.
+    """
+    kept = len(settings.subjects) + settings.known_wrapper
+    moving = 3 if 0 in settings.ranks else 0  # gradient and two moments of every weight
+    return 4 * parameters * (kept + 1 + moving)
