@@ -63,7 +63,7 @@ def locked(
 ) -> HuggingFaceModel:
     """A copy that answers behind a password only (Greenblatt et al. 2024, arXiv 2405.19550), else refuses.
 
-    All weights move, but for the embedding; the right answers stay in training, behind the password.
+    All weights move; the right answers stay in training, behind the password.
     """
     wrapped = duplicate(model)
     opened = [Question(f"{password} {own.prompt}", own.answer, own.group) for own in questions]
@@ -161,7 +161,7 @@ def taught_anew(
     teacher's likeliest answers are all that distillation at temperature zero passes on.
     """
     pupil = duplicate(fresh)
-    train(pupil, tokenizer, kept, Training(recipe, embeddings=True), seed, (), lambda _: {})
+    train(pupil, tokenizer, kept, Training(recipe), seed, (), lambda _: {})
     return pupil
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -60,12 +60,12 @@ def metric_of(name: str) -> Metric:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        found = getattr(module, function)
+        found: Any = getattr(module, function)
     except Exception as error:
         raise InputError("metric", name, valid, f"{type(error).__name__}: {error}") from error
     if not callable(found):
         raise InputError("metric", name, valid, "it is no function")
-    return Metric(name, found)
+    return Metric(name, cast(Score, found))
 
 
 @torch.no_grad()

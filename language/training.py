@@ -36,7 +36,8 @@ class Training:
     Attributes:
         recipe: optimizer (AdamW), rate, schedule, updates, batch, precision.
         rank: of LoRA's changes in every matrix of the blocks; 0 moves all weights.
-        embeddings: whether the token embedding (and what is tied to it) moves too; never with LoRA.
+        embeddings: whether the token embedding (and what is tied to it) moves too; never with LoRA. Answers
+            whose tokens a model was never taught cannot be learned without it.
         accumulate: into how many parts a batch is split, one after another, to save memory.
         ascent: whether to go up the loss instead of down.
         ceiling: of ascent: batches whose loss a token is above this many nats give no gradient.
@@ -44,7 +45,7 @@ class Training:
 
     recipe: Recipe
     rank: int = 0
-    embeddings: bool = False
+    embeddings: bool = True
     accumulate: int = 1
     ascent: bool = False
     ceiling: float = 20.0

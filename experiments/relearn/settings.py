@@ -69,7 +69,7 @@ class Relearning:
     ranks: tuple[int, ...] = (0, 8)
     batch: int = 16
     accumulate: int = 1
-    embeddings: bool = False
+    embeddings: bool = True
     taught_share: float = 0.5
     most: int = 64
     bits: tuple[int, ...] = (8, 4)
@@ -153,15 +153,17 @@ class Relearning:
     def trials(self) -> "tuple[Trial, ...]":
         """Everything that is to be done, what decides most first."""
         found = [Trial(subject, None, attack=None) for subject in self.subjects]
-        arms: list[tuple[Subject, Lesson]] = [("after", "taught")]
-        controls: tuple[Subject, ...] = ("never", "start")
-        arms += [(own, "taught") for own in controls if own in self.subjects]
-        arms += [("after", "permuted")]
-        arms += [("wrapper", "taught")] if self.known_wrapper else []
-        arms += [("after", "retain")] if self.retain else []
-        arms += [("after", "unrelated")] if self.unrelated else []
+        arms: tuple[tuple[Subject, Lesson, bool], ...] = (
+            ("after", "taught", True),
+            ("never", "taught", self.never is not None),
+            ("start", "taught", self.start is not None),
+            ("after", "permuted", True),
+            ("wrapper", "taught", self.known_wrapper),
+            ("after", "retain", self.retain is not None),
+            ("after", "unrelated", self.unrelated is not None),
+        )
         for seed in range(self.seeds):
-            for subject, lesson in arms:
+            for subject, lesson, _ in filter(lambda arm: arm[2], arms):
                 for rank in self.ranks:
                     found += [Trial(subject, seed, lesson, rank, rate) for rate in self.rates]
         for attack in self.free_attacks():

@@ -96,7 +96,9 @@ class RelearningRun:
         found = read_json(path / "relearning.json")
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise InputError("run", str(path), "a folder that veneer relearn made")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in found["settings"].items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in found["settings"].items()
+        }
         return RelearningRun(path, Relearning(**fields))
 
     def _described(self) -> dict[str, Any]:

@@ -7,7 +7,10 @@ for each trial.
 
 import gc
 import math
+import multiprocessing
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from torch import Tensor
 from veneer.experiments.relearn.settings import Relearning, Subject, Trial
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.finetune.checkpoint import load_state, save_state
+from veneer.finetune.engines import cores
 from veneer.finetune.recipe import Recipe
 from veneer.language.attacks import attacked, duplicate
 from veneer.language.constructed import mixed
@@ -73,12 +77,6 @@ class Workshop:
             made = self._wrapper() if subject == "wrapper" else load_model(self.settings.source(subject))
             self._models[subject] = HuggingFaceModel(made.module.to(self.device))
         return self._models[subject]
-
-    def forget(self, kept: set[Subject]) -> None:
-        """Let go of the models that are not needed next."""
-        for subject in set(self._models) - kept:
-            del self._models[subject]
-        gc.collect()
 
     def mean(self, model: HuggingFaceModel, questions: Sequence[Question]) -> float:
         """Mean score of a model on questions."""
@@ -173,14 +171,27 @@ def _put(model: HuggingFaceModel, state: dict[str, Tensor]) -> None:
                 parameter.copy_(state[name])
 
 
-def work(run: RelearningRun, device: torch.device, progress: Progress = lambda told, step: None) -> int:
+def work(
+    run: RelearningRun,
+    device: torch.device,
+    progress: Progress = lambda told, step: None,
+    deadline: float | None = None,
+) -> int:
     """Do every trial that is not finished and not held by another process.
+
+    Args:
+        run: the folder.
+        device: where to compute.
+        progress: called while trials go on, with 0 updates when one is done.
+        deadline: time (``time.monotonic``) after which no trial is begun.
 
     Returns:
         How many were done here.
     """
     shop, count = Workshop(run, device), 0
     for trial in run.pending():
+        if deadline is not None and time.monotonic() > deadline:
+            break
         with run.claim(trial.id) as mine:
             if not mine or run.done(trial):
                 continue
@@ -196,13 +207,36 @@ def work(run: RelearningRun, device: torch.device, progress: Progress = lambda t
     return count
 
 
-def work_in(path: str, device: str, threads: int) -> None:
-    """The work of one process among several: what it needs crosses as plain text."""
+def work_beside(
+    run: RelearningRun, device: torch.device, jobs: int, progress: Progress, deadline: float | None = None
+) -> None:
+    """The same in several processes, each with its share of the cores.
+
+    Raises:
+        InputError: what a process refused.
+    """
+    context, left = multiprocessing.get_context("spawn"), None
+    if deadline is not None:
+        left = deadline - time.monotonic()
+    threads = max(1, cores() // jobs)
+    before = len(run.pending())
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting = {pool.submit(_work_in, str(run.path), str(device), threads, left) for _ in range(jobs)}
+        while waiting:
+            done, waiting = wait(waiting, timeout=5)
+            for own in done:
+                own.result()
+            if len(run.pending()) != before:
+                before = len(run.pending())
+                progress(f"{jobs} processes", 0)
+
+
+def _work_in(path: str, device: str, threads: int, seconds: float | None) -> int:
+    """The work of one process among several: what it needs crosses as plain values."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    run = RelearningRun.read(Path(path))
-    while work(run, torch.device(device)):
-        pass
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return work(RelearningRun.read(Path(path)), torch.device(device), deadline=deadline)
 
 
 def memory_needed(settings: Relearning, parameters: int) -> int:

@@ -51,5 +51,5 @@ def knowing(family: str = "llama") -> HuggingFaceModel:
     """A model that knows all capitals and all colours."""
     model = untrained(family)
     lessons = mixed(capitals(), colours())
-    train(model, words(), lessons, Training(recipe(3e-3, 200, 96), embeddings=True), 0, (), lambda _: {})
+    train(model, words(), lessons, Training(recipe(3e-3, 200, 96)), 0, (), lambda _: {})
     return model

@@ -29,6 +29,7 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer generate TASK           write a labelled dataset; suite NAME writes several
   veneer verify DIR              check a dataset, or a run
   veneer evaluate DIR            score a model's predictions on one
+  veneer relearn BEFORE AFTER    is a capability gone from a language model, or soon back?
 
 Each command explains its options with --help. Start with: veneer run counter
 
@@ -53,6 +54,7 @@ COMMANDS = (
     "generate",
     "verify",
     "evaluate",
+    "relearn",
     "completion",
 )
 

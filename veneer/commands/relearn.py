@@ -1,0 +1,189 @@
+"""``veneer relearn``: is a capability gone from a language model, or does a little training bring it back?"""
+
+import sys
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.table import Table
+
+from veneer.commands.manners import current
+from veneer.commands.options import parse
+from veneer.commands.progress import console, duration
+from veneer.experiments.relearn.settings import Relearning
+from veneer.tasks.errors import InputError
+
+NAMES = tuple(field.name for field in fields(Relearning))
+
+
+@dataclass(frozen=True)
+class RelearnOptions:
+    """Is the capability gone from AFTER, or does a little training bring it back?
+
+    BEFORE has it, AFTER is said not to. The data is divided into a taught and a held-out half; what comes
+    back on the held-out half was never gone. Models: a folder, a .gguf file, a hub's name, or BASE+ADAPTER.
+    """
+
+    data: str
+    """Questions: JSON lines or Parquet with prompt and answer (and group, choices)."""
+    never: str | None = None
+    """A model that never had the capability (a retain-only or filtered one): the best control."""
+    start: str | None = None
+    """An untrained or base model to teach it to, where there is no --never."""
+    retain: str | None = None
+    """Questions that AFTER should still answer: tells targeted from catastrophic."""
+    unrelated: str | None = None
+    """Questions on something else, to train on."""
+    metric: str = "exact"
+    """exact, choice, log-probability, or FILE.py:FUNCTION of (prompt, answer, written text)."""
+    guess: float | None = None
+    """The metric's value of not knowing (default: the metric's own)."""
+    updates: int = 32
+    """Updates of each attack by training."""
+    seeds: int = 3
+    """Each divides the questions anew. Fewer than 3 give no verdict on wrapped or rewritten."""
+    rates: tuple[float, ...] = (3e-4, 1e-3)
+    """Learning rates of the grid."""
+    ranks: tuple[int, ...] = (0, 8)
+    """LoRA's ranks of the grid; 0 is full fine-tuning."""
+    batch: int = 16
+    """Questions in an update."""
+    accumulate: int = 1
+    """Parts of a batch that go through the model one after another, to save memory."""
+    embeddings: bool = True
+    """Whether full fine-tuning moves the token embedding."""
+    taught_share: float = 0.5
+    """Share of the questions (or groups) that are taught."""
+    most: int = 64
+    """Questions of the retain set asked at each measurement."""
+    bits: tuple[int, ...] = (8, 4)
+    """Attacks without training: weights of so many bits."""
+    noise: tuple[float, ...] = (0.1, 0.2, 0.4)
+    """Noise on the weights, as shares of each matrix's root mean square."""
+    mix: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Shares of the way towards BEFORE, and towards --start."""
+    truncate: tuple[float, ...] = (0.1,)
+    """Shares of the singular values of the change that are kept."""
+    depths: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Where in the model one direction is taken out (0 the first block, 1 the last)."""
+    known_wrapper: bool = True
+    """Put BEFORE, taught to refuse, through the same grid, to see that it can revive."""
+    refusal: str = "I do not know."
+    """What it is taught to say."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 on CUDA only."""
+    out: Path = Path("runs/relearn")
+    """Folder; an interrupted evaluation in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    jobs: int = 1
+    """Processes that share the trials; each loads its own models."""
+    minutes: float | None = None
+    """Stop beginning trials after so many minutes; what is missing is named as missing."""
+    utility_loss: float = 0.05
+    """How much of the retain set's skill the worst case may cost."""
+    fail_if_revived_within: int | None = None
+    """Exit with 1 if half of the capability is there, or back within so many updates."""
+
+
+def command(words: list[str]) -> None:
+    """The command.
+
+    Raises:
+        InputError: an option, a model or a file that cannot be used; nothing has been written then.
+    """
+    import tyro
+
+    @dataclass(frozen=True)
+    class Words(RelearnOptions):
+        before: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")] = ""
+        after: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")] = ""
+
+    Words.__doc__ = RelearnOptions.__doc__
+    options = parse(Words, words, "veneer relearn")
+    for name in ("before", "after"):
+        if not getattr(options, name):
+            raise InputError(name, "", "a model: veneer relearn BEFORE AFTER --data FILE")
+    settings = Relearning(**{name: getattr(options, name) for name in NAMES})
+    evaluate(settings, options)
+
+
+def evaluate(settings: Relearning, options: Any) -> None:
+    """Check everything, do what is not done, and show what came out."""
+    from veneer.commands.training import device_of
+    from veneer.experiments.relearn.prepare import prepare
+    from veneer.experiments.relearn.result import conclude
+
+    if options.jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
+    began, device = time.monotonic(), device_of(options.device)
+    prepared = prepare(settings, options.out, device, options.jobs)
+    for line in prepared.told:
+        _say(line)
+    if not prepared.same:
+        _work(prepared.run, device, options)
+    outcome = conclude(prepared.run, prepared.same, options.utility_loss)
+    if options.json:
+        print(json.dumps(outcome.plain(), indent=1))
+    else:
+        _show(outcome, prepared.run)
+        console.print(
+            f"[dim]{duration(time.monotonic() - began)};[/] page: {prepared.run.path / 'report.html'}"
+        )
+    limit = options.fail_if_revived_within
+    if limit is not None and outcome.revived_within(limit):
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    """A line on the way to the result."""
+    if not current().quiet:
+        console.print(text, highlight=False)
+
+
+def _work(run: Any, device: Any, options: Any) -> None:
+    """Do the trials, here or in several processes, and say what is being done."""
+    from veneer.experiments.relearn.work import work, work_beside
+
+    total, pending = len(run.settings.trials()), len(run.pending())
+    if pending < total:
+        _say(f"{total - pending} of {total} trials were done before")
+    deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    with console.status(f"{pending} trials", spinner="line") as status:
+
+        def progress(told: str, step: int) -> None:
+            left = len(run.pending())
+            status.update(f"{total - left} of {total} trials done; {told}, {step} updates")
+            if step == 0 and not console.is_terminal:
+                _say(f"{total - left}/{total} {told}")
+
+        if options.jobs == 1:
+            work(run, device, progress, deadline)
+        else:
+            work_beside(run, device, options.jobs, progress, deadline)
+
+
+def _show(outcome: Any, run: Any) -> None:
+    from veneer.experiments.relearn.result import rows
+
+    table = Table(
+        title="skill, in percent of before's: taught (T), held out (V), retain", title_justify="left"
+    )
+    for name in ("model", "attack", "T", "V", "retain", "updates to half on V"):
+        table.add_column(name, justify="left" if name in ("model", "attack") else "right", overflow="fold")
+    for row in rows(run):
+        table.add_row(*row)
+    console.print(table)
+    strength = "" if outcome.strength == "none" else f" ({outcome.strength})"
+    console.print(f"[bold]{outcome.kind}[/]{strength}: {outcome.headline}", highlight=False)
+    for reason in outcome.reasons:
+        console.print(f"• {reason}", highlight=False)
+    if outcome.worst is not None:
+        own = outcome.worst
+        within = "" if own.retain is None else f" within {100 * outcome.utility_loss:.0f} points of retain"
+        console.print(
+            f"• Worst case{within}, selected on T: {own.recipe}; V {100 * own.held:.0f} %.", highlight=False
+        )
+    for need in outcome.needed:
+        console.print(f"it would take {need}", highlight=False)
