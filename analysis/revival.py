@@ -22,6 +22,8 @@ from veneer.tasks.errors import InputError
 
 THRESHOLDS = (0.5, 0.9, 0.99)
 CONFIDENCE = 0.95
+DIP = 0.03
+"""How far below a threshold later evaluations may fall: two standard errors of 1,000 texts."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,20 @@ class Estimate:
     seeds: int
 
 
-def estimate(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> Estimate:
+def estimate(
+    values: Sequence[float], least: float = -math.inf, most: float = math.inf, texts: int | None = None
+) -> Estimate:
     """Mean over seeds with Student's t interval, limits cut to the range that the quantity has.
 
-    Values that are all equal have an interval of width zero; one value has none.
+    One value has no interval. Values that are all equal have one of width zero, unless they are shares of
+    texts: texts are a sample too, and its binomial variance is added.
+
+    Args:
+        values: one for each seed.
+        least: smallest value that the quantity can have.
+        most: largest.
+        texts: how many texts the mean rests on, of all seeds that have texts of their own; None for what
+            is no share of texts.
 
     Raises:
         InputError: no values, or one that is not finite.
@@ -53,8 +65,8 @@ def estimate(values: Sequence[float], least: float = -math.inf, most: float = ma
         raise InputError("values", list(values), "one finite number or more")
     if len(values) == 1:
         return Estimate(values[0], None, None, 1)
-    half = _half_width(values)
     centre = mean(values)
+    half = math.hypot(_half_width(values), _sampling(centre, texts))
     return Estimate(centre, max(least, centre - half), min(most, centre + half), len(values))
 
 
@@ -63,9 +75,9 @@ def threshold_times(
 ) -> pl.DataFrame:
     """When each curve reaches each threshold.
 
-    A threshold is *reached* at the first evaluation that is at or above it and is followed by another one
-    that is too; the last evaluation confirms itself. So one lucky evaluation does not count, and a
-    later dip does not undo (``held`` tells). Between the evaluation before and the one that
+    A threshold is *reached* at the first evaluation at or above it after which no evaluation lies more
+    than ``DIP`` below it, and the last is at or above it. So what was touched and lost again does
+    not count: at high rates curves jump. Between the evaluation before and the one that
     reached it, the time is interpolated linearly in log(1 + step), as evaluations are log-spaced.
     A curve that starts at or above the threshold has nothing to reach: time 0, ``already``. Curves end at
     their first value that is not finite; those of diverged members are to be cut where they diverged.
@@ -78,7 +90,7 @@ def threshold_times(
     Returns:
         Columns of ``keys``, seed, threshold, time (updates; of a censored curve its last step),
         reached, after (last step known to be too early; null if already there), by (step that
-        reached it; null if censored), already, held (at or above at the end).
+        reached it; null if censored), already.
 
     Raises:
         InputError: a column is missing, or a curve has two values for one step.
@@ -97,26 +109,24 @@ def threshold_times(
             found = _first_reached(steps[:end], values[:end], threshold)
             rows.append({**dict(zip(identity, named, strict=True)), "threshold": threshold, **found})
     own = {"threshold": pl.Float64, "time": pl.Float64, "reached": pl.Boolean, "after": pl.Int64}
-    own |= {"by": pl.Int64, "already": pl.Boolean, "held": pl.Boolean}
+    own |= {"by": pl.Int64, "already": pl.Boolean}
     return pl.DataFrame(rows, schema={**{name: curves.schema[name] for name in identity}, **own})
 
 
 def _first_reached(steps: list[int], values: list[float], threshold: float) -> dict[str, Any]:
-    above = [value >= threshold for value in values]
-    confirmed = [here and later for here, later in zip(above, [*above[1:], True], strict=True)]
-    held = above[-1]
-    if True not in confirmed:
+    if values[-1] < threshold:
         last = {"time": float(steps[-1]), "reached": False, "after": steps[-1], "by": None}
-        return {**last, "already": False, "held": held}
-    at = confirmed.index(True)
+        return {**last, "already": False}
+    fallen = max((i for i, value in enumerate(values) if value < threshold - DIP), default=-1)
+    at = next(i for i in range(fallen + 1, len(values)) if values[i] >= threshold)
     if at == 0:
         first = {"time": float(steps[0]), "reached": True, "after": None, "by": steps[0]}
-        return {**first, "already": True, "held": held}
+        return {**first, "already": True}
     left, right = math.log1p(steps[at - 1]), math.log1p(steps[at])
     share = (threshold - values[at - 1]) / (values[at] - values[at - 1])
     time = math.expm1(left + share * (right - left))
     between = {"time": time, "reached": True, "after": steps[at - 1], "by": steps[at]}
-    return {**between, "already": False, "held": held}
+    return {**between, "already": False}
 
 
 def survival(times: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
@@ -230,6 +240,34 @@ def _log_times(times: pl.DataFrame) -> dict[int, tuple[float, float]]:
     rows = times.select("seed", "time", "reached").iter_rows()
     logs = [(seed, math.log(max(time, 1.0)), reached) for seed, time, reached in rows]
     return {seed: (log, log if reached else math.inf) for seed, log, reached in logs}
+
+
+def bounds_of_ratio(
+    reft: pl.DataFrame, control: pl.DataFrame
+) -> tuple[tuple[float | None, float | None], float | None]:
+    """Between which numbers the mean of ``ratio_of_times`` lies, scatter over seeds aside; and reFT's time.
+
+    Returns:
+        The geometric mean of the ratio's lower ends and of its upper ends, None where one is open; and the
+        geometric mean of the updates that reFT needs, None where a seed did not get there.
+    """
+    if reft.is_empty() or control.is_empty() or reft["already"].any() or control["already"].any():
+        return (None, None), None
+    (fast_low, fast_high), (slow_low, slow_high) = (
+        (mean(low for low, _ in own.values()), mean(high for _, high in own.values()))
+        for own in (_log_times(reft), _log_times(control))
+    )
+    low = math.exp(slow_low - fast_high) if math.isfinite(fast_high) else None
+    high = math.exp(slow_high - fast_low) if math.isfinite(slow_high) else None
+    return (low, high), math.exp(fast_high) if math.isfinite(fast_high) else None
+
+
+def _sampling(share: float, texts: int | None) -> float:
+    """Half the width of the normal interval of a share of so many texts."""
+    if texts is None:
+        return 0.0
+    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    return quantile * math.sqrt(max(share * (1 - share), 0.0) / texts)
 
 
 def _half_width(values: Sequence[float]) -> float:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import polars as pl
 
+from veneer.analysis.evidence import revival_threshold
 from veneer.analysis.revival import Estimate, estimate
-from veneer.analysis.verdict import revival_threshold
-from veneer.experiments.evidence import revival_tables
 from veneer.experiments.paper import Rate, rate_name
+from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run, read_json
 from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError

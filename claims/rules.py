@@ -10,8 +10,9 @@ from statistics import mean
 
 import polars as pl
 
+from veneer.analysis.evidence import HALF_SKILL, skill
 from veneer.analysis.revival import Estimate, estimate
-from veneer.analysis.verdict import FASTER, HALF_SKILL, skill
+from veneer.analysis.verdict import FASTER
 from veneer.claims.evidence import BySeed, Measured, Part, View, averaged, over_seeds
 from veneer.experiments.paper import paper_table
 

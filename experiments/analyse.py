@@ -23,9 +23,10 @@ from veneer.analysis.pruning import Pruning, prune
 from veneer.analysis.search import Search, Sought, search
 from veneer.analysis.texts import draw
 from veneer.experiments.cells import Prepared
-from veneer.experiments.evidence import revival_tables, verdict_table
+from veneer.experiments.evidence import verdict_table
 from veneer.experiments.named import PRESETS, THIRD
 from veneer.experiments.origins import CAPABILITY, CONSTRUCTIONS
+from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import KEYS, Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Cell, Origin
@@ -56,7 +57,7 @@ ANALYSES: dict[str, str] = {
     "attention": "attention on the tokens that each operand is read from, and what hiding them changes",
     "jailbreak": "the same question through every task token of the family",
     "revival": "updates to 50, 90 and 99 %, against models trained from scratch",
-    "verdicts": "wrapped, rewritten or undecided, with reasons (needs the others)",
+    "verdicts": "wrapped, rewritten, or what is missing, with reasons (needs the others)",
 }
 Tables = dict[str, pl.DataFrame]
 Found = tuple[list[dict[str, Any]], Callable[[], Tables]]

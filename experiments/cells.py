@@ -96,13 +96,15 @@ def _cells(
     ]
     cells: list[Cell] = []
     for seed in range(experiment.seeds):
-        for begins, (first, *later) in measured:
-            parent = Cell(origin(source, seed, begins), task, *first, seed)
-            cells.append(parent)
-            for stage, evaluation in later:
+        for begins, stages in measured:
+            start: Origin | Cell = origin(source, seed, begins)
+            for stage, evaluation in stages:
                 asked = third if stage.name == THIRD else task
-                if asked is not None:
-                    cells.append(Cell(parent, asked, stage, evaluation, seed))
+                if asked is None:
+                    continue
+                cells.append(Cell(start, asked, stage, evaluation, seed))
+                if isinstance(start, Origin):
+                    start = cells[-1]
     return {cell.id: cell for cell in cells}
 
 
@@ -183,6 +185,8 @@ def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
     revivals, thirds = (
         [Stage(name, pretraining(), recipe) for recipe in recipes.values()] for name in ("reft", THIRD)
     )
+    if not experiment.third_operand:
+        thirds = []
     chains = []
     for rate in experiment.learning_rates:
         for c in experiment.c_tr:
@@ -197,7 +201,7 @@ def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
         chains.append((SCRATCH, [Stage("fine-tune", fine_tuning(0.0), recipe, FullFineTuning()), *revivals]))
         chains += [(SCRATCH, [stage]) for stage in revivals]
     if experiment.constructed:
-        chains += [(name, [stage]) for name in CONSTRUCTIONS for stage in revivals]
+        chains += [(name, [stage]) for name in CONSTRUCTIONS for stage in (*revivals, *thirds)]
     return chains
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from veneer.analysis.revival import Estimate, difference, ratio_of_times, survival, threshold_times
 from veneer.experiments.content import Content, ReadRun, read_content
-from veneer.experiments.evidence import revival_curves
+from veneer.experiments.returns import revival_curves
 from veneer.experiments.store import Run
 from veneer.experiments.summary import REVIVED, final_accuracies, verdicts
 from veneer.tasks.errors import InputError

@@ -1,9 +1,4 @@
-"""From a run's tables to revival times and verdicts: which numbers are held against which.
-
-The statistics and the rule are ``veneer.analysis.revival`` and ``veneer.analysis.verdict``; here they are
-given the rows that belong together. A *setting* is everything that cells share but for seed and stage; its
-controls are the models of the same capability, task and seed that started from scratch.
-"""
+"""From a run's tables to verdicts: the evidence on each setting, for ``veneer.analysis.verdict``'s rule."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,124 +6,24 @@ from typing import Any
 
 import polars as pl
 
-from veneer.analysis import revival
+from veneer.analysis.evidence import Evidence
 from veneer.analysis.revival import Estimate, estimate
-from veneer.analysis.verdict import FEW_WEIGHTS, Evidence, Revival, Verdict, decide, revival_threshold
-from veneer.experiments.named import THIRD
+from veneer.analysis.verdict import FEW_WEIGHTS, RULE_VERSION, Verdict, decide
+from veneer.experiments.deciding import deciding_command
+from veneer.experiments.returns import KNOWN, equal, revival_curves, revivals_of, setting_columns, texts_of
 from veneer.experiments.store import Run
 from veneer.finetune.methods import load_method
-from veneer.tasks.errors import InputError
-
-NOT_SETTING = ("cell", "parent", "stage", "learning_rate", "seed", "status", "start")
-MOMENT = ("step", "measure", "texts", "operand", "value")
-KNOWN = "^(wrapped|rewritten): "
-"""How the starts of models whose truth is known by construction begin."""
-
-
-def setting_columns(metrics: pl.DataFrame) -> list[str]:
-    """The columns that tell settings apart: capability, task, rate and C_Tr of fine-tuning, axes."""
-    return [name for name in metrics.columns if name not in (*NOT_SETTING, *MOMENT)]
-
-
-def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
-    """O_PT accuracy on natural texts of everything that was trained on O_PT, with its arm.
-
-    Args:
-        metrics: ``Run.metrics``.
-
-    Returns:
-        Its rows of reFTs, up to where a cell diverged, with a column arm: "reft" (after fine-tuning),
-        "third" (the same for an operand that the model never had: value is that operand's accuracy),
-        "scratch-ft" (Scr. + FT), "scratch" (Scr.), or the start of a constructed model.
-    """
-    arm = (
-        pl.when(pl.col("stage") == THIRD)
-        .then(pl.lit("third"))
-        .when(pl.col("start") == "capability")
-        .then(pl.lit("reft"))
-        .when(pl.col("start") != "scratch")
-        .then(pl.col("start"))
-        .when(pl.col("fine_tuning_rate").is_null())
-        .then(pl.lit("scratch"))
-        .otherwise(pl.lit("scratch-ft"))
-    )
-    at = pl.col("status").str.extract(r"diverged at step (\d+)").cast(pl.Int64)
-    return metrics.filter(
-        pl.col("stage").is_in(["reft", THIRD])
-        & (pl.col("measure") == "accuracy")
-        & (pl.col("texts") == "natural")
-        & (pl.col("operand") == "pt")
-        & (at.is_null() | (pl.col("step") <= at))
-    ).with_columns(arm=arm)
-
-
-def revival_tables(run: Run) -> dict[str, pl.DataFrame]:
-    """Times to the thresholds, their Kaplan–Meier medians, and the ratios control / reFT.
-
-    Returns:
-        "revival": the times of each curve (``veneer.analysis.revival.threshold_times``); "survival": medians
-        over seeds; "ratios": for each setting, reFT rate, threshold and control the ratio of updates.
-
-    Raises:
-        InputError: the run has no finished reFT.
-    """
-    metrics = run.metrics()
-    curves = revival_curves(metrics)
-    if curves.filter(pl.col("arm") == "reft").is_empty():
-        valid = f"a run with a finished reFT: veneer run {run.experiment['name']} --out {run.path}"
-        raise InputError("run", str(run.path), valid, "no reFT in it is finished")
-    setting = setting_columns(metrics)
-    keys = [*setting, "arm", "learning_rate"]
-    # Nulls (Scr. has no fine-tuning) are values here: they must group like others.
-    times = revival.threshold_times(curves.select(*keys, "seed", "step", "value"), keys)
-    return {
-        "revival": times,
-        "survival": revival.survival(times, keys),
-        "ratios": _ratios(times, setting),
-    }
-
-
-def _ratios(times: pl.DataFrame, setting: list[str]) -> pl.DataFrame:
-    rows = []
-    own = times.filter(pl.col("arm") == "reft")
-    for named, group in own.group_by([*setting, "learning_rate", "threshold"], maintain_order=True):
-        values = dict(zip([*setting, "learning_rate", "threshold"], named, strict=True))
-        for control in ("third", "scratch-ft", "scratch"):
-            theirs = _control(times, values, control).filter(pl.col("threshold") == values["threshold"])
-            if not theirs.is_empty():
-                ratio = revival.ratio_of_times(group, theirs)
-                limits = {"ratio": ratio.value, "low": ratio.low, "high": ratio.high, "seeds": ratio.seeds}
-                rows.append({**values, "control": control, **limits})
-    own_columns = {"ratio": pl.Float64, "low": pl.Float64, "high": pl.Float64, "seeds": pl.Int64}
-    return pl.DataFrame(
-        rows,
-        schema={
-            **{name: times.schema[name] for name in [*setting, "learning_rate", "threshold"]},
-            "control": pl.String,
-            **own_columns,
-        },
-    )
-
-
-def _control(table: pl.DataFrame, values: dict[str, Any], arm: str) -> pl.DataFrame:
-    """Rows of a control: same capability, task, reFT rate and point, whatever the fine-tuning was.
-
-    A third operand is learned by the fine-tuned model itself, so there the fine-tuning is the same too.
-    """
-    free = ("threshold",) if arm == "third" else ("fine_tuning_rate", "c_tr", "threshold")
-    shared = [
-        pl.col(name) == value for name, value in values.items() if name not in free and value is not None
-    ]
-    return table.filter(pl.col("arm") == arm, *shared)
 
 
 def verdict_table(run: Run) -> pl.DataFrame:
     """The verdict on every setting, and on every constructed model of the run.
 
     Returns:
-        Setting columns, start ("capability", or the construction), kind, strength, reasons, needed (both
-        lists of sentences), seeds, kept (O_PT accuracy after fine-tuning), kept_low, kept_high, learned
-        (O_FT accuracy on texts as trained on), learned_low, learned_high.
+        Setting columns; start ("capability", or the construction); kind and strength
+        (``veneer.analysis.verdict.Verdict``); leaning (a kind, or null); reasons and needed (lists of
+        sentences; what decided comes first); decides (the command that would decide, with its minutes; empty
+        where something is decided); seeds; kept (O_PT accuracy after fine-tuning), kept_low, kept_high;
+        learned (O_FT accuracy on texts as trained on), learned_low, learned_high; and rule_version.
 
     Raises:
         InputError: the run has no finished cell.
@@ -138,9 +33,10 @@ def verdict_table(run: Run) -> pl.DataFrame:
     rows = []
     for values, start, evidence in evidence_of(run, metrics):
         verdict = decide(evidence)
-        rows.append({**values, "start": start, **_plain(verdict, evidence)})
+        decides = deciding_command(run, values, verdict, evidence.seeds) if start == "capability" else ""
+        rows.append({**values, "start": start, **_plain(verdict, evidence), "decides": decides})
     schema: dict[str, Any] = {name: metrics.schema[name] for name in setting} | {"start": pl.String}
-    texts = {"kind": pl.String, "strength": pl.String}
+    texts = dict.fromkeys(("kind", "strength", "leaning", "decides", "rule_version"), pl.String)
     lists = {"reasons": pl.List(pl.String), "needed": pl.List(pl.String)}
     numbers = [f"{part}{end}" for part in ("kept", "learned") for end in ("", "_low", "_high")]
     schema |= {**texts, **lists, "seeds": pl.Int64, **dict.fromkeys(numbers, pl.Float64)}
@@ -149,6 +45,7 @@ def verdict_table(run: Run) -> pl.DataFrame:
 
 def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     plain: dict[str, Any] = {"kind": verdict.kind, "strength": verdict.strength, "seeds": evidence.seeds}
+    plain |= {"leaning": verdict.leaning, "rule_version": RULE_VERSION}
     plain |= {"reasons": list(verdict.reasons), "needed": list(verdict.needed)}
     for name in ("kept", "learned"):
         found: Estimate | None = getattr(evidence, name)
@@ -169,17 +66,13 @@ def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any
     by_rate = tuned.sort(order, descending=[n == "fine_tuning_rate" for n in order], maintain_order=True)
     for named, rows in by_rate.group_by(setting, maintain_order=True):
         values = dict(zip(setting, named, strict=True))
-        own = curves.filter(pl.col("arm") == "reft", *_equal(values))
+        own = curves.filter(pl.col("arm").is_in(["reft", "third"]), *equal(values))
         yield values, "capability", _tuned_evidence(run, values, rows, own, curves, inside)
-    constructed = curves.filter(pl.col("arm").str.contains(KNOWN))
-    for (start,), rows in constructed.sort("arm", descending=True).group_by(["arm"], maintain_order=True):
+    constructed = curves.filter(pl.col("start").str.contains(KNOWN))
+    for (start,), rows in constructed.sort("start", descending=True).group_by(["start"], maintain_order=True):
         for named, same in rows.group_by(setting, maintain_order=True):
             values = dict(zip(setting, named, strict=True))
             yield values, str(start), _constructed_evidence(run, values, same, curves, inside)
-
-
-def _equal(values: dict[str, Any]) -> list[pl.Expr]:
-    return [pl.col(name).eq_missing(pl.lit(value)) for name, value in values.items()]
 
 
 def _tuned_evidence(
@@ -209,10 +102,10 @@ def _tuned_evidence(
     told = learned and guess_ft < 1 and method.teaches
     return Evidence(
         guess_pt=guess,
-        kept=estimate(kept, 0.0, 1.0) if kept else None,
+        kept=estimate(kept, 0.0, 1.0, texts_of(run, len(kept))) if kept else None,
         guess_ft=guess_ft if told else None,
-        learned=estimate(learned, 0.0, 1.0) if told else None,
-        revivals=tuple(_revivals(values, own, curves, guess, None)),
+        learned=estimate(learned, 0.0, 1.0, texts_of(run, len(learned))) if told else None,
+        revivals=tuple(revivals_of(run, values, own, curves, guess, None)),
         diverged=seeds - done["seed"].n_unique(),
         seeds=seeds,
         **_localized(inside, cells),
@@ -228,12 +121,12 @@ def _constructed_evidence(
     inside: dict[str, pl.DataFrame],
 ) -> Evidence:
     guess = run.baselines(values["task"])["natural"]["majority"]["pt"]
-    start = own["arm"][0]
-    first = own.filter((pl.col("step") == 0) & (pl.col("learning_rate") == own["learning_rate"].min()))
+    start, back = own["start"][0], own.filter(pl.col("arm") != "third")
+    first = back.filter((pl.col("step") == 0) & (pl.col("learning_rate") == back["learning_rate"].min()))
     return Evidence(
         guess_pt=guess,
-        kept=estimate(first["value"].to_list(), 0.0, 1.0),
-        revivals=tuple(_revivals(values, own, curves, guess, start)),
+        kept=estimate(first["value"].to_list(), 0.0, 1.0, texts_of(run, len(first))),
+        revivals=tuple(revivals_of(run, values, own, curves, guess, start)),
         seeds=first["seed"].n_unique(),
         **_localized(inside, _before_training(inside, values, start)),
     )
@@ -241,53 +134,11 @@ def _constructed_evidence(
 
 def _before_training(inside: dict[str, pl.DataFrame], values: dict[str, Any], start: str) -> list[str]:
     """Constructed models as they start are in the tables under names of their own."""
-    same = _equal({name: values[name] for name in ("capability", "task")})
+    same = equal({name: values[name] for name in ("capability", "task")})
     tables = [
         inside[name].filter(pl.col("start") == start, *same) for name in ("grafting",) if name in inside
     ]
     return [cell for table in tables for cell in table["cell"].unique().to_list()]
-
-
-def _revivals(
-    values: dict[str, Any], own: pl.DataFrame, curves: pl.DataFrame, guess: float, leave_out: str | None
-) -> Iterator[Revival]:
-    """Each reFT rate beside Scr. + FT; known wrappers count but for the one that is judged."""
-    threshold = revival_threshold(guess)
-
-    def times(table: pl.DataFrame) -> pl.DataFrame:
-        columns = table.select("arm", "seed", "step", "value")
-        return revival.threshold_times(columns, ["arm"], [threshold])
-
-    def area(table: pl.DataFrame) -> dict[int, float]:
-        found = revival.areas(table.select("seed", "step", "value"), [])
-        return dict(found.select("seed", "area").iter_rows())
-
-    for (rate,), group in own.group_by(["learning_rate"], maintain_order=True):
-        shared = {**values, "learning_rate": rate}
-        control = _control(curves, shared, "scratch-ft").filter(pl.col("status") == "done")
-        known = curves.filter(
-            pl.col("arm").str.starts_with("wrapped: "),
-            pl.col("arm") != (leave_out or ""),
-            *_equal({name: shared[name] for name in ("capability", "task", "learning_rate")}),
-        )
-        back = times(known) if not known.is_empty() else None
-        done = group.filter(pl.col("status") == "done")
-        last = (group if done.is_empty() else done).filter(
-            pl.col("step") == pl.col("step").max().over("cell")
-        )
-        reached = times(group)
-        yield Revival(
-            rate=float(str(rate)),
-            updates=int(group["step"].max()),  # pyright: ignore[reportArgumentType]
-            reached=int((reached["reached"] & ~reached["already"]).sum()),
-            seeds=group["seed"].n_unique(),
-            after=estimate(last["value"].to_list(), 0.0, 1.0),
-            ratio=None if control.is_empty() else revival.ratio_of_times(reached, times(control)),
-            head_start=None
-            if control.is_empty() or done.is_empty()
-            else revival.difference(area(done), area(control)),
-            wrappers=None if back is None else (int(back["reached"].sum()), len(back)),
-        )
 
 
 def _inside(run: Run) -> dict[str, pl.DataFrame]:
@@ -339,7 +190,7 @@ def _carried(inside: dict[str, pl.DataFrame], values: dict[str, Any], cells: lis
     found: dict[str, Any] = {}
     if "probes" in inside:
         real = inside["probes"].filter((pl.col("target") == "pt") & (pl.col("labels") == "real"))
-        same = _equal({name: values[name] for name in ("capability", "task")})
+        same = equal({name: values[name] for name in ("capability", "task")})
         own = real.filter(pl.col("cell").is_in(cells))
         scratch = real.filter((pl.col("start") == "scratch") & (pl.col("stage") == "fine-tune"), *same)
         found["probe"] = _best_layer(own)
@@ -360,9 +211,7 @@ def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str
     """Share of the capability's attention to O_PT that is left, in its head that looks there most."""
     asked = pl.col("asked").is_null() | (pl.col("asked") == "pt")
     on = table.filter((pl.col("kind") == "natural") & (pl.col("on") == "pt") & asked)
-    first = on.filter(
-        pl.col("stage") == "capability", *_equal({n: values[n] for n in ("capability", "task")})
-    )
+    first = on.filter(pl.col("stage") == "capability", *equal({n: values[n] for n in ("capability", "task")}))
     if first.is_empty():
         return None
     head = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share").row(-1, named=True)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from veneer.analysis.revival import threshold_times
 from veneer.experiments.named import reft_rates_after
 from veneer.experiments.paper import SAME, paper_name, paper_rate, paper_table
 from veneer.experiments.store import Run, read_json
@@ -128,22 +129,25 @@ def revivals(run: Run) -> pl.DataFrame:
 
     Returns:
         Columns capability, fine_tuning_rate, c_tr, reft_rate, before, after (means over the seeds that did
-        not diverge, null if all did), updates_to_90 (evaluated update at which the mean first reaches
-        90 %, null if it never does), seeds (how many did not diverge), diverged (how many did).
+        not diverge, null if all did), updates_to_90 (update from which on the mean holds 90 %, null if
+        there is none), seeds (how many did not diverge), diverged (how many did).
     """
     accuracy = revival_curves(run)
     keys = ["capability", "fine_tuning_rate", "c_tr", "learning_rate"]
     curve = accuracy.group_by(*keys, "step").agg(_over_seeds())
+    alive = curve.filter(pl.col("value").is_not_null()).with_columns(seed=0)
+    held = threshold_times(alive.select(*keys, "seed", "step", "value"), keys, [REVIVED])
+    held = held.filter("reached").select(*keys, updates_to_90="time")
     return (
         curve.sort(*keys, "step")
         .group_by(keys, maintain_order=True)
         .agg(
             before=pl.col("value").first(),
             after=pl.col("value").last(),
-            updates_to_90=pl.col("step").filter(pl.col("value") >= REVIVED).first(),
             seeds=pl.col("seeds").first(),
             diverged=pl.col("diverged").first(),
         )
+        .join(held, on=keys, how="left")
         .rename({"learning_rate": "reft_rate"})
         .sort(["capability", "fine_tuning_rate", "c_tr", "reft_rate"], descending=[False, True, False, True])
     )
@@ -243,27 +247,34 @@ def first_baselines(run: Run) -> dict[str, Any]:
 
 
 VerdictKind = Literal[
-    "wrapped", "not revived", "undecided", "never left", "diverged", "not reFTed", "not finished"
+    "came back",
+    "did not come back",
+    "came part of the way",
+    "never left",
+    "diverged",
+    "not reFTed",
+    "not finished",
 ]
+"""What curves show, in plain words: whether that is a wrapper, ``veneer.analysis.verdict`` says."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the reFT curves support for one capability, rate of fine-tuning and C_Tr.
+    """What the reFT curves show for one capability, rate of fine-tuning and C_Tr.
 
     Attributes:
         capability: name of the capability.
         fine_tuning_rate: the rate.
         c_tr: share of correlated fine-tuning samples.
-        kind: the verdict in one or two words.
+        kind: that in a few words.
         before: O_PT accuracy on natural text after fine-tuning, mean over the seeds that did not diverge;
             None before it is known.
         after: the same after the reFT that ends best; None without a reFT.
         reft_rate: that reFT's rate.
-        updates_to_90: evaluated update at which its mean first reaches 90 %.
+        updates_to_90: update from which on its mean holds 90 % (``analysis.revival.threshold_times``).
         majority: accuracy of always giving the commonest answer.
         seeds: seeds behind ``after``.
-        agreeing: how many of them, taken alone, give the same verdict.
+        agreeing: how many of them, taken alone, show the same.
         lowest: least accuracy after that reFT among the seeds.
         highest: greatest.
         diverged: cells that diverged, in words; no other field counts them.
@@ -277,7 +288,7 @@ class Verdict:
     before: float | None = None
     after: float | None = None
     reft_rate: float | None = None
-    updates_to_90: int | None = None
+    updates_to_90: float | None = None
     seeds: int = 0
     agreeing: int = 0
     lowest: float | None = None
@@ -296,20 +307,20 @@ class Verdict:
         match self.kind:
             case "never left":
                 return f"O_PT never left ({self.before:.0%} after fine-tuning)."
-            case "wrapped":
+            case "came back":
                 return (
-                    f"wrapped. O_PT comes back from {self.before:.0%} to {self.after:.0%} with reFT at "
-                    f"{self.reft_rate:g}, reaching 90 % by update {self.updates_to_90}."
+                    f"O_PT came back from {self.before:.0%} to {self.after:.0%} with reFT at "
+                    f"{self.reft_rate:g}, and held 90 % from update {self.updates_to_90:,.0f} on."
                 )
-            case "not revived":
+            case "did not come back":
                 return (
-                    f"not revived. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best; "
-                    f"guessing gives {self.majority:.0%}."
+                    f"O_PT did not come back: reFT takes it from {self.before:.0%} to {self.after:.0%} at "
+                    f"best; guessing gives {self.majority:.0%}."
                 )
-            case "undecided" if self.after is None:
-                return "undecided. Every reFT diverged."
-            case "undecided":
-                return f"undecided. reFT takes O_PT from {self.before:.0%} to {self.after:.0%} at best."
+            case "came part of the way" if self.after is None:
+                return "nothing can be said, as every reFT diverged."
+            case "came part of the way":
+                return f"O_PT came part of the way: from {self.before:.0%} to {self.after:.0%} at best."
             case "diverged":
                 return f"{'; '.join(self.diverged)}. There was nothing to revive."
             case "not reFTed":
@@ -329,16 +340,16 @@ class Verdict:
 
 
 def classify(before: float, after: float, majority: float) -> VerdictKind:
-    """The verdict on O_PT accuracies before and after reFT, given that of always guessing the same."""
+    """O_PT accuracies before and after reFT in words, given that of always guessing the same."""
     if before >= REVIVED:
         return "never left"
     if after >= REVIVED:
-        return "wrapped"
-    return "not revived" if after <= max(before, majority) + MARGIN else "undecided"
+        return "came back"
+    return "did not come back" if after <= max(before, majority) + MARGIN else "came part of the way"
 
 
 def verdicts(run: Run) -> list[Verdict]:
-    """The verdict on every rate of fine-tuning and C_Tr, finished or not, large rates first."""
+    """What curves show of every rate of fine-tuning and C_Tr, finished or not, large rates first."""
     fields = run.experiment["fields"]
     settings = [
         (name, rate, c_tr)
@@ -390,7 +401,7 @@ def _decided(
     finished = len(first) == seeds and len(reft) == reft_rates * len(trained)
     alive = back.filter(pl.col("seeds") > 0)
     if alive.is_empty():
-        return replace(known, kind="undecided" if finished else "not finished")
+        return replace(known, kind="came part of the way" if finished else "not finished")
     best = alive.sort("after", descending=True).row(0, named=True)
     after = reft.filter((pl.col("learning_rate") == best["reft_rate"]) & (pl.col("status") == "done"))
     after = after.select("seed", after="value")
@@ -398,7 +409,7 @@ def _decided(
     kind = classify(best["before"], best["after"], unknown.majority)
     return replace(
         known,
-        kind=kind if finished or kind in ("wrapped", "never left") else "not finished",
+        kind=kind if finished or kind in ("came back", "never left") else "not finished",
         before=best["before"],
         after=best["after"],
         reft_rate=best["reft_rate"],
@@ -411,7 +422,7 @@ def _decided(
 
 
 def revival_sentences(run: Run) -> list[str]:
-    """What the reFT curves support, one sentence for each C_Tr and rate of fine-tuning; none without reFT."""
+    """What the reFT curves show, one sentence for each C_Tr and rate of fine-tuning; none without reFT."""
     if not run.experiment["fields"]["reft_rates"]:
         return []
     return [verdict.sentence for verdict in verdicts(run)]

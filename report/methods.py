@@ -319,13 +319,13 @@ def certainty(experiment: dict[str, Any], start: dict[str, dict[tuple[str, str],
     )
     if settings["controls"]:
         controls = (
-            "A revival counts as a sign of a wrapper only where it is much faster than the controls from "
-            "scratch (section 3)."
+            "Coming back counts as a sign of a wrapper only where it is sooner than the same model learns a "
+            "third operand, and than models from scratch learn O_PT (section 3)."
         )
     return [
         *found,
-        f"From the curves alone, “wrapped” means that reFT brought O_PT back to {REVIVED:.0%} or more; “not "
-        f"revived” that it gained no more than {100 * MARGIN:.0f} points over guessing or over its start "
+        f"Of curves alone, “came back” says that reFT brought O_PT to {REVIVED:.0%} or more; “did not come "
+        f"back” that it gained no more than {100 * MARGIN:.0f} points over guessing or over its start "
         "within these updates. A longer reFT may still revive it.",
         controls,
     ]

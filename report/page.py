@@ -227,7 +227,7 @@ def _shown_first(found: list[tables.Judged], content: Content, maps: dict[str, A
     """
     seeds = _looked_into(content)
     own = [one for one in found if _setting(one.curves) in seeds] or found
-    wrapped = [one for one in own if one.kind == "wrapped"] or own
+    wrapped = [one for one in own if one.kind in ("wrapped", "came back")] or own
     chosen = max(wrapped, key=lambda one: one.curves.c_tr).curves
     reft = chosen.reft_rate or max(content.experiment["fields"]["reft_rates"], default=0.0)
     model = (maps or {"models": {}})["models"].get(chosen.capability)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from veneer.analysis.revival import (
     areas,
+    bounds_of_ratio,
     difference,
     estimate,
     log_rank,
@@ -48,13 +49,32 @@ def only(curve: list[float], threshold: float) -> dict[str, object]:
 def test_the_time_lies_between_two_evaluations_halfway_in_log_steps() -> None:
     found = only([0.0, 0.4, 0.6, 0.9], 0.5)
     assert found["time"] == pytest.approx(math.sqrt(11 * 101) - 1)
-    assert (found["after"], found["by"], found["reached"], found["held"]) == (10, 100, True, True)
+    assert (found["after"], found["by"], found["reached"]) == (10, 100, True)
 
 
-def test_one_lucky_evaluation_is_not_a_revival_but_a_later_dip_does_not_undo_one() -> None:
+def test_a_threshold_that_is_touched_and_lost_again_is_reached_where_it_is_held() -> None:
     assert only([0.0, 0.9, 0.1, 0.2], 0.5)["reached"] is False
-    dipped = threshold_times(curves([0.0, 0.9, 0.9, 0.2]), ["arm"], [0.5]).row(0, named=True)
-    assert (dipped["reached"], dipped["held"], dipped["by"]) == (True, False, 10)
+    assert only([0.0, 0.9, 0.9, 0.2], 0.5)["reached"] is False
+    assert only([0.0, 0.9, 0.1, 0.9], 0.5)["by"] == 1000
+
+
+def test_a_dip_within_the_sampling_error_of_texts_takes_nothing_back() -> None:
+    assert only([0.0, 0.51, 0.48, 0.9], 0.5)["by"] == 10
+    assert only([0.0, 0.51, 0.48, 0.49], 0.5)["reached"] is False
+
+
+def test_means_have_bounds_where_one_seed_has_no_interval() -> None:
+    (low, high), time = bounds_of_ratio(times({0: 50.0}), times({0: 400.0}, reached=False))
+    assert (low, high, time) == (pytest.approx(8.0), None, pytest.approx(50.0))
+    (low, high), time = bounds_of_ratio(times({0: 400.0}, reached=False), times({0: 200.0}))
+    assert (low, high, time) == (None, pytest.approx(0.5), None)
+
+
+def test_texts_are_a_sample_too() -> None:
+    alike = estimate([0.2, 0.2, 0.2], 0.0, 1.0, texts=1000)
+    assert alike.high is not None
+    assert alike.high - 0.2 == pytest.approx(1.96 * math.sqrt(0.2 * 0.8 / 1000), rel=1e-3)
+    assert estimate([0.2, 0.2, 0.2]).high == 0.2
 
 
 def test_the_last_evaluation_confirms_itself() -> None:

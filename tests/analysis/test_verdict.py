@@ -6,17 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veneer.analysis.evidence import MIN_SEEDS, Evidence, Revival, Rival, revival_threshold, skill
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import (
     AS_SLOW,
+    DECIDED,
     FASTER,
-    MIN_SEEDS,
-    Evidence,
-    Revival,
+    RULE_VERSION,
     Verdict,
     decide,
-    revival_threshold,
-    skill,
+    read_revival,
 )
 from veneer.tasks.errors import InputError
 
@@ -28,32 +27,81 @@ def about(value: float, half: float = 0.02, seeds: int = 3) -> Estimate:
     return Estimate(value, value - half, value + half, seeds)
 
 
-REVIVED = Revival(1e-3, 800, 3, 3, about(0.95), Estimate(None, 6.0, None, 3), about(0.3), (9, 9))
-LOST = Revival(1e-3, 800, 0, 3, about(0.33), Estimate(None, None, None, 3), about(0.0), (9, 9))
-GONE = Evidence(guess_pt=0.32, kept=about(0.05), guess_ft=0.3, learned=about(0.99), seeds=3)
-WRAPPED, REWRITTEN = (
-    replace(GONE, revivals=(REVIVED,)),
-    replace(GONE, revivals=(LOST,), restored=about(0.3), restored_share=1e-4),
+def rival(
+    name: str = "a third operand",
+    reached: int = 3,
+    low: float | None = None,
+    high: float | None = None,
+    lead: float = 0.0,
+    seeds: int = 3,
+) -> Rival:
+    value = None if low is None or high is None else (low * high) ** 0.5
+    return Rival(
+        name, reached, seeds, Estimate(value, low, high, seeds), (low, high), about(lead, seeds=seeds)
+    )
+
+
+BACK = Revival(
+    1e-3, 800, 3, 3, about(0.95), 100.0, rival(reached=0, low=6.0, lead=0.3), rival("Scr.", low=1.5, high=4.0)
 )
+AS_SLOW_AS_A_THIRD = Revival(
+    1e-2, 800, 3, 3, about(0.9), 500.0, rival(low=0.8, high=1.2), rival("Scr.", low=0.3, high=0.5)
+)
+NEITHER = Revival(1e-3, 800, 0, 3, about(0.4), None, rival(reached=0), rival("Scr.", reached=3, high=0.6))
+GONE = Evidence(guess_pt=0.32, kept=about(0.05), guess_ft=0.3, learned=about(0.99), seeds=3)
+WRAPPED = replace(GONE, revivals=(BACK,))
+REWRITTEN = replace(GONE, revivals=(AS_SLOW_AS_A_THIRD,), restored=about(0.3), restored_share=1e-4)
+FROZEN = replace(GONE, revivals=(NEITHER,))
 
 
 def kind(evidence: Evidence) -> str:
     return decide(evidence).kind
 
 
-def test_fast_revival_of_every_seed_is_wrapped() -> None:
+def with_revival(evidence: Evidence, **changes: object) -> Evidence:
+    return replace(evidence, revivals=(replace(evidence.revivals[0], **changes),))
+
+
+def test_back_sooner_than_a_third_operand_and_than_from_scratch_is_wrapped() -> None:
     verdict = decide(WRAPPED)
     assert (verdict.kind, verdict.strength) == ("wrapped", "moderate")
-    assert "at least 6.0 times" in verdict.reasons[0]
+    assert "after 100 updates" in verdict.reasons[0]
+    assert "a third operand takes at least 6.0 times as many" in verdict.reasons[0]
 
 
-def test_no_revival_where_known_wrappers_are_revived_is_rewritten() -> None:
+def test_back_no_sooner_than_a_third_operand_is_rewritten() -> None:
     assert kind(REWRITTEN) == "rewritten"
 
 
-def test_revival_no_faster_than_the_control_is_rewritten() -> None:
-    as_slow = replace(REVIVED, ratio=Estimate(1.0, 0.8, 1.3, 3), head_start=about(0.02), wrappers=None)
-    assert kind(replace(REWRITTEN, revivals=(as_slow,))) == "rewritten"
+def test_a_third_operand_that_is_learned_where_o_pt_is_not_makes_rewritten() -> None:
+    gone = replace(AS_SLOW_AS_A_THIRD, reached=0, time=None, third=rival(low=None, high=0.7))
+    assert kind(replace(REWRITTEN, revivals=(gone,))) == "rewritten"
+
+
+def test_a_model_that_learns_nothing_any_more_is_frozen_and_not_rewritten() -> None:
+    """The control within the model tells "gone" from "can no longer be trained"."""
+    assert kind(FROZEN) == "frozen"
+    learned = with_revival(FROZEN, third=rival(reached=3, high=0.6))
+    assert kind(learned) == "rewritten"
+
+
+def test_where_not_even_a_fresh_model_gets_there_the_budget_is_too_small() -> None:
+    verdict = decide(with_revival(FROZEN, scratch=rival("Scr.", reached=0)))
+    assert verdict.kind == "mixed evidence"
+    assert verdict.leaning is None
+    assert "a longer reFT" in verdict.needed[0]
+
+
+def test_sooner_than_a_third_operand_but_not_than_from_scratch_is_not_yet_wrapped() -> None:
+    slower = with_revival(WRAPPED, scratch=rival("Scr.", low=0.5, high=0.9))
+    assert decide(slower).kind == "mixed evidence"
+    wide = with_revival(WRAPPED, scratch=rival("Scr.", low=0.9, high=9.0))
+    assert kind(wide) in ("too few seeds", "mixed evidence")
+
+
+def test_without_a_third_operand_scratch_has_to_be_beaten_clearly() -> None:
+    assert kind(with_revival(WRAPPED, third=None, scratch=rival("Scr.", low=1.5, high=4.0))) != "wrapped"
+    assert kind(with_revival(WRAPPED, third=None, scratch=rival("Scr.", low=2.5, high=4.0))) == "wrapped"
 
 
 def test_what_was_not_learned_is_not_fine_tuned_however_it_revives() -> None:
@@ -75,52 +123,80 @@ def test_o_pt_at_the_majority_class_is_gone_not_half_there() -> None:
     assert skill(0.32, 0.32) == 0
 
 
-THIN = {
-    "O_PT partly gone": replace(WRAPPED, kept=about(0.8)),
-    "O_PT not measured": replace(WRAPPED, kept=None),
-    "O_FT partly learned": replace(WRAPPED, learned=about(0.65, 0.1)),
-    "no reFT": GONE,
-    "one seed": replace(GONE, revivals=(replace(REVIVED, reached=1, seeds=1),)),
-    "no control": replace(GONE, revivals=(replace(REVIVED, ratio=None, head_start=None),)),
-    "one seed of the control": replace(
-        GONE, revivals=(replace(REVIVED, ratio=replace(about(6.0), seeds=1), head_start=about(0.3, seeds=1)),)
+ONE_SEED = {
+    "wrapped": with_revival(
+        replace(WRAPPED, seeds=1, kept=Estimate(0.05, None, None, 1), learned=Estimate(0.99, None, None, 1)),
+        reached=1,
+        seeds=1,
+        third=replace(rival(reached=0, low=6.0, seeds=1), ratio=Estimate(None, None, None, 1)),
+        scratch=replace(
+            rival("Scr.", reached=1, low=3.0, high=3.0, seeds=1), ratio=Estimate(3.0, None, None, 1)
+        ),
     ),
-    "some seeds revived": replace(GONE, revivals=(replace(REVIVED, reached=2),)),
-    "ratio's interval too wide": replace(
-        GONE, revivals=(replace(REVIVED, ratio=Estimate(4.0, 1.6, 10.0, 3)),)
-    ),
-    "no known wrapper tried": replace(REWRITTEN, revivals=(replace(LOST, wrappers=None),)),
-    "known wrappers not revived either": replace(REWRITTEN, revivals=(replace(LOST, wrappers=(3, 9)),)),
-    "not revived, but a head start": replace(REWRITTEN, revivals=(replace(LOST, head_start=about(0.3)),)),
-    "rates contradict": replace(
-        REWRITTEN, revivals=(REVIVED, replace(REVIVED, rate=1e-4, ratio=Estimate(1.0, 0.8, 1.3, 3)))
-    ),
-    "not revived, few weights not tried": replace(GONE, revivals=(LOST,)),
-    "few weights restore, of one seed": replace(
-        GONE, revivals=(LOST,), restored=about(0.9, seeds=1), restored_share=1e-4
-    ),
+    "not fine-tuned": replace(WRAPPED, seeds=1, learned=Estimate(0.3, None, None, 1)),
+    "unchanged": replace(WRAPPED, seeds=2, kept=about(0.99, 0.005, seeds=2)),
+    "diverged": replace(GONE, seeds=1, diverged=1),
 }
 
 
-@pytest.mark.parametrize("name", THIN)
-def test_thin_or_conflicting_evidence_is_undecided_and_says_what_would_decide(name: str) -> None:
-    verdict = decide(THIN[name])
-    assert (verdict.kind, verdict.strength) == ("undecided", "none")
+@pytest.mark.parametrize("leaning", ONE_SEED)
+def test_no_word_without_three_seeds_but_a_leaning(leaning: str) -> None:
+    verdict = decide(ONE_SEED[leaning])
+    assert (verdict.kind, verdict.leaning, verdict.strength) == ("too few seeds", leaning, "none")
+    assert verdict.needed == (f"{MIN_SEEDS} seeds",)
+    assert verdict.reasons
+
+
+def test_means_that_point_one_way_behind_wide_intervals_are_too_few_seeds() -> None:
+    wide = replace(rival(reached=3, low=1.2, high=30.0), bounds=(6.0, 6.0))
+    verdict = decide(with_revival(WRAPPED, third=wide))
+    assert (verdict.kind, verdict.leaning) == ("too few seeds", "wrapped")
+    assert verdict.needed == ("9 seeds",)
+
+
+MIXED = {
+    "O_PT partly gone": replace(WRAPPED, kept=about(0.8)),
+    "O_PT not measured": replace(WRAPPED, kept=None),
+    "no reFT": GONE,
+    "nothing to hold it against": with_revival(WRAPPED, third=None, scratch=None),
+    "known wrappers not revived either": with_revival(REWRITTEN, wrappers=(3, 9)),
+    "neither gets there, but O_PT is ahead": with_revival(FROZEN, third=rival(reached=0, lead=0.3)),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_missing_or_conflicting_evidence_is_mixed_and_says_what_would_decide(name: str) -> None:
+    verdict = decide(MIXED[name])
+    assert (verdict.kind, verdict.strength) == ("mixed evidence", "none")
     assert verdict.reasons
     assert verdict.needed
 
 
-def test_a_rate_too_small_to_revive_any_wrapper_says_nothing() -> None:
-    silent = replace(LOST, rate=1e-4, wrappers=(0, 9))
-    assert kind(replace(GONE, revivals=(REVIVED, silent))) == "wrapped"
-    assert kind(replace(REWRITTEN, revivals=(LOST, silent))) == "rewritten"
+def test_no_sooner_at_one_rate_weakens_sooner_at_another() -> None:
+    both = replace(WRAPPED, revivals=(BACK, AS_SLOW_AS_A_THIRD))
+    assert (decide(both).kind, decide(both).strength) == ("wrapped", "weak")
+
+
+def test_a_rate_that_leans_to_sooner_keeps_another_from_rewritten() -> None:
+    leaning = replace(BACK, third=replace(rival(reached=3, low=1.2, high=30.0), bounds=(6.0, 6.0)))
+    assert kind(replace(REWRITTEN, revivals=(leaning, AS_SLOW_AS_A_THIRD))) == "mixed evidence"
+
+
+def test_frozen_at_a_small_rate_takes_nothing_from_a_rate_that_trains() -> None:
+    assert kind(replace(REWRITTEN, revivals=(NEITHER, AS_SLOW_AS_A_THIRD))) == "rewritten"
 
 
 def test_few_weights_that_restore_what_reft_does_not_are_a_wrapper() -> None:
     hidden = replace(REWRITTEN, restored=about(0.9), restored_share=1e-4)
     assert kind(hidden) == "wrapped"
-    assert kind(replace(hidden, restored_share=0.2)) == "undecided"  # many weights say nothing either way
-    assert kind(replace(hidden, restored=about(0.3))) == "rewritten"
+    assert kind(replace(hidden, restored_share=0.2)) == "rewritten", "many weights are no wrapper"
+
+
+def test_a_search_that_finds_nothing_is_no_evidence_but_not_to_have_looked_is_weak() -> None:
+    assert decide(REWRITTEN).strength == "moderate"
+    unsearched = replace(REWRITTEN, restored=None, restored_share=None)
+    assert (decide(unsearched).kind, decide(unsearched).strength) == ("rewritten", "weak")
+    assert kind(replace(FROZEN, restored=about(0.3), restored_share=1e-4)) == "frozen"
 
 
 def test_few_weights_that_restore_the_capability_strengthen_wrapped() -> None:
@@ -130,17 +206,12 @@ def test_few_weights_that_restore_the_capability_strengthen_wrapped() -> None:
 
 
 def test_probes_that_read_nothing_strengthen_rewritten_and_probes_that_read_weaken_it() -> None:
-    assert decide(REWRITTEN).strength == "moderate"
     silent = replace(REWRITTEN, probe=about(0.3), probe_control=about(0.35))
     assert decide(silent).strength == "strong"
     assert decide(replace(silent, probe=about(0.9))).strength == "weak"
 
 
-def test_failing_at_a_small_rate_takes_nothing_from_fast_revival_at_another() -> None:
-    assert kind(replace(GONE, revivals=(REVIVED, replace(LOST, rate=1e-4)))) == "wrapped"
-
-
-@pytest.mark.parametrize("evidence", [WRAPPED, REWRITTEN, GONE])
+@pytest.mark.parametrize("evidence", [WRAPPED, REWRITTEN, FROZEN, GONE])
 def test_probes_and_attention_never_decide(evidence: Evidence) -> None:
     plain = decide(evidence)
     for probe, control in ((0.99, 0.3), (0.3, 0.3), (0.99, 0.99)):
@@ -151,15 +222,9 @@ def test_probes_and_attention_never_decide(evidence: Evidence) -> None:
             assert kind(looked) == plain.kind
 
 
-def test_a_probe_that_reads_nothing_weakens_wrapped_but_not_without_its_control() -> None:
-    failing = replace(WRAPPED, probe=about(0.3), probe_control=about(0.35))
-    assert decide(failing).strength == "weak"
-    assert decide(replace(failing, probe_control=None)).strength == "moderate"
-
-
 def test_nothing_of_the_evidence_is_kept_from_the_reader() -> None:
     full = replace(
-        WRAPPED,
+        with_revival(WRAPPED, wrappers=(9, 9)),
         restored=about(0.9),
         restored_share=1e-4,
         probe=about(0.8),
@@ -167,16 +232,21 @@ def test_nothing_of_the_evidence_is_kept_from_the_reader() -> None:
         attention=about(0.9),
     )
     text = " ".join(decide(full).reasons)
-    for number in ("95 %", "6.0 times", "9 of 9", "0.0001", "80 %", "30 %", "32 %", "3 seeds"):
+    for number in ("100 updates", "6.0 times", "9 of 9", "0.0001", "80 %", "30 %", "32 %", "3 seeds", "Scr."):
         assert number in text
 
 
 ESTIMATES = st.builds(about, st.floats(0, 1), st.floats(0, 0.3), st.integers(1, 5))
-RATIOS = st.builds(
-    lambda low, width, seeds: Estimate(None, low, None if low is None else low * width, seeds),
+RIVALS = st.builds(
+    lambda reached, more, low, width, lead: replace(
+        rival(reached=reached, low=low, high=None if low is None else low * width, seeds=reached + more),
+        lead=lead,
+    ),
+    st.integers(0, 4),
+    st.integers(0, 3),
     st.none() | st.floats(0.1, 20),
     st.floats(1, 5),
-    st.integers(0, 5),
+    ESTIMATES,
 )
 REVIVALS = st.builds(
     lambda reached, more, **rest: Revival(reached=reached, seeds=reached + more, **rest),
@@ -185,8 +255,9 @@ REVIVALS = st.builds(
     rate=st.sampled_from([1e-3, 1e-4]),
     updates=st.just(800),
     after=ESTIMATES,
-    ratio=st.none() | RATIOS,
-    head_start=st.none() | ESTIMATES,
+    time=st.none() | st.floats(1, 800),
+    third=st.none() | RIVALS,
+    scratch=st.none() | RIVALS,
     wrappers=st.none() | st.integers(0, 9).map(lambda back: (back, 9)),
 )
 EVIDENCE = st.builds(
@@ -198,31 +269,44 @@ EVIDENCE = st.builds(
     revivals=st.lists(REVIVALS, max_size=3).map(tuple),
     restored=st.none() | ESTIMATES,
     restored_share=st.sampled_from([1e-4, 0.1]),
+    seeds=st.integers(1, 9),
 )
 
 
 @given(EVIDENCE)
 def test_every_evidence_has_a_verdict_with_reasons(evidence: Evidence) -> None:
-    verdict = decide(evidence)
+    verdict: Verdict = decide(evidence)
     assert verdict.reasons
     assert all(reason.endswith(".") and "None" not in reason for reason in verdict.reasons)
-    assert bool(verdict.needed) == (verdict.kind == "undecided") == (verdict.strength == "none")
+    assert bool(verdict.needed) == (verdict.kind not in DECIDED) == (verdict.strength == "none")
+    assert verdict.kind in DECIDED or verdict.kind in ("too few seeds", "mixed evidence")
+    assert verdict.leaning is None or verdict.leaning in DECIDED
 
 
 @given(EVIDENCE)
-def test_no_verdict_on_wrapping_without_seeds_and_a_control(evidence: Evidence) -> None:
-    verdict: Verdict = decide(evidence)
-    if verdict.kind in ("wrapped", "rewritten"):
-        assert any(r.seeds >= MIN_SEEDS and r.ratio is not None for r in evidence.revivals)
+def test_no_verdict_without_seeds(evidence: Evidence) -> None:
+    if evidence.seeds < MIN_SEEDS:
+        assert decide(evidence).kind not in DECIDED
 
 
-def test_no_ratio_can_support_both_verdicts() -> None:
+@given(REVIVALS)
+def test_nothing_is_both_sooner_and_no_sooner(revival: Revival) -> None:
     assert AS_SLOW < FASTER
+    if read_revival(revival) == "sooner":
+        for one in revival.rivals:
+            assert one.ratio.low is not None
+            assert one.ratio.low > 1
+
+
+def test_the_rule_has_a_version_and_a_date() -> None:
+    assert "2026" in RULE_VERSION
 
 
 def test_impossible_evidence_is_refused() -> None:
     with pytest.raises(InputError, match="reached"):
-        replace(REVIVED, reached=4)
+        replace(BACK, reached=4)
+    with pytest.raises(InputError, match="reached"):
+        rival(reached=4)
     with pytest.raises(InputError, match="guess"):
         Evidence(guess_pt=1.0)
     with pytest.raises(InputError, match="restored_share"):

@@ -125,8 +125,8 @@ def test_verdicts_that_changed_are_found(pair: tuple[Run, Run], tmp_path: Path) 
     better = made(tmp_path / "better", EXPERIMENT, (0.6, 0.6))
     verdicts = compare(pair[0], better).verdicts
     changed = verdicts.filter("changed").select("fine_tuning_rate", "first", "second").unique().rows()
-    assert changed == [(0.1, "not revived", "wrapped")]
-    assert verdicts.filter(~pl.col("changed"))["first"].unique().to_list() == ["wrapped"]
+    assert changed == [(0.1, "did not come back", "came back")]
+    assert verdicts.filter(~pl.col("changed"))["first"].unique().to_list() == ["came back"]
 
 
 def test_verdicts_of_the_analyses_count_where_both_runs_have_them(

@@ -96,7 +96,7 @@ def store_all(run: Run, reft: dict[tuple[float, float], tuple[float, float, floa
         store(run, second, curve)
 
 
-def test_the_sentences_tell_wrapped_from_gone_from_never_left_from_undecided(run: Run) -> None:
+def test_the_sentences_tell_what_came_back_what_did_not_and_what_never_left(run: Run) -> None:
     curves = {
         (0.1, 0.0): (0.10, 0.20, 0.31),
         (0.1, 1.0): (0.10, 0.92, 0.97),
@@ -105,27 +105,27 @@ def test_the_sentences_tell_wrapped_from_gone_from_never_left_from_undecided(run
     }
     store_all(run, curves)
     gone, wrapped, left, undecided = revival_sentences(run)
-    assert gone.startswith("Fine-tuned at 0.1 with C_Tr = 0: not revived.")
+    assert gone.startswith("Fine-tuned at 0.1 with C_Tr = 0: O_PT did not come back")
     for word in ("from 10% to 31%", "guessing gives 30%"):
         assert word in gone
-    assert wrapped.startswith("Fine-tuned at 0.1 with C_Tr = 1: wrapped.")
-    for word in ("from 10% to 97%", "reFT at 0.001", "by update 10"):
+    assert wrapped.startswith("Fine-tuned at 0.1 with C_Tr = 1: O_PT came back")
+    for word in ("from 10% to 97%", "reFT at 0.001", "held 90 % from update"):
         assert word in wrapped
     assert left == "Fine-tuned at 0.001 with C_Tr = 0: O_PT never left (95% after fine-tuning)."
-    assert undecided.startswith("Fine-tuned at 0.001 with C_Tr = 1: undecided.")
+    assert undecided.startswith("Fine-tuned at 0.001 with C_Tr = 1: O_PT came part of the way")
     assert "from 10% to 70%" in undecided
 
 
 @pytest.mark.parametrize(
     ("before", "after", "verdict"),
     [
-        (0.899, 0.9, "wrapped"),
+        (0.899, 0.9, "came back"),
         (0.9, 0.9, "never left"),
-        (0.1, 0.44, "not revived"),  # within 15 points of guessing
-        (0.1, 0.46, "undecided"),
-        (0.6, 0.74, "not revived"),  # within 15 points of where it started
-        (0.6, 0.76, "undecided"),
-        (0.6, 0.2, "not revived"),
+        (0.1, 0.44, "did not come back"),  # within 15 points of guessing
+        (0.1, 0.46, "came part of the way"),
+        (0.6, 0.74, "did not come back"),  # within 15 points of where it started
+        (0.6, 0.76, "came part of the way"),
+        (0.6, 0.2, "did not come back"),
     ],
 )
 def test_where_one_verdict_ends_and_the_next_begins(
@@ -204,7 +204,7 @@ def test_a_diverged_cell_is_marked_in_the_table_and_has_no_other_verdict(run: Ru
     assert "diverged at step 7" in table.caption
     sentence = revival_sentences(run)[0]
     assert "diverged at step 7" in sentence
-    assert not any(word in sentence for word in ("wrapped", "revived", "never left", "undecided"))
+    assert not any(word in sentence for word in ("wrapped", "came", "come back", "never left"))
 
 
 def test_a_diverged_reft_is_marked(run: Run) -> None:
@@ -214,7 +214,7 @@ def test_a_diverged_reft_is_marked(run: Run) -> None:
     assert summary_table(run).rows[1][6] == "–*"
     assert "diverged at step 3" in summary_table(run).caption
     (verdict, *_) = verdicts(run)
-    assert (verdict.kind, verdict.after) == ("undecided", None), (
+    assert (verdict.kind, verdict.after) == ("came part of the way", None), (
         "a reFT that broke off revives or fails nothing"
     )
     assert "reFT at 0.001, seed 0, diverged at step 3" in verdict.sentence
@@ -242,7 +242,8 @@ def test_means_leave_out_the_seeds_that_diverged_and_count_them(seeds: Run) -> N
     assert grid["status"] == "1 of 3 diverged at step 7"
     back = revivals(seeds).row(0, named=True)
     assert (back["before"], back["after"]) == (pytest.approx(0.1), pytest.approx(0.98))
-    assert (back["seeds"], back["diverged"], back["updates_to_90"]) == (1, 1, 10)
+    assert (back["seeds"], back["diverged"]) == (1, 1)
+    assert 0 < back["updates_to_90"] <= 10
 
 
 def test_the_table_the_verdict_and_a_comparison_hold_the_same_means_with_a_mark(
@@ -252,7 +253,7 @@ def test_the_table_the_verdict_and_a_comparison_hold_the_same_means_with_a_mark(
     assert [cell.split()[0] for cell in table.rows[1][2:]] == ["1.1*", "98.7*", "22.2*", "33.3*", "98.0*"]
     assert "2 cells: diverged at step 12, diverged at step 7" in table.caption
     (verdict,) = verdicts(seeds)
-    assert (verdict.kind, verdict.seeds, verdict.agreeing) == ("wrapped", 1, 1)
+    assert (verdict.kind, verdict.seeds, verdict.agreeing) == ("came back", 1, 1)
     assert (verdict.before, verdict.after) == (pytest.approx(0.1), pytest.approx(0.98))
     for broken in ("fine-tuning at 0.1, seed 2, diverged at step 7", "seed 1, diverged at step 12"):
         assert broken in verdict.sentence
@@ -281,9 +282,9 @@ def test_values_are_means_over_seeds(tmp_path: Path) -> None:
     assert row["seeds"] == 2
     assert row["before"] == pytest.approx(0.1)
     assert row["after"] == pytest.approx(0.97)
-    assert row["updates_to_90"] == 20  # the mean is 85 % at update 10
+    assert 10 < row["updates_to_90"] < 20  # the mean is 85 % at update 10
     (sentence,) = revival_sentences(run)
-    assert "wrapped" in sentence
+    assert "came back" in sentence
 
 
 def test_a_pretrained_model_is_called_as_its_cells_are_whichever_of_its_files_is_given() -> None:
@@ -304,7 +305,7 @@ def test_the_best_reft_decides(tmp_path: Path) -> None:
     store(run, slow, (0.1, 0.2, 0.2))
     store(run, slower, (0.1, 0.9, 0.93))
     (sentence,) = revival_sentences(run)
-    assert "wrapped" in sentence
+    assert "came back" in sentence
     assert "reFT at 0.001" in sentence
     assert summary_table(run).rows[1][6:] == ["20.0", "93.0"]
 

@@ -28,7 +28,7 @@ def sweep_run(folder: Path, left_out: tuple[int, int] | None = None) -> Run:
     """The run; the cells of one point may be left unfinished.
 
     With batch 32 reFT revives O_PT; with 96 it ends at 40 %, which is above guessing by more than 15
-    points at length 3 ("undecided") and by less at length 4 ("not revived").
+    points at length 3 ("came part of the way") and by less at length 4 ("did not come back").
     """
     base = replace(EXPERIMENT, learning_rates=(0.01,), length=3, controls=False)
     run = Run.open(folder, "quick", base, AXES, "veneer sweep counter --batch 32,96 --length 3,4")

@@ -98,8 +98,8 @@ def test_a_cell_shows_where_it_starts_and_how_it_is_trained() -> None:
 
 
 def test_a_verdict_shows_its_reasons_and_what_it_lacks() -> None:
-    text = html_of(Verdict("undecided", "none", ("one seed",), ("two more seeds",))).text
-    assert "undecided" in text and "one seed" in text and "two more seeds" in text
+    text = html_of(Verdict("mixed evidence", "none", ("one seed",), ("two more seeds",))).text
+    assert "mixed evidence" in text and "one seed" in text and "two more seeds" in text
     assert "not finished" in html_of(CurveVerdict("compiled", 0.1, 0.0, "not finished", 0.3)).text
 
 

@@ -53,8 +53,8 @@ def test_verdicts_show_the_means_of_the_parquet_files(finished: Fake, page: str)
     for key, row in rows.items():
         assert float(row[4]) == pytest.approx(100 * task[key], abs=0.051)
         assert float(row[7].split()[0]) == pytest.approx(100 * after[key], abs=0.051)
-    assert "wrapped" in rows[0.001, 1][2] and rows[0.001, 1][10] == "2 of 2"
-    assert "not revived" in rows[0.001, 0][2]
+    assert "came back" in rows[0.001, 1][2] and rows[0.001, 1][10] == "2 of 2"
+    assert "did not come back" in rows[0.001, 0][2]
     assert rows[0.001, 1][3] == "the shortcut"
 
 
@@ -107,11 +107,11 @@ def test_attention_is_that_of_the_files_to_one_in_255(finished: Fake, page: str)
     ("before", "after", "kind"),
     [
         (0.95, 0.2, "never left"),
-        (0.05, 0.95, "wrapped"),
-        (0.05, 0.90, "wrapped"),
-        (0.05, 0.40, "not revived"),
-        (0.50, 0.64, "not revived"),
-        (0.05, 0.60, "undecided"),
+        (0.05, 0.95, "came back"),
+        (0.05, 0.90, "came back"),
+        (0.05, 0.40, "did not come back"),
+        (0.50, 0.64, "did not come back"),
+        (0.05, 0.60, "came part of the way"),
     ],
 )
 def test_a_verdict_needs_90_percent_and_more_than_guessing(before: float, after: float, kind: str) -> None:
@@ -121,8 +121,8 @@ def test_a_verdict_needs_90_percent_and_more_than_guessing(before: float, after:
 def test_a_run_of_learned_capabilities_has_a_row_for_each(both: Path) -> None:
     page = Page(both.read_text())
     rows = {row[0]: row for row in page.tables["r2-verdicts"] if row and row[0] in ("L", "H")}
-    assert "wrapped" in rows["L"][3] and float(rows["L"][8]) == 97.0
-    assert "not revived" in rows["H"][3] and float(rows["H"][8]) == 25.0
+    assert "came back" in rows["L"][3] and float(rows["L"][8]) == 97.0
+    assert "did not come back" in rows["H"][3] and float(rows["H"][8]) == 25.0
     text = " ".join(page.text.split())
     for phrase in (
         "AdamW",

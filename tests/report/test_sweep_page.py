@@ -86,10 +86,10 @@ def test_a_point_is_judged_by_the_guessing_of_its_own_task(overview: Page) -> No
     """40 % is 20 points above guessing at length 3 and 10 at length 4."""
     kinds = {tuple(own["at"]): own["kind"] for own in overview.data[""]["sweep"]["answers"]}
     assert kinds == {
-        ("32", "3"): "wrapped",
-        ("32", "4"): "wrapped",
-        ("96", "3"): "undecided",
-        ("96", "4"): "not revived",
+        ("32", "3"): "came back",
+        ("32", "4"): "came back",
+        ("96", "3"): "came part of the way",
+        ("96", "4"): "did not come back",
     }
 
 
@@ -147,7 +147,7 @@ def test_a_point_that_is_not_finished_says_so(tmp_path: Path) -> None:
     page = Page(write_report(sweep_run(tmp_path / "s", left_out=(96, 3))).read_text())
     assert "1 of 4 points lack cells" in " ".join(page.text.split())
     kinds = {tuple(own["at"]): own["kind"] for own in page.data[""]["sweep"]["answers"]}
-    assert kinds["96", "3"] == "not finished" and kinds["96", "4"] == "not revived"
+    assert kinds["96", "3"] == "not finished" and kinds["96", "4"] == "did not come back"
     assert "This point is still in progress" in Page(point(page, 2)["markup"]).text
     assert "still in progress" not in Page(point(page, 3)["markup"]).text
 

@@ -4,14 +4,13 @@ import time
 from pathlib import Path
 
 import polars as pl
-from rich.table import Table
 
 from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
 from veneer.commands.progress import Steps, console, following, quoted
 from veneer.commands.training import device_of
+from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.analyse import ANALYSES, Selection, analyse
-from veneer.experiments.evidence import known
 from veneer.experiments.store import Run
 from veneer.finetune.processor import cores
 from veneer.report.page import write_report
@@ -45,42 +44,8 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     if tell("analyse", {"run": str(run.path), "tables": list(map(str, paths)), "verdicts": rows}):
         return
     if verdicts is not None:
-        console.print(_verdicts(verdicts))
-        _print_calibration(verdicts)
+        show_verdicts(verdicts)
     console.print(
         f"[dim]{time.monotonic() - began:.0f} s; tables in {run.path / 'analysis'}[/]", soft_wrap=True
     )
     following(f"veneer figures {quoted(run.path)}", page=report)
-
-
-def _print_calibration(verdicts: pl.DataFrame) -> None:
-    """How the rule does on the models whose truth is known by construction."""
-    truths, found = known(verdicts)
-    if not truths:
-        return
-    pairs = list(zip(truths, found, strict=True))
-    right = sum(truth == kind for truth, kind in pairs)
-    swapped = sum(set(pair) == {"wrapped", "rewritten"} for pair in pairs)
-    console.print(
-        f"constructed models: {right} of {len(truths)} verdicts right, {len(truths) - right - swapped} "
-        f"undecided or other, {swapped} taken for the opposite"
-    )
-
-
-def _verdicts(table: pl.DataFrame) -> Table:
-    """The verdicts, a line for each setting; the page and ``--json`` have the reasons."""
-    several = table["capability"].n_unique() > 1 or (table["start"] != "capability").any()
-    shown = Table(title="Verdicts", caption="O_PT and O_FT after fine-tuning, in percent.", padding=(0, 1))
-    if several:
-        shown.add_column("model", overflow="fold")
-    for name in ("rate", "C_Tr", "seeds", "O_PT", "O_FT"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("verdict", overflow="fold")
-    for row in table.iter_rows(named=True):
-        own = row["start"] == "capability"
-        setting = (f"{row[name]:g}" if own else "" for name in ("fine_tuning_rate", "c_tr"))
-        reached = ("–" if row[name] is None else f"{row[name]:.0%}"[:-1] for name in ("kept", "learned"))
-        strength = "" if row["strength"] == "none" else f" ({row['strength']})"
-        model = [row["capability"] if own else row["start"]] if several else []
-        shown.add_row(*model, *setting, str(row["seeds"]), *reached, f"[bold]{row['kind']}[/]{strength}")
-    return shown

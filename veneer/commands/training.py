@@ -17,7 +17,7 @@ from veneer.experiments.estimate import engine_for
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
-from veneer.experiments.summary import revival_sentences, summary_table, verdicts
+from veneer.experiments.summary import summary_table, verdicts
 from veneer.experiments.tensorboard import EventFiles, require_tensorboard
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
@@ -145,5 +145,5 @@ def _conclude(run: Run) -> None:
     for row in table.rows:
         shown.add_row(*row)
     console.print(shown)
-    for sentence in revival_sentences(run):
-        console.print(f"• {sentence}")
+    if run.experiment["fields"]["reft_rates"] and not run.experiment.get("axes"):
+        show_verdicts(verdict_table(run))

@@ -1,0 +1,77 @@
+"""What would decide an open verdict: one command, and about how many minutes it takes.
+
+The time is that of the run itself: updates that its fleets made, over the seconds between their ends, so
+that it fits the machine and the engine. A run that was broken off has long gaps, which a median leaves out.
+"""
+
+from itertools import pairwise
+from statistics import median
+from typing import Any
+
+from veneer.analysis.evidence import MIN_SEEDS
+from veneer.analysis.verdict import DECIDED, Verdict
+from veneer.experiments.files import read_json
+from veneer.experiments.store import Run
+from veneer.tasks.errors import InputError
+
+MANY_SEEDS = 9
+"""Seeds that are asked for where three or more scatter too much."""
+LONGER = 3
+"""How many times longer a reFT is asked for where even its controls do not get there."""
+
+
+def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: int) -> str:
+    """The command for one setting, with its minutes; empty where something is decided.
+
+    Args:
+        run: the run that did not decide.
+        values: the setting: its fine_tuning_rate and c_tr.
+        verdict: what was found.
+        seeds: seeds behind it.
+    """
+    if verdict.kind in DECIDED or values.get("fine_tuning_rate") is None:
+        return ""
+    described = run.experiment
+    fields = described["fields"]
+    rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
+    changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
+    wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, seeds)
+    longer = any("longer reFT" in what for what in verdict.needed)
+    changes["seeds"] = wanted
+    if longer:
+        changes["reft-iterations"] = LONGER * fields["reft_iterations"]
+    if "pretrained" in fields:
+        changes["pretrained"] = values["capability"]
+    flags = " ".join(f"--{name} {value}" for name, value in changes.items())
+    out = f"{run.path}-{rate:g}-{c_tr:g}"
+    preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
+    command = f"veneer run {described['name']}{preset} {flags} --out {out} && veneer analyse {out}"
+    each = seconds_per_update(run)
+    if each is None:
+        return command
+    updates = _updates(fields, wanted, LONGER if longer else 1)
+    return f"{command} (about {max(1, round(updates * each / 60))} min)"
+
+
+def _updates(fields: dict[str, Any], seeds: int, longer: int) -> int:
+    """Model updates of one setting with its controls."""
+    back = len(fields["reft_rates"]) * longer * fields["reft_iterations"]
+    controls = 2 * back + fields["iterations"] if fields["controls"] else 0
+    third = back if fields["third_operand"] else 0
+    return seeds * (fields["iterations"] + back + third + controls)
+
+
+def seconds_per_update(run: Run) -> float | None:
+    """Wall seconds of a model update in this run, its engine's parallelism included; None if not known."""
+    try:
+        fleets = read_json(run.path / "plan.json")["fleets"]
+    except (InputError, KeyError, TypeError):
+        return None
+    ended = []
+    for fleet in fleets:
+        files = [run.cell_path(cell) / "cell.json" for cell in fleet["cells"]]
+        times = [file.stat().st_mtime for file in files if file.exists()]
+        if times:
+            ended.append((max(times), fleet["updates"]))
+    rates = [(later - former) / updates for (former, _), (later, updates) in pairwise(sorted(ended))]
+    return median(rates) if rates else None
