@@ -4,6 +4,7 @@ Plain data and torch only, so that a capability loads without JAX. It is stored 
 checkpoint (``veneer.models.checkpoint``) whose metadata is everything but the weights.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from veneer.models.answering import Answering, Text, look_up
 from veneer.models.checkpoint import load_checkpoint, save_checkpoint
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
@@ -53,7 +55,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class CompiledCapability:
+class CompiledCapability(Answering):
     """A compiled program.
 
     Attributes:
@@ -84,6 +86,17 @@ class CompiledCapability:
     source: str
     calibration: Calibration | None = None
 
+    def token_ids(self, text: Text, operand: str | None = None, task_token: str | None = None) -> list[int]:
+        """Token ids of a text, BOS put in front; which operand is meant is written into the program.
+
+        Raises:
+            InputError: as ``encode``, or an operand or a task token is given.
+        """
+        for name, value in (("operand", operand), ("task_token", task_token)):
+            if value is not None:
+                raise InputError(name, value, "none: the input of a written program names none")
+        return self.encode(list(text))
+
     def encode(self, values: Sequence[Value]) -> list[int]:
         """Token ids of an input, BOS put in front.
 
@@ -108,11 +121,24 @@ class CompiledCapability:
         longest = max(map(len, strings), default=0)
         return torch.tensor([self.encode([*s, *[self.pad] * (longest - len(s))]) for s in strings])
 
+    def __repr__(self) -> str:
+        reads = "everywhere" if self.answer_position is None else f"at position {self.answer_position}"
+        return (
+            f"CompiledCapability({self.source}: at most {self.max_length} tokens of {self._words}, "
+            f"answer {reads}, {self.model.parameter_count:,} parameters)"
+        )
+
+    @property
+    def _words(self) -> str:
+        """Its tokens without BOS and PAD, the first few."""
+        own = [str(value) for value in self.vocabulary if value not in (self.bos, self.pad)]
+        return " ".join(own) if len(own) <= 12 else f"{' '.join(own[:10])} … ({len(own)})"
+
     def decode(self, logits: Float[Tensor, "*lead classes"]) -> Any:
         """Output values, nested in lists as the leading axes are (a single value if there are none)."""
         if self.classes is None:
             return logits.squeeze(-1).tolist()
-        return _look_up(self.classes, logits.argmax(-1).tolist())
+        return look_up(self.classes, logits.argmax(-1).tolist())
 
     def run(self, values: Sequence[Value]) -> list[Value]:
         """The compiled program's output for one input, as Tracr's ``apply`` decodes it (BOS in front).
@@ -125,23 +151,23 @@ class CompiledCapability:
             logits = self.model(torch.tensor([[self.encode(values)]], device=device)).logits[0, 0]
         return [self.bos, *self.decode(logits)[1:]]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``model.safetensors`` and ``model.json``, the checkpoint with all of this as metadata."""
         fields = {name: getattr(self, name) for name in _PLAIN}
         fields["vocabulary"] = [_to_json(value) for value in self.vocabulary]
         fields["classes"] = None if self.classes is None else [_to_json(value) for value in self.classes]
         fields["residual_labels"] = list(self.residual_labels)
         fields["calibration"] = None if self.calibration is None else asdict(self.calibration)
-        save_checkpoint(folder / "model", self.model, {"capability": FORMAT, **fields})
+        save_checkpoint(Path(folder) / "model", self.model, {"capability": FORMAT, **fields})
 
     @staticmethod
-    def load(folder: Path) -> "CompiledCapability":
+    def load(folder: str | os.PathLike[str]) -> "CompiledCapability":
         """Read what ``save`` wrote.
 
         Raises:
             InputError: a file is missing or damaged, or written by another version.
         """
-        model, fields = load_checkpoint(folder / "model")
+        model, fields = load_checkpoint(Path(folder) / "model")
         if fields.pop("capability", None) != FORMAT:
             raise InputError("capability", str(folder), "a compiled capability of this version of Veneer")
         classes, calibration = fields.pop("classes"), fields.pop("calibration")
@@ -156,10 +182,6 @@ class CompiledCapability:
 
 
 _PLAIN = ("bos", "pad", "max_length", "causal", "mlp_exactness", "answer_position", "source")
-
-
-def _look_up(classes: tuple[Value, ...], ids: Any) -> Any:
-    return [_look_up(classes, i) for i in ids] if isinstance(ids, list) else classes[ids]
 
 
 def _to_json(value: Value) -> Any:

@@ -21,6 +21,7 @@ from torch.nn.utils import parametrize
 from veneer.finetune.method import FullFineTuning, Method, Step
 from veneer.models.transformer import Transformer
 from veneer.tasks import random
+from veneer.tasks.beside import imports_beside
 from veneer.tasks.errors import InputError
 
 ADAPTED = ("query", "key", "value", "output", "mlp_in", "mlp_out")
@@ -267,7 +268,8 @@ def _run(spec: str, path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(described)
     sys.modules[name] = module  # dataclasses look their module up while they are made
     try:
-        described.loader.exec_module(module)
+        with imports_beside(path):
+            described.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, SyntaxError | ImportError):

@@ -29,7 +29,7 @@ HEADER = "veneer"
 
 
 def save_checkpoint(
-    path: str | Path, model: Transformer, metadata: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], model: Transformer, metadata: Mapping[str, Any] | None = None
 ) -> tuple[Path, Path]:
     """Write a fleet (a single model is a fleet of one) and say where its two files are.
 
@@ -63,7 +63,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, device: str | torch.device = "cpu"
+    path: str | os.PathLike[str], device: str | torch.device = "cpu"
 ) -> tuple[Transformer, dict[str, Any]]:
     """Read a fleet and its metadata back.
 
@@ -93,7 +93,7 @@ def load_checkpoint(
     return _assemble(config, members, dtype, tensors, weights_path), described["metadata"]
 
 
-def checkpoint_files(path: str | Path) -> tuple[Path, Path]:
+def checkpoint_files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """The weights' and the description's file of a checkpoint, from its name or either of them."""
     path = Path(path)
     stem = path.stem if path.suffix in (".safetensors", ".json") else path.name

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from veneer.models.display import table
+from veneer.tasks.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,32 @@ class Block(nn.Module):
         return residual + self.output(mixed + self.value.bias.unsqueeze(1))
 
 
+def check_tokens(tokens: Tensor, members: int, positions: int) -> None:
+    """Whether tokens have the shape that a fleet reads; their values are not looked at.
+
+    Args:
+        tokens: what is given.
+        members: of the fleet.
+        positions: longest text.
+
+    Raises:
+        InputError: another number of axes or members, a text that is too long or empty, or no integers.
+    """
+    shape = tuple(tokens.shape)
+    valid = f"token ids [member, batch, position] with {members} members and at most {positions} positions"
+    problem = ""
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.dtype == torch.bool:
+        problem = f"they are {str(tokens.dtype).removeprefix('torch.')}, not whole numbers"
+    elif len(shape) != 3:
+        problem = f"they have {len(shape)} axes; tokens[None] adds the axis of members to a batch"
+    elif shape[0] != members:
+        problem = f"they are for {shape[0]} members"
+    elif not 1 <= shape[2] <= positions:
+        problem = f"they have {shape[2]} positions"
+    if problem:
+        raise InputError("tokens", list(shape), valid, problem)
+
+
 class Transformer(nn.Module):
     """A fleet of Transformers of one shape. All parameters start at zero (norm scales at one)."""
 
@@ -247,10 +274,19 @@ class Transformer(nn.Module):
                 position, width]; I = 0 after the embedding, i after block i), ``attention.I``
                 ([member, batch, head, query, key]) and ``mlp.I`` ([member, batch, position,
                 hidden]) with I a block counted from 0. Costs nothing when empty.
+
+        Raises:
+            InputError: tokens of another shape, an answer position outside them, or a capture that
+                this model does not have.
         """
+        check_tokens(tokens, self.members, self.config.positions)
         _, batch, length = tokens.shape
         if answer is not None and not 0 <= answer < length:
-            raise ValueError(f"answer position {answer} is outside the input's {length} positions")
+            raise InputError("answer", answer, f"a position of the input, 0 to {length - 1}")
+        if unknown := sorted(set(capture) - set(self.captures)):
+            raise InputError(
+                "capture", unknown[0], ", ".join(self.captures), "this model has no such activation"
+            )
         captured: dict[str, Tensor] = {}
 
         def keep(name: str, value: Tensor) -> None:
@@ -283,6 +319,16 @@ class Transformer(nn.Module):
             x = x[:, :, 0 if x.shape[2] == 1 else answer]
             return Output(read(self.norm_final, x, self.unembedding), captured)
         return Output(read(self.norm_final, x, self.unembedding).unflatten(1, (batch, -1)), captured)
+
+    @property
+    def captures(self) -> tuple[str, ...]:
+        """The names of all activations that ``forward`` can return."""
+        blocks = range(self.config.blocks)
+        return (
+            *(f"residual.{i}" for i in range(self.config.blocks + 1)),
+            *(f"attention.{i}" for i in blocks),
+            *(f"mlp.{i}" for i in blocks),
+        )
 
     def _one_hot(
         self, tokens: Int[Tensor, "member batch position"]

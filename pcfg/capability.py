@@ -1,8 +1,15 @@
 """A learned capability: a pretrained GPT with the layout of its samples and what it was trained on."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from veneer.models.answering import Answering, Text, look_up
 from veneer.models.checkpoint import load_checkpoint, save_checkpoint
 from veneer.models.transformer import Transformer
 from veneer.pcfg.families import SampleLayout
@@ -13,7 +20,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 @dataclass(frozen=True)
-class LearnedCapability:
+class LearnedCapability(Answering):
     """A pretrained GPT.
 
     Attributes:
@@ -34,7 +41,57 @@ class LearnedCapability:
     accuracy: dict[str, float]
     command: str
 
-    def save(self, path: Path) -> None:
+    @property
+    def answer_position(self) -> int:
+        """Position of ART, at which the answer is predicted."""
+        return self.layout.answer_position
+
+    def token_ids(self, text: Text, operand: str | None = None, task_token: str | None = None) -> list[int]:
+        """Token ids of ``SOS T O O' SOT text EOT ART``.
+
+        Args:
+            text: a window of the grammar's terminals, as long as in training.
+            operand: the terminal asked for.
+            task_token: the token that asks; none takes the layout's first.
+
+        Raises:
+            InputError: a text of another length, a token that is no terminal, or an operand or a task
+                token that is missing or does not exist.
+        """
+        layout, letters = self.layout, self.layout.grammar.terminals
+        if len(text) != layout.window:
+            raise InputError(
+                "text", text, f"{layout.window} tokens of {', '.join(letters)}", f"it has {len(text)}"
+            )
+        if unknown := next((token for token in text if token not in letters), None):
+            raise InputError("text token", unknown, ", ".join(letters))
+        names = [token.name for token in layout.task_tokens]
+        asked = names[0] if task_token is None else task_token
+        if asked not in names:
+            raise InputError("task_token", asked, ", ".join(names))
+        if operand is None:
+            raise InputError("operand", None, ", ".join(letters), "the input names what is asked for")
+        ids = layout.prompt(
+            torch.tensor(names.index(asked)),
+            torch.tensor(layout.operand(operand)),
+            torch.tensor([letters.index(token) for token in text]),
+        )
+        return [layout.id["SOS"], *ids.tolist()]
+
+    def decode(self, logits: Float[Tensor, "*lead classes"]) -> Any:
+        """Tokens of the vocabulary, such as "=7", nested in lists as the leading axes are."""
+        return look_up(self.layout.vocabulary, logits.argmax(-1).tolist())
+
+    def __repr__(self) -> str:
+        letters, name = self.layout.grammar.terminals, self.layout.grammar.name
+        prior = ", ".join(f"{letter} {p:g}" for letter, p in zip(letters, self.operand_prior, strict=True))
+        families = ", ".join(token.name for token in self.layout.task_tokens)
+        return (
+            f"LearnedCapability({name}, windows of {self.layout.window}: tasks {families}; "
+            f"operands {prior}; {self.iterations:,} updates, {self.model.parameter_count:,} parameters)"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``PATH.safetensors`` and ``PATH.json``."""
         metadata = {
             "layout": self.layout.describe(),
@@ -47,7 +104,7 @@ class LearnedCapability:
         save_checkpoint(path, self.model, metadata)
 
     @staticmethod
-    def load(path: Path) -> "LearnedCapability":
+    def load(path: str | os.PathLike[str]) -> "LearnedCapability":
         """Read what ``save`` wrote.
 
         Raises:
