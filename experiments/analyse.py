@@ -214,6 +214,10 @@ def _restored(value: Any) -> Any:
 def _finished(prepared: Prepared, run: Run) -> list[Cell]:
     """The cells that are done, of which there must be a fine-tuned one."""
     status = {cell["id"]: cell["status"] for cell in run.cells()}
+    if status and not any(cell.id in status for cell in prepared.cells):
+        problem = "its cells are not those that this version makes of its experiment.json"
+        valid = "a run of this version; read it with the one in its environment.json, or run it again"
+        raise InputError("run", str(run.path), valid, problem)
     cells = [cell for cell in prepared.cells if status.get(cell.id) == "done"]
     if not any(cell.stage.name == "fine-tune" and cell.origin.start == "capability" for cell in cells):
         problem = "no fine-tuning in it is finished"

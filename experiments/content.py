@@ -10,6 +10,7 @@ import polars as pl
 from veneer.experiments.named import PRESETS, THIRD, reft_rates_after
 from veneer.experiments.store import FORMAT, KEYS, Run, checksum, read_json
 from veneer.experiments.summary import capability_names
+from veneer.experiments.tables import read_table
 from veneer.tasks.errors import InputError
 
 READ = ("metrics.parquet", "attention.safetensors")
@@ -145,19 +146,6 @@ def checked(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             if not (folder / name).exists() or checksum(folder / name) != cell.get("files", {}).get(name):
                 raise InputError("run", str(run.path), valid, f"{folder / name} is missing or damaged")
     return experiment, cells
-
-
-def read_table(file: Path) -> pl.DataFrame:
-    """A table of the run's.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        return pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        valid = "a table made by veneer"
-        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error
 
 
 def _if_written(path: Path) -> Any:

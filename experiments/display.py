@@ -24,6 +24,23 @@ def run_html(folder: Path, done: int) -> str:
         return table("no run", [("folder", name), ("problem", "its experiment.json is missing or damaged")])
 
 
+def run_text(folder: Path, done: int) -> str:
+    """A run in one line: folder, experiment, how far it is, and what was looked into.
+
+    Args:
+        folder: the run's.
+        done: how many of its cells are finished.
+    """
+    try:
+        experiment = read_json(folder / "experiment.json")
+        words = [f"{experiment['name']} ({experiment['preset']})", *experiment.get("axes", {})]
+    except (InputError, KeyError, TypeError):
+        return f"Run({str(folder)!r}: its experiment.json is missing or damaged)"
+    tables = len(list((folder / "analysis").glob("*.parquet")))
+    looked = f", {tables} analysis tables" if tables else ", not analysed"
+    return f"Run({str(folder)!r}: {' × '.join(words)}, {done} cells finished{looked})"
+
+
 def _facts(folder: Path, experiment: dict[str, Any], done: int) -> list[tuple[str, Any]]:
     file = folder / "plan.json"
     planned = sum(len(fleet["cells"]) for fleet in read_json(file)["fleets"]) if file.exists() else None

@@ -37,6 +37,29 @@ def read_json(path: Path) -> Any:
         raise InputError("file", str(path), "a JSON file that Veneer wrote", str(error)) from error
 
 
+def check_format(folder: Path, version: int) -> None:
+    """Whether a run has the format of this version; what is damaged is for whoever reads it to say.
+
+    Args:
+        folder: the run's.
+        version: the format that is read.
+
+    Raises:
+        InputError: it has another.
+    """
+    try:
+        found = json.loads((folder / "experiment.json").read_text())
+    except (OSError, ValueError):
+        return
+    if isinstance(found, dict) and found.get("format", version) != version:
+        problem = f"it has format {found['format']!r}"
+        valid = (
+            f"a run of format {version}; read this one with the version in its environment.json, or run it "
+            "again into a new folder"
+        )
+        raise InputError("run", str(folder), valid, problem)
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -11,25 +11,30 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from veneer.experiments.files import read_json
+from veneer.experiments.files import check_format, read_json
 from veneer.tasks.errors import InputError
+
+FORMAT = 2
+"""Version of what lies in a run's folder, and of what the ids of its cells are made from."""
 
 
 class RunFolder:
     """A run's folder, open for a look."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """A run that exists.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it has the format of another version.
         """
+        path = Path(path)
         if not (path / "experiment.json").exists():
             raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
+        check_format(path, FORMAT)
         return cls(path)
 
     @property

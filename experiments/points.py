@@ -15,8 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from veneer.experiments.content import ReadRun, checked, read_table
+from veneer.experiments.content import ReadRun, checked
 from veneer.experiments.store import Run, read_json, write_json
+from veneer.experiments.tables import read_table
 from veneer.finetune.cell import Origin
 
 TABLES_OF_CELLS = ("start", "stage", "task", "cell")

@@ -56,6 +56,18 @@ class Progress(Protocol):
     def notice(self, text: str) -> None: ...
 
 
+class Silent:
+    """Is told how training goes, and says nothing."""
+
+    def fleet(self, fleet: Fleet, index: int, fleets: int) -> None: ...
+
+    def updates(self, count: int) -> None: ...
+
+    def skipped(self, cells: int, updates: int) -> None: ...
+
+    def notice(self, text: str) -> None: ...
+
+
 def fleet_size(device: torch.device) -> int:
     """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
     return 64 if device.type == "cuda" else SMALL_FLEET

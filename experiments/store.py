@@ -31,28 +31,26 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from veneer.experiments.display import run_html
 from veneer.experiments.environment import environment
 from veneer.experiments.files import checksum, read_json, write_json, write_text
-from veneer.experiments.folder import RunFolder
+from veneer.experiments.folder import FORMAT
 from veneer.experiments.named import Experiment, differences
-from veneer.experiments.tables import KEYS, correlated_share, metrics_table
+from veneer.experiments.reading import RunReading
+from veneer.experiments.tables import KEYS, metrics_table
 from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
-from veneer.models.checkpoint import load_checkpoint, save_checkpoint
+from veneer.models.checkpoint import save_checkpoint
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 __all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "write_json"]
 
-FORMAT = 2
 
-
-class Run(RunFolder):
+class Run(RunReading):
     """A run's folder, open for writing or reading."""
 
     @staticmethod
     def open(
-        path: Path,
+        path: str | os.PathLike[str],
         preset: str,
         experiment: Experiment,
         axes: dict[str, Any] | None = None,
@@ -70,6 +68,7 @@ class Run(RunFolder):
         Raises:
             InputError: as ``check``, or the folder cannot be written.
         """
+        path = Path(path)
         Run.check(path, experiment, axes)
         described = {
             "format": FORMAT,
@@ -88,12 +87,15 @@ class Run(RunFolder):
         return Run(path)
 
     @staticmethod
-    def check(path: Path, experiment: Experiment, axes: dict[str, Any] | None = None) -> None:
+    def check(
+        path: str | os.PathLike[str], experiment: Experiment, axes: dict[str, Any] | None = None
+    ) -> None:
         """Whether a folder can hold an experiment's run; nothing is written.
 
         Raises:
             InputError: the folder holds another experiment, or something that is no run.
         """
+        path = Path(path)
         file = path / "experiment.json"
         if file.exists():
             found = read_json(file)
@@ -112,9 +114,6 @@ class Run(RunFolder):
                 raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
         elif path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
-
-    def _repr_html_(self) -> str:
-        return run_html(self.path, len(self.finished()))
 
     def capability_path(self, origin: Origin, task_id: str = "") -> Path:
         """Folder of a capability as an origin's cells start from it; a sweep's ask it several tasks."""
@@ -178,33 +177,6 @@ class Run(RunFolder):
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def load_model(self, cell: Cell) -> Transformer:
-        """The weights after a finished cell."""
-        return load_checkpoint(self.cell_path(cell.id) / "model")[0]
-
-    def metrics(self) -> pl.DataFrame:
-        """All cells' metrics in one table, with the columns that identify a cell in front.
-
-        In a sweep, a column for each axis follows; a cell that several points of the grid share comes
-        once for each. What ``consolidate`` wrote is read where it holds just the finished cells.
-
-        Raises:
-            InputError: no cell is finished, or a file is damaged.
-        """
-        ids, whole = self.finished(), self.path / "metrics.parquet"
-        if not ids:
-            raise InputError(
-                "run", str(self.path), "a run with at least one finished cell", "none is finished"
-            )
-        if whole.exists():
-            try:
-                table = pl.read_parquet(whole)
-            except (pl.exceptions.PolarsError, OSError):  # damaged: made from the cells again
-                table = pl.DataFrame(schema={"cell": pl.String})
-            if table["cell"].unique().sort().to_list() == ids:
-                return table
-        return self._collected(ids)
-
     def consolidate(self) -> Path:
         """Write ``metrics`` to one file, for other tools and for the next reading."""
         path = self.path / "metrics.parquet"
@@ -215,44 +187,6 @@ class Run(RunFolder):
         finally:
             temporary.unlink(missing_ok=True)
         return path
-
-    def _collected(self, ids: list[str]) -> pl.DataFrame:
-        described = {cell["id"]: cell for cell in self.cells()}
-        keys = pl.DataFrame([self.keys(described[i], described) for i in ids], schema=KEYS, strict=False)
-        axes = list(self.experiment.get("axes", {}))
-        if axes:
-            points = pl.read_parquet(self.path / "cells.parquet", columns=["cell", *axes])
-            keys = keys.join(points, on="cell", how="left", maintain_order="left_right")
-        files = [self.cell_path(i) / "metrics.parquet" for i in ids]
-        try:
-            values = pl.read_parquet(files, include_file_paths="file")
-        except (pl.exceptions.PolarsError, OSError) as error:
-            valid = "a run whose cells are whole (veneer verify RUN names the others)"
-            raise InputError("run", str(self.path), valid, str(error).splitlines()[0]) from error
-        values = values.with_columns(cell=pl.col("file").str.extract(r"([^/\\]+)[/\\][^/\\]+$")).drop("file")
-        columns = [*keys.columns, *(c for c in values.columns if c != "cell")]
-        return keys.join(values, on="cell", how="left", maintain_order="left_right").select(columns)
-
-    def keys(self, cell: dict[str, Any], known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
-        """What tells cells apart (see ``KEYS``); cells already read may be given by id."""
-        first = cell
-        while "cell" in first["start"]:
-            parent = first["start"]["cell"]
-            first = (known or {}).get(parent) or read_json(self.cell_path(parent) / "cell.json")
-        tuned = first["stage"] if first["stage"]["name"] == "fine-tune" else None
-        return {
-            "cell": cell["id"],
-            "parent": cell["start"].get("cell", ""),
-            "capability": first["start"]["name"],
-            "start": first["start"]["start"],
-            "task": first["task_id"],
-            "stage": cell["stage"]["name"],
-            "learning_rate": cell["stage"]["recipe"]["learning_rate"],
-            "fine_tuning_rate": tuned and tuned["recipe"]["learning_rate"],
-            "c_tr": tuned and correlated_share(tuned["mixture"]),
-            "seed": cell["seed"],
-            "status": cell["status"],
-        }
 
     def plan(self, cells: list[Cell], size: int, points: pl.DataFrame | None = None) -> list[Fleet]:
         """Which cells train together: as recorded, or planned now and recorded.

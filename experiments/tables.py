@@ -1,9 +1,12 @@
 """The tables of a run: the columns that identify a cell, and one member's metrics as rows."""
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from torch import Tensor
+
+from veneer.tasks.errors import InputError
 
 KEYS: dict[str, Any] = {
     "cell": pl.String,
@@ -55,3 +58,16 @@ def metrics_table(
                 rows.append((step, "accuracy", kind, operand, float(accuracy[i, k, o])))
                 rows.append((step, "loss", kind, operand, float(loss[i, k, o])))
     return pl.DataFrame(rows, schema=["step", "measure", "texts", "operand", "value"], orient="row")
+
+
+def read_table(file: Path) -> pl.DataFrame:
+    """A table of the run's.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        valid = "a table made by veneer"
+        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error

@@ -8,9 +8,9 @@ import polars as pl
 from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
 from veneer.commands.progress import Steps, console, following, quoted
-from veneer.commands.training import device_of
 from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.analyse import ANALYSES, Selection, analyse
+from veneer.experiments.begin import device_of
 from veneer.experiments.store import Run
 from veneer.finetune.processor import cores
 from veneer.report.page import write_report

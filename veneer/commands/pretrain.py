@@ -33,8 +33,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     from rich.table import Table
 
     from veneer.commands.progress import LiveProgress, console, following, quoted
-    from veneer.commands.training import device_of
-    from veneer.experiments.pretrain import PretrainingRun
+        from veneer.experiments.pretrain import PretrainingRun
     from veneer.finetune.trainer import check_device
 
     assert options.out is not None

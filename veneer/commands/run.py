@@ -36,32 +36,22 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
     from veneer.commands.progress import Steps, console, following, quoted
-    from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
-    from veneer.experiments.cells import prepare
-    from veneer.experiments.run import fleet_size
-    from veneer.experiments.store import Run
-    from veneer.finetune.trainer import check_device
+    from veneer.commands.training import announce, engine_of, show_run, train_run
+    from veneer.experiments.begin import begin, device_of
+    from veneer.experiments.sweep import Sweep
 
     assert options.out is not None
-    device = device_of(options.device)
-    check_device(device.type, experiment.precision, experiment.compile)
-    size = fleet_size(device) if options.fleet is None else options.fleet
-    if size < 1:
-        raise InputError("fleet", size, "1 or more")
     if not options.checkpoint_seconds >= 0:
         raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
-    Run.check(options.out, experiment)
-    engine = engine_of(options, device)
-    began = time.monotonic()
+    engine, clock = engine_of(options, device_of(options.device)), time.monotonic()
     with Steps() as say:
         say("getting the capability ready (a compiled one is kept for the next time)")
-        prepared = prepare(experiment)
-    run = Run.open(options.out, options.preset, experiment)
-    announce(prepared, experiment, options, device)
-    train_run(run, prepared, run.plan(prepared.cells, size), options, device, engine, [experiment])
-    page = show_run(run)
-    console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
-    following(f"veneer analyse {quoted(run.path)}", page=page)
+        begun = begin(Sweep(experiment), options.out, options.preset, options.device, options.fleet)
+    announce(begun.prepared, experiment, options, begun.device)
+    train_run(begun.run, begun.prepared, begun.fleets, options, begun.device, engine, [experiment])
+    page = show_run(begun.run)
+    console.print(f"[dim]{time.monotonic() - clock:.0f} s[/]")
+    following(f"veneer analyse {quoted(begun.run.path)}", page=page)
 
 
 def spelled_out(words: list[str]) -> list[str]:

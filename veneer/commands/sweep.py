@@ -13,7 +13,8 @@ from rich.table import Table
 from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
 from veneer.commands.progress import Steps, console, duration, following, quoted
-from veneer.commands.training import announce, device_of, engine_of, show_run, train_run
+from veneer.commands.training import announce, engine_of, show_run, train_run
+from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import calibrate, check_memory, engine_for
 from veneer.experiments.named import PRESETS, Experiment

@@ -26,17 +26,6 @@ from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
 
-def device_of(name: str) -> torch.device:
-    """The device meant by an option.
-
-    Raises:
-        InputError: cuda without a GPU.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device", name, "cpu or auto", "this machine's PyTorch sees no GPU")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
     """The engine meant by the options; None where the plan is to choose it (``estimate.engine_for``).
 

@@ -1,0 +1,79 @@
+"""Begin a run, from a terminal or from Python: everything that can be refused is refused first."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from veneer.experiments.cells import Prepared
+from veneer.experiments.run import fleet_size
+from veneer.experiments.store import Run
+from veneer.experiments.sweep import Sweep, prepare_sweep
+from veneer.finetune.cell import Fleet
+from veneer.finetune.trainer import check_device
+from veneer.tasks.errors import InputError
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run whose folder is there and whose fleets are planned.
+
+    Attributes:
+        run: its folder.
+        prepared: what trains.
+        fleets: the plan, parents before children.
+        device: where to train.
+    """
+
+    run: Run
+    prepared: Prepared
+    fleets: list[Fleet]
+    device: torch.device
+
+
+def device_of(name: str) -> torch.device:
+    """The device meant by ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: another name, or cuda without a GPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError("device", name, "auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device", name, "cpu or auto", "this machine's PyTorch sees no GPU")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def begin(
+    sweep: Sweep,
+    out: str | os.PathLike[str],
+    preset: str = "quick",
+    device: str = "auto",
+    fleet: int | None = None,
+    command: str = "",
+) -> Begun:
+    """Begin a run, or take up the one that the folder holds.
+
+    Args:
+        sweep: what is run: one experiment, or a grid of them.
+        out: the run's folder.
+        preset: the preset that the experiment started from.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        fleet: most models trained together; None takes what suits the device.
+        command: the command line, for whoever wants to repeat it.
+
+    Raises:
+        InputError: a field, device, fleet size or folder that cannot be used; nothing has been written
+            then.
+    """
+    where = device_of(device)
+    for experiment in sweep.experiments:
+        check_device(where.type, experiment.precision, experiment.compile)
+    size = fleet_size(where) if fleet is None else fleet
+    if size < 1:
+        raise InputError("fleet", size, "1 or more")
+    Run.check(Path(out), sweep.base, sweep.axes)
+    prepared, points = prepare_sweep(sweep)
+    run = Run.open(out, preset, sweep.base, sweep.axes, command)
+    return Begun(run, prepared, run.plan(prepared.cells, size, points), where)
