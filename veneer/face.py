@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from veneer.commands.manners import runs_folder
 from veneer.commands.progress import LiveProgress
 from veneer.compiled.capability import CompiledCapability, Value
 from veneer.compiled.choose import compile_chosen
@@ -67,7 +68,7 @@ def run(
 
     Args:
         experiment: the name of one (``veneer list``), or a value such as ``CounterExperiment(q=2)``.
-        out: the run's folder; None takes runs/NAME-PRESET.
+        out: the run's folder; None takes runs/NAME-PRESET (or VENEER_RUNS/NAME-PRESET).
         preset: ``quick`` or ``paper``, for an experiment by name.
         device: ``auto``, ``cpu`` or ``cuda``.
         fleet: most models trained together; None takes what suits the device.
@@ -84,7 +85,7 @@ def run(
             raise InputError("preset", preset, ", ".join(PRESETS[experiment]))
         experiment = PRESETS[experiment][preset]
     sweep = sweep_of(experiment, {name: _values(value) for name, value in fields.items()})
-    folder = Path("runs") / f"{experiment.name}-{preset}" if out is None else Path(out)
+    folder = runs_folder() / f"{experiment.name}-{preset}" if out is None else Path(out)
     begun = begin(sweep, folder, preset, device, fleet)
     total = sum(fleet.steps for fleet in begun.fleets)
     shown = LiveProgress(total) if progress is True else nullcontext(progress or Silent())

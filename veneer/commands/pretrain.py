@@ -33,7 +33,8 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     from rich.table import Table
 
     from veneer.commands.progress import LiveProgress, console, following, quoted
-        from veneer.experiments.pretrain import PretrainingRun
+    from veneer.experiments.begin import device_of
+    from veneer.experiments.pretrain import PretrainingRun
     from veneer.finetune.trainer import check_device
 
     assert options.out is not None
