@@ -112,10 +112,9 @@ def behave(manners: Manners, command: str) -> None:
     shape = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=manners.log_level.upper(), format=shape, stream=sys.stderr)
     printed = manners.json == "print"
-    if printed or "veneer.commands.progress" in sys.modules:
-        from veneer.commands.progress import console
-
-        console.quiet = printed
+    shown = sys.modules.get("veneer.commands.progress")  # one loaded later asks for the manners itself
+    if shown is not None:
+        shown.console.quiet = printed
 
 
 def tell(command: str, content: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ from veneer.commands.manners import current
 if TYPE_CHECKING:  # listing and help answer at once
     from veneer.finetune.cell import Fleet
 
-console = Console()
+console = Console(quiet=current().json == "print")
 
 
 class LiveProgress:
