@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from veneer.experiments.files import check_format, read_json
 from veneer.tasks.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 """Version of what lies in a run's folder, and of what the ids of its cells are made from."""
 
 

@@ -233,6 +233,6 @@ def test_what_cannot_be_run_is_refused_and_leaves_nothing(
 
 def test_a_run_of_another_format_is_refused_with_what_to_do(run: veneer.Run, tmp_path: Path) -> None:
     described = (run.path / "experiment.json").read_text()
-    (tmp_path / "experiment.json").write_text(described.replace('"format": 2', '"format": 1'))
+    (tmp_path / "experiment.json").write_text(described.replace('"format": 3', '"format": 2'))
     said = refusal(lambda: veneer.load(tmp_path))
-    assert "it has format 1" in said and "environment.json" in said and "new folder" in said
+    assert "it has format 2" in said and "environment.json" in said and "new folder" in said
