@@ -111,7 +111,7 @@ def command(words: list[str]) -> None:
 
 def evaluate(settings: Relearning, options: Any) -> None:
     """Check everything, do what is not done, and show what came out."""
-    from veneer.commands.training import device_of
+    from veneer.experiments.begin import device_of
     from veneer.experiments.relearn.prepare import prepare
     from veneer.experiments.relearn.result import conclude
 
