@@ -1,16 +1,17 @@
 """The rules of the claims that accuracies decide: shortcuts, rates, revival, priors, jailbreaks, randFT.
 
-Every threshold is a named constant with its reason, fixed before any run was looked at. Claims are those
-of Jain et al. 2024 (arXiv 2311.12786v2); ``veneer.claims.list`` has their statements and places.
+Every threshold is a named constant with its reason. Claims are those of Jain et al. 2024 (arXiv
+2311.12786v2); ``veneer.claims.list`` has their statements and places, and when and why a rule was changed.
 """
 
 import math
 from itertools import product
 from statistics import mean
+from typing import Any, Literal
 
 import polars as pl
 
-from veneer.analysis.evidence import HALF_SKILL, skill
+from veneer.analysis.evidence import HALF_SKILL, revival_threshold, skill
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import FASTER
 from veneer.claims.evidence import BySeed, Measured, Part, View, averaged, over_seeds
@@ -19,15 +20,20 @@ from veneer.experiments.paper import paper_table
 SHORTCUT_GAP = 0.5
 """Points between correlated and uncorrelated texts: midway between no shortcut and nothing but it. The least
 in the paper is 92 for the Counter, and 98 for the learned one at prior L."""
-RATES_GAP = 0.5
-"""Points between large and small rates at C_Te = 0: midway too; the least in the paper is 67."""
-REVIVED_APART = HALF_SKILL
-"""Difference of skill (clipped to 0 to 1) after reFT: above one half, the one must lie above half of skill
-and the other below it, which is how this project tells back from gone (``docs/verdict.md``)."""
+TAUGHT = HALF_SKILL
+"""Skill of O_FT from which a task is learned: nearer to always right than to the commonest answer. Accuracy
+would not do: with 16 letters a constant answer is right on up to 47 % of uncorrelated texts."""
+REVIVED = HALF_SKILL
+"""Skill of O_PT from which it is back, as this project tells back from gone (``docs/verdict.md``)."""
+FULLY, HARDLY = (0.0, 1.0), (0.2, 0.6)
+"""C_Tr after which the paper's Tab. 4 has reFT at 1e-4 bring O_PT back (96.8 % and more), and between which
+it hardly does (0 to 28 %). Between 0.6 and 1 it does partly, which no threshold tells apart."""
 SEVERAL = FASTER
 """Least ratio of updates that counts as several times; the verdict's own."""
+SOONER = 1.0
+"""The same where the paper says sooner by half (3,000 updates against 4,500, prior L): sooner at all."""
 TARGET = 0.9
-"""O_PT accuracy to which updates are counted."""
+"""O_PT accuracy to which updates are counted; 0.5 where neither arm gets there."""
 PRIOR_MARGIN = 0.1
 """Least difference between the highest and the lowest prior: two standard errors of an accuracy on the 100
 texts of the quick preset (5 points at most; all settings and seeds share their texts). The paper's is 36."""
@@ -37,10 +43,14 @@ CORRELATED_MOSTLY = 0.8
 """C_Tr from which the shortcut is right so often that resisting it can be told."""
 REACHED_SKILL = HALF_SKILL
 """Skill of O_PT through a jailbreak token from which the capability is reached."""
+PAPER_SOONER = (4.5, 45.0)
+"""Scr. + FT to reFT in the paper: 4.5 K updates against 0.1 K to 1 K (Fig. 9, 26)."""
 ABOUT_AS_FAST = (0.5, 2.0)
 """Ratio of updates, randFT to ordinary fine-tuning, that counts as about equal: less than ``SEVERAL``."""
 LITTLE_CORRELATED = 0.8
-"""Largest C_Tr of claim 2 (its own words)."""
+"""Largest C_Tr with which both large rates learn the task in the paper's Tab. 3."""
+SHORTCUT_FROM = 0.5
+"""C_Tr from which small rates learn the shortcut there; at 0 and 0.2 they learn nothing."""
 
 
 def shortcut_compiled(view: View) -> Measured:
@@ -72,100 +82,164 @@ def _shortcut(view: View, capability: str, experiment: str) -> Measured:
 
 
 def rates_compiled(view: View) -> Measured:
-    """Claim 2: what large rates learn really, small rates learn as a shortcut only."""
+    """Claim 2: large rates learn the task; small ones its shortcut, or nothing where there is none."""
     large = [rate for rate in view.rates if view.size(rate) in ("L", "M")]
     small = [rate for rate in view.rates if view.size(rate) in ("S", "VS")]
+    shares = [c for c in view.shares if c <= LITTLE_CORRELATED]
+    if not large or not small or not shares:
+        return Measured(
+            [], [f"the run has no large rates, no small ones, or no C_Tr up to {LITTLE_CORRELATED}"]
+        )
     parts: list[Part] = []
     notes: list[str] = []
-    if not large or not small:
-        return Measured(parts, ["the run has no large rates, or no small ones"])
-    shares = [c for c in view.shares if c <= LITTLE_CORRELATED]
-    for c in shares:
-        at = [view.values("uncorrelated_ft", "compiled", rate, c) for rate in (*large, *small)]
-        few = len(large)
-        gap = over_seeds(lambda *v, few=few: min(v[:few]) - max(v[few:]), *at)
-        what = "O_FT accuracy at C_Te = 0, least of the large rates less greatest of the small ones"
-        parts.append(Part(what, f"C_Tr = {c:g}", gap, above=RATES_GAP))
-    for c, rate in product([c for c in shares if c >= 0.5], small):
-        if not view.was_learned("compiled", rate, c):
-            notes.append(f"rate {rate:g} did not learn the task at C_Tr = {c:g}")
-            continue
-        pair = (view.values(f"{kind}_ft", "compiled", rate, c) for kind in ("correlated", "uncorrelated"))
-        what = "O_FT accuracy at C_Te = 1 less that at C_Te = 0 at small rates"
-        gap = over_seeds(lambda one, other: one - other, *pair)
-        parts.append(Part(what, f"rate {rate:g}, C_Tr = {c:g}", gap, above=SHORTCUT_GAP))
-    return Measured(parts, notes, _paper_rates(shares))
+    for rate, c in product(large, shares):
+        what = "O_FT skill at C_Te = 0 after large rates"
+        parts.append(
+            Part(what, _at(rate, c), _taught(view, "uncorrelated", rate, c), above=TAUGHT, unit="share")
+        )
+    for rate, c in product(small, shares):
+        what = "the same after small rates"
+        parts.append(
+            Part(what, _at(rate, c), _taught(view, "uncorrelated", rate, c), below=TAUGHT, unit="share")
+        )
+        if c < SHORTCUT_FROM:
+            what = "O_FT skill at C_Te = 1 after small rates with little correlation"
+            parts.append(
+                Part(what, _at(rate, c), _taught(view, "correlated", rate, c), below=TAUGHT, unit="share")
+            )
+        elif view.was_learned("compiled", rate, c):
+            pair = (view.values(f"{kind}_ft", "compiled", rate, c) for kind in ("correlated", "uncorrelated"))
+            what = "O_FT accuracy at C_Te = 1 less that at C_Te = 0 at small rates"
+            gap = over_seeds(lambda one, other: one - other, *pair)
+            parts.append(Part(what, _at(rate, c), gap, above=SHORTCUT_GAP))
+        else:
+            notes.append(f"rate {rate:g} learned nothing at C_Tr = {c:g}")
+    return Measured(parts, notes, _paper_rates(view, shares))
 
 
-def _paper_rates(shares: list[float]) -> float | None:
-    """The paper's number for claim 2 over the C_Tr that a run has too."""
-    table = paper_table("counter").filter((pl.col("c_te") == 0) & pl.col("c_tr").is_in(shares))
-    gaps = table.group_by("c_tr").agg(
-        gap=pl.col("acc_operand_ft").filter(pl.col("learning_rate") > 5e-3).min()
-        - pl.col("acc_operand_ft").filter(pl.col("learning_rate") < 5e-3).max()
+def _at(rate: float, c: float) -> str:
+    return f"rate {rate:g}, C_Tr = {c:g}"
+
+
+def _taught(view: View, texts: str, rate: float, c: float) -> Estimate:
+    """Skill of O_FT on some texts after fine-tuning."""
+    guess = view.guess(texts, "ft", "compiled")
+    return over_seeds(lambda right: skill(right, guess), view.values(f"{texts}_ft", "compiled", rate, c))
+
+
+def _paper_rates(view: View, shares: list[float]) -> float | None:
+    """The paper's least skill after a large rate, over the C_Tr that a run has too, by the run's guessing."""
+    table = paper_table("counter").filter(
+        (pl.col("c_te") == 0) & pl.col("c_tr").is_in(shares) & (pl.col("learning_rate") > 5e-3)
     )
-    return None if gaps.is_empty() else float(gaps["gap"].to_numpy().min())
+    if table.is_empty():
+        return None
+    return skill(min(table["acc_operand_ft"].to_list()), view.guess("uncorrelated", "ft", "compiled"))
 
 
 def revival_compiled(view: View) -> Measured:
-    """Claim 3: reFT at a very small rate brings O_PT back after η_M or smaller, not after η_L."""
+    """Claim 3: what reFT brings back after η_M, by its rate and by the C_Tr of fine-tuning."""
     rows = view.metrics.filter(
         (pl.col("measure") == "accuracy")
         & (pl.col("texts") == "natural")
         & (pl.col("operand") == "pt")
         & (pl.col("stage") == "reft")
-        & (pl.col("start") == "capability")
         & (pl.col("step") == pl.col("step").max().over("cell"))
     )
     if rows.is_empty():
         return Measured([], ["no reFT is finished"])
-    slow = float(rows["learning_rate"].to_numpy().min())
     guess = view.guess("natural", "pt", "compiled")
-    what = "O_PT skill after reFT, least after η_M or smaller less greatest after η_L"
-    parts, notes = [], [f"reFT at {slow:g}"]
-    for c in view.shares:
-        after: dict[bool, list[BySeed]] = {True: [], False: []}
-        for rate in view.rates:
-            usable = view.was_learned("compiled", rate, c) and view.lost("natural", "compiled", rate, c)
-            own = rows.filter(fine_tuning_rate=rate, c_tr=c, learning_rate=slow)
-            if usable and not own.is_empty():
-                values = own.select("seed", "value").iter_rows()
-                after[view.size(rate) == "L"].append(
-                    {seed: min(1.0, max(0.0, skill(value, guess))) for seed, value in values}
-                )
-        if not after[True] or not after[False]:
-            which = "η_L" if not after[True] else "η_M or smaller"
-            notes.append(f"at C_Tr = {c:g} no fine-tuning at {which} both taught O_FT and took O_PT away")
+    able, notes = _able(rows, guess)
+    after = rows.filter(pl.col("start") == "capability")
+    parts = []
+    for rate, c, back in product(view.rates, view.shares, sorted(after["learning_rate"].unique())):
+        own = after.filter(fine_tuning_rate=rate, c_tr=c, learning_rate=back)
+        if view.size(rate) != "M" or own.is_empty():
             continue
-        few = len(after[False])
-        gap = over_seeds(lambda *v, few=few: min(v[:few]) - max(v[few:]), *after[False], *after[True])
-        parts.append(Part(what, f"C_Tr = {c:g}", gap, above=REVIVED_APART))
-    return Measured(parts, notes)
+        slow = view.size(back) == "VS"
+        side = _side(c) if slow else "above"
+        where = f"{_at(rate, c)}, reFT at {back:g}"
+        if side is None or not _usable(view, rate, c):
+            continue
+        if back not in able:
+            notes.append(f"left out reFT at {back:g}, which brings back no known wrapper either")
+            continue
+        values = dict(own.select("seed", "value").iter_rows())
+        found = over_seeds(lambda value: skill(value, guess), values)
+        what = (
+            "O_PT skill after reFT"
+            + (" at 1e-4" if slow else "")
+            + (" where it fails" if side == "below" else "")
+        )
+        limits = (REVIVED, None) if side == "above" else (None, REVIVED)
+        parts.append(Part(what, where, found, *limits, unit="share"))
+    if not parts:
+        notes.append("no fine-tuning at η_M both taught O_FT and took O_PT away")
+    return Measured(parts, list(dict.fromkeys(notes)))
+
+
+def _able(rows: pl.DataFrame, guess: float) -> tuple[set[float], list[str]]:
+    """The reFT rates that bring all seeds of some known wrapper back; and what to say where there is none."""
+    known = rows.filter(pl.col("start").str.starts_with("wrapped: "))
+    if known.is_empty():
+        return set(), [
+            "the run has no known wrappers (--constructed), without which a reFT that fails says nothing"
+        ]
+    limit = revival_threshold(guess)
+    means = known.group_by("start", "learning_rate").agg(pl.col("value").min())
+    return set(means.filter(pl.col("value") >= limit)["learning_rate"].to_list()), []
+
+
+def _side(c: float) -> Literal["above", "below"] | None:
+    """Which side of half of skill Tab. 4 has O_PT on after reFT at 1e-4; None for neither."""
+    if c in FULLY:
+        return "above"
+    return "below" if HARDLY[0] <= c <= HARDLY[1] else None
+
+
+def _usable(view: View, rate: float, c: float) -> bool:
+    """Whether fine-tuning taught O_FT and took O_PT away."""
+    return view.was_learned("compiled", rate, c) and view.lost("natural", "compiled", rate, c)
 
 
 def speed(view: View) -> Measured:
-    """Claims 4a and 4b: Scr. + FT needs several times the updates of reFT."""
-    own = view.revivals["ratios"].filter(
-        (pl.col("c_tr") == 1) & (pl.col("control") == "scratch-ft") & (pl.col("threshold") == TARGET)
-    )
-    what = f"ratio of updates to {TARGET:.0%} of O_PT, Scr. + FT to reFT"
+    """Claims 4a and 4b: reFT needs several times fewer updates than Scr. + FT; fewer, at the lowest prior."""
+    table = view.revivals["ratios"].filter((pl.col("c_tr") == 1) & (pl.col("control") == "scratch-ft"))
     parts, notes = [], []
     for capability, rate in product(view.capabilities, view.rates):
-        here = own.filter(capability=capability, fine_tuning_rate=rate)
+        here = table.filter(capability=capability, fine_tuning_rate=rate)
         if view.size(rate) == "L" or here.is_empty():
             continue
         place = f"{capability}, fine-tuned at {rate:g}"
         if not view.was_learned(capability, rate, 1.0):
             notes.append(f"left out {place}: not learned")
             continue
-        row = here.sort("learning_rate").row(-1, named=True)
-        if not row["seeds"] or not view.lost("natural", capability, rate, 1.0):
+        row = _told(here)
+        if row is None or not view.lost("natural", capability, rate, 1.0):
             notes.append(f"left out {place}: O_PT was not lost")
             continue
         ratio = Estimate(row["ratio"], row["low"], row["high"], row["seeds"])
-        where = f"{place}, reFT at {row['learning_rate']:g}"
-        parts.append(Part(what, where, ratio, above=SEVERAL, unit="times"))
-    return Measured(parts, notes)
+        where = f"{place}, reFT at {row['learning_rate']:g}, to {row['threshold']:.0%}"
+        weak = len(view.capabilities) > 1 and capability == view.by_prior[0]
+        what = "ratio of updates, Scr. + FT to reFT" + (", for the lowest prior of O_FT" if weak else "")
+        parts.append(Part(what, where, ratio, above=SOONER if weak else SEVERAL, unit="times"))
+    return Measured(parts, notes, min(PAPER_SOONER) if parts else None)
+
+
+def _told(ratios: pl.DataFrame) -> dict[str, Any] | None:
+    """The ratio at the greatest reFT rate, and of its thresholds the highest that both arms tell of.
+
+    At 90 % both arms may be censored, so that there is no ratio and no bound: then the next lower threshold
+    answers.
+    """
+    rate = ratios["learning_rate"].max()
+    rows = ratios.filter(
+        (pl.col("learning_rate") == rate) & (pl.col("threshold") <= TARGET) & (pl.col("seeds") > 0)
+    )
+    for row in rows.sort("threshold", descending=True).iter_rows(named=True):
+        if any(row[name] is not None for name in ("ratio", "low", "high")):
+            return row
+    return None
 
 
 def priors(view: View) -> Measured:
@@ -292,13 +366,13 @@ def rand_ft(taught: View, ordinary: View) -> Measured:
         view.revivals["revival"].filter((pl.col("arm") == "reft") & (pl.col("threshold") == TARGET))
         for view in (taught, ordinary)
     ]
-    logs: list[dict[int, tuple[float, bool]]] = []
+    logs: list[tuple[tuple[str, float, float, float], dict[int, tuple[float, bool]]]] = []
     unusable = 0
     for named, own in times[0].group_by(keys, maintain_order=True):
         other = times[1].filter(**dict(zip(keys, named, strict=True)))
         if other.is_empty():
             continue
-        capability, rate, c, _ = named
+        capability, rate, c, back = named
         setting = str(capability), float(str(rate)), float(str(c))
         usable = all(view.lost("natural", *setting) for view in (taught, ordinary))
         usable &= bool(other["reached"].all()) and not (other["already"].any() or own["already"].any())
@@ -307,27 +381,43 @@ def rand_ft(taught: View, ordinary: View) -> Measured:
             continue
         plain = dict(other.select("seed", "time").iter_rows())
         rows = own.select("seed", "time", "reached").iter_rows()
-        logs.append(
-            {
-                seed: (math.log(max(time, 1.0) / max(plain[seed], 1.0)), reached)
-                for seed, time, reached in rows
-                if seed in plain
-            }
-        )
+        ratios = {
+            seed: (math.log(max(time, 1.0) / max(plain[seed], 1.0)), reached)
+            for seed, time, reached in rows
+            if seed in plain
+        }
+        logs.append(((*setting, float(str(back))), ratios))
     notes = []
     if unusable:
         notes = [f"left out {unusable} settings: not lost before, or not revived after ordinary fine-tuning"]
     if not logs:
         return Measured([], [*notes, "no setting with both"])
-    late = sum(not reached for setting in logs for _, reached in setting.values())
+    late = sum(not reached for _, ratios in logs for _, reached in ratios.values())
     if late:
         notes.append(f"{late} randFT models did not get back in the time given, so the ratio is a bound")
-    by_seed = averaged([{seed: log for seed, (log, _) in setting.items()} for setting in logs])
+    by_seed = averaged([{seed: log for seed, (log, _) in ratios.items()} for _, ratios in logs])
     ratio = _ratio(by_seed, bool(late))
     low, high = ABOUT_AS_FAST
     where = f"geometric mean of {len(logs)} settings"
     what = f"ratio of updates to {TARGET:.0%} of O_PT, after randFT to after ordinary fine-tuning"
-    return Measured([Part(what, where, ratio, above=low, below=high, unit="times")], notes)
+    parts = [Part(what, where, ratio, above=low, below=high, unit="times")]
+    return Measured([*parts, *_sooner_than_scratch(taught, [setting for setting, _ in logs])], notes)
+
+
+def _sooner_than_scratch(taught: View, settings: list[tuple[str, float, float, float]]) -> list[Part]:
+    """The claim's other half: models after randFT need fewer updates than Scr. + FT."""
+    table = taught.revivals["ratios"].filter(
+        (pl.col("control") == "scratch-ft") & (pl.col("threshold") == TARGET) & (pl.col("seeds") > 0)
+    )
+    parts = []
+    for capability, rate, c, back in settings:
+        own = table.filter(capability=capability, fine_tuning_rate=rate, c_tr=c, learning_rate=back)
+        for row in own.iter_rows(named=True):
+            ratio = Estimate(row["ratio"], row["low"], row["high"], row["seeds"])
+            where = f"{capability}, rate {rate:g}, C_Tr = {c:g}"
+            what = "ratio of updates, Scr. + FT to reFT after randFT"
+            parts.append(Part(what, where, ratio, above=SOONER, unit="times"))
+    return parts
 
 
 def _ratio(logs: BySeed, bound: bool) -> Estimate:

@@ -9,30 +9,32 @@ from itertools import product
 import polars as pl
 
 from veneer.analysis.revival import Estimate
-from veneer.analysis.verdict import ATTENTION_KEPT
-from veneer.claims.evidence import BySeed, Measured, Part, View, averaged, over_seeds
+from veneer.claims.evidence import BySeed, Measured, NotAnalysed, Part, View, averaged, over_seeds
 
 PRUNING_GAIN = 0.3
-"""Points of O_PT that pruning weights must add beyond random pruning: half of the paper's 60, and more than
-the 23 that a collapse onto one class was measured to bring."""
+"""Points of O_PT that zeroing weights must add beyond what the same search adds to an operand that the
+model never had: half of the paper's 60, and more than the 23 that a collapse onto one class was measured to
+bring."""
 PRUNING_GAIN_LEARNED = 0.1
 """The same for neurons of a learned model, where the paper says "raises": two standard errors of a
-difference on the 160 texts of each kind that pruning is judged by."""
+difference on the 160 texts of each kind that the search is judged by are 11 points at most."""
 PRUNING_LOSS = 0.1
-"""Points of O_FT on correlated texts that the same pruning must cost, for the same reason."""
+"""Points of O_FT on correlated texts that the same zeroing must cost, for the same reason."""
 COLLAPSE = 0.5
 """Total variation between predicted classes and right answers, as a share of what always giving the
 commonest right answer would have: a revival lies below half, nearer to the right answers."""
-WEIGHTS, NEURONS = range(1, 21), range(5, 16)
-"""How many may be pruned: up to 20 weights of compiled models, 5 to 15 neurons of learned ones."""
+INHIBITORS = range(1, 101)
+"""How many neurons may be zeroed to lift an inhibitor: up to 100 (Fig. 86, 88)."""
 PAPER_PRUNING = 0.6
-"""The paper's gain from one weight of the Counter (Fig. 7: over 60 points)."""
+"""The paper's gain from one weight of the Counter (App. G: over 60 points; the axis of its Fig. 59, which is
+accuracy, ends at 60, so that 60 may be what the accuracy came to)."""
+USES = 0.1
+"""Share of answers, more, that must change when the keys of one operand's tokens are hidden and not the
+other's: twice the standard error of a difference on 256 texts is 9 points at most."""
 PROBE_KEPT = 0.5
 """Share of what pretraining adds to a probe, over one from scratch, that must still be there."""
 PROBE_ADDS = 0.1
 """Least that pretraining must add to a probe's selectivity for a share of it to mean anything."""
-KEPT = ATTENTION_KEPT
-"""Share of the capability's own attention to O_PT from which it stays there; the verdict's own."""
 DISTORTED = 0.1
 """Total variation from the capability's attention, mean over positions, from which a block is distorted: a
 tenth of all attention has moved. The last block aims from the answer position alone, so that a tenth of
@@ -40,31 +42,88 @@ that position's attention is this divided by the number of positions."""
 
 
 def pruning_compiled(view: View) -> Measured:
-    """Claim 5a: few weights of the Counter."""
-    return _pruning(view, "weight", WEIGHTS, ("S", "VS"), PRUNING_GAIN, PAPER_PRUNING)
+    """Claim 5a: few weights of the Counter, searched by trying them."""
+    settings = [
+        (name, rate) for name in view.capabilities for rate in view.rates if view.size(rate) in ("M", "S")
+    ]
+    return _searched(view, "weight", settings, PRUNING_GAIN, PAPER_PRUNING)
 
 
 def pruning_learned(view: View) -> Measured:
-    """Claim 5b: few neurons of a learned model."""
-    return _pruning(view, "neuron", NEURONS, ("M", "S"), PRUNING_GAIN_LEARNED, None)
+    """Claim 5b: few neurons of the model whose pretraining asked least for O_FT."""
+    settings = [(view.by_prior[0], rate) for rate in view.rates if view.size(rate) in ("M", "S")]
+    return _searched(view, "neuron", settings, PRUNING_GAIN_LEARNED, None)
 
 
-def _pruning(
-    view: View, unit: str, ks: range, sizes: tuple[str, ...], least: float, paper: float | None
+def _searched(
+    view: View, unit: str, settings: list[tuple[str, float]], least: float, paper: float | None
 ) -> Measured:
+    """What the search for few weights or neurons finds with C_Tr = 1, beside the null search."""
     table = view.table("pruning").filter(unit=unit)
-    classes = view.table("classes").filter(unit=unit, criterion="saliency", texts="uncorrelated")
-    chosen = _chosen(table, ks)
+    own = _most(table.filter(criterion="search"), "pt")
+    null = _most(table.filter(criterion="null search"), "other")
+    if own.is_empty():
+        raise NotAnalysed(f"{view.path} has no search: veneer analyse {view.path} --only pruning")
+    classes = view.table("classes").filter(unit=unit, criterion="search", texts="uncorrelated")
+    near = _collapse(classes, own)
     parts, notes = [], []
-    for capability, rate in product(view.capabilities, view.rates):
-        if view.size(rate) not in sizes:
-            continue
+    for capability, rate in settings:
         place = f"{capability}, rate {rate:g}, C_Tr = 1"
         taught = view.was_learned(capability, rate, 1.0)
         if not taught or not view.lost("uncorrelated", capability, rate, 1.0):
             notes.append(f"left out {place}: {'O_PT was not lost' if taught else 'not learned'}")
             continue
-        cells = {cell: seed for seed, cell in view.cells(capability, rate, 1.0).items()}
+        cells = view.cells(capability, rate, 1.0)
+        gained, other = _of(own, cells, "gain"), _of(null, cells, "gain")
+        beyond = over_seeds(lambda a, b: a - max(0.0, b), gained, other)
+        fall = over_seeds(lambda change: change, _of(own, cells, "change"))
+        collapse = over_seeds(lambda value: value, _of(near, cells, "collapse"))
+        parts += [
+            Part(f"O_PT gained by few {unit}s beyond the null search", place, beyond, above=least),
+            Part("O_FT at C_Te = 1 changed by it", place, fall, below=-PRUNING_LOSS),
+            Part("its classes' distance, of a collapse's", place, collapse, below=COLLAPSE, unit="share"),
+        ]
+    return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes, paper)
+
+
+def _most(table: pl.DataFrame, operand: str) -> pl.DataFrame:
+    """What each search found: cell, draw, k, gain (its operand, C_Te = 0), change (O_FT, C_Te = 1)."""
+    at = [("uncorrelated", operand, "gain"), ("correlated", "ft", "change")]
+    whole, ends = table.filter(k=0), table.filter(pl.col("k") == pl.col("k").max().over("cell"))
+    found = ends.select("cell", "draw", "k").unique()
+    for texts, of, name in at:
+        before, after = (
+            part.filter(texts=texts, operand=of).select("cell", pl.col("accuracy").alias(label))
+            for part, label in ((whole, "before"), (ends, "after"))
+        )
+        both = before.join(after, on="cell").select("cell", (pl.col("after") - pl.col("before")).alias(name))
+        found = found.join(both, on="cell")
+    return found
+
+
+def _of(rows: pl.DataFrame, cells: dict[int, str], column: str) -> BySeed:
+    """A column by seed."""
+    values = dict(rows.select("cell", column).iter_rows())
+    return {seed: values[cell] for seed, cell in cells.items() if cell in values}
+
+
+def inhibitor(view: View) -> Measured:
+    """Claim 13: after η_L with C_Tr = 0 a strongly relevant capability is brought back in part by pruning."""
+    capability = view.by_prior[-1]
+    table = view.table("pruning").filter(unit="neuron")
+    classes = view.table("classes").filter(unit="neuron", criterion="saliency", texts="uncorrelated")
+    chosen = _chosen(table.filter(pl.col("criterion").is_in(["saliency", "random"])), INHIBITORS)
+    parts, notes = [], []
+    for rate in view.rates:
+        place = f"{capability}, rate {rate:g}, C_Tr = 0"
+        if view.size(rate) != "L":
+            continue
+        if not view.was_learned(capability, rate, 0.0) or not view.lost(
+            "uncorrelated", capability, rate, 0.0
+        ):
+            notes.append(f"left out {place}: not learned, or O_PT was not lost")
+            continue
+        cells = {cell: seed for seed, cell in view.cells(capability, rate, 0.0).items()}
         own = chosen.filter(pl.col("cell").is_in(list(cells)))
         salient, random = own.filter(criterion="saliency"), own.filter(criterion="random")
 
@@ -73,14 +132,15 @@ def _pruning(
             return {cells[cell]: value for cell, value in means.select("cell", column).iter_rows()}
 
         gain = over_seeds(lambda a, b: a - b, by_seed(salient, "gain"), by_seed(random, "gain"))
-        fall = over_seeds(lambda change: change, by_seed(salient, "change"))
         near = over_seeds(lambda value: value, by_seed(_collapse(classes, salient), "collapse"))
-        parts += [
-            Part(f"O_PT gained by pruning {unit}s beyond random ones", place, gain, above=least),
-            Part("O_FT at C_Te = 1 changed by it", place, fall, below=-PRUNING_LOSS),
-            Part("its classes' distance, of a collapse's", place, near, below=COLLAPSE, unit="share"),
-        ]
-    return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes, paper)
+        what = "O_PT gained by pruning up to 100 neurons beyond random ones"
+        parts.append(Part(what, place, gain, above=PRUNING_GAIN_LEARNED))
+        parts.append(
+            Part("its classes' distance, of a collapse's", place, near, below=COLLAPSE, unit="share")
+        )
+    if not parts and not notes:
+        notes.append("the run has no rate of η_L with C_Tr = 0")
+    return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes)
 
 
 def _chosen(table: pl.DataFrame, ks: range) -> pl.DataFrame:
@@ -170,37 +230,34 @@ def _by_seed(rows: pl.DataFrame) -> BySeed:
 
 
 def attention(view: View) -> Measured:
-    """Claim 7: attention stays on O_PT's tokens, but for a large rate with C_Tr = 0."""
-    asked = pl.col("asked").is_null() | (pl.col("asked") == "pt")
-    table = view.table("attention").filter((pl.col("kind") == "natural") & asked)
-    first = table.filter(stage="capability", on="pt")
-    if first.is_empty():
-        return Measured([], ["the capability's own attention is not in the table"])
-    head = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share").row(-1, named=True)
-    here = table.filter(block=head["block"], head=head["head"], stage="fine-tune", start="capability")
-    stays, moves, notes = [], [], [f"block {head['block']}"]
+    """Claim 7: what the answer hangs on, by how many answers change when keys are hidden."""
+    table = view.table("attention_hidden").filter(
+        (pl.col("texts") == "natural") & (pl.col("stage") == "fine-tune") & (pl.col("start") == "capability")
+    )
+    stays, moves, both, notes = [], [], [], []
     for rate, c in product(view.rates, view.shares):
-        large = view.size(rate) in ("L", "M")
-        if large and 0 < c < 1:
+        size, where = view.size(rate), f"rate {rate:g}, C_Tr = {c:g}"
+        if size in ("L", "M") and 0 < c < 1:
             continue
-        own = here.filter(learning_rate=rate, c_tr=c)
-        pt, ft = (dict(own.filter(on=on).select("seed", "share").iter_rows()) for on in ("pt", "ft"))
-        where = f"rate {rate:g}, C_Tr = {c:g}"
-        if large and c == 0:
-            if not view.was_learned(view.capabilities[0], rate, c):
-                notes.append(f"left out {where}: not learned")
-                continue
-            more = over_seeds(lambda one, other: one - other, ft, pt)
-            what = "attention on O_FT's tokens less that on O_PT's where it is to move"
-            moves.append(Part(what, where, more, above=0.0, unit="share"))
+        own = table.filter(learning_rate=rate, c_tr=c)
+        pt, ft = (dict(own.filter(hidden=on).select("seed", "changed").iter_rows()) for on in ("pt", "ft"))
+        if not view.was_learned(view.capabilities[0], rate, c):
+            notes.append(f"left out {where}: not learned")
+            continue
+        if c == 1 or size in ("S", "VS"):
+            what = "answers that hang on O_PT's keys less those on O_FT's, where they are to stay"
+            stays.append(Part(what, where, over_seeds(lambda a, b: a - b, pt, ft), above=USES, unit="share"))
+        elif size == "L":
+            what = "answers that hang on O_FT's keys less those on O_PT's, after η_L with C_Tr = 0"
+            moves.append(Part(what, where, over_seeds(lambda a, b: b - a, pt, ft), above=USES, unit="share"))
         else:
-            kept = over_seeds(lambda share: share / head["share"], pt)
-            what = "attention on O_PT's tokens, of the capability's, where it is to stay"
-            stays.append(Part(what, where, kept, above=KEPT, unit="share"))
-    if not stays or not moves:
+            for on, values in (("O_PT", pt), ("O_FT", ft)):
+                what = f"answers that hang on {on}'s keys after η_M with C_Tr = 0"
+                both.append(Part(what, where, over_seeds(lambda a: a, values), above=USES, unit="share"))
+    if not stays or not (moves or both):
         missing = "at which it should stay" if not stays else "at a large rate with C_Tr = 0 that was learned"
         return Measured([], [*notes, f"no setting {missing}"])
-    return Measured([*stays, *moves], notes)
+    return Measured([*stays, *moves, *both], notes)
 
 
 def sorting(view: View) -> Measured:

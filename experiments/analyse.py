@@ -44,7 +44,9 @@ TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
 PRUNING = Pruning(draws=2, samples=120)
 SEARCH = Search()
-LEARNED_SEARCH = Search(unit="neuron", scored=150, moved=50, finalists=12, most=15, samples=160)
+LEARNED_SEARCH = Search(
+    unit="neuron", scored=150, moved=50, choosing=32, finalists=8, confirming=96, most=15, samples=160
+)
 GRAFTING = Grafting(singles=10, samples=120)
 # GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
 LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50, 100), units=("neuron",), draws=1, samples=80)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from veneer.analysis.attention import attention_maps
-from veneer.analysis.verdict import revival_threshold
+from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.cells import Prepared
 from veneer.experiments.origins import Source
 from veneer.experiments.status import Reporter, fleet_progress, give_up

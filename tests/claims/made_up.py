@@ -108,7 +108,7 @@ def answer(number: str, *made: Made) -> Finding:
     return found
 
 
-COUNTER = replace(PRESETS["counter"]["quick"], seeds=5, c_tr=(0.0, 0.8, 1.0))
+COUNTER = replace(PRESETS["counter"]["quick"], seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0))
 
 
 def counter(
@@ -118,7 +118,8 @@ def counter(
     large: Number = 0.97,
     small: Number = 0.15,
     back: float = 0.97,
-    after_large: float = 0.2,
+    hardly: float = 0.25,
+    known: float = 0.97,
     control: Callable[[int], float] = lambda seed: 400.0 + seed,
     seeds: int = 5,
 ) -> Made:
@@ -130,14 +131,15 @@ def counter(
         large: the same after large rates with less C_Tr.
         small: the same after small rates.
         back: O_PT accuracy after reFT of what was fine-tuned at 1e-2 or less.
-        after_large: the same after 1e-1.
+        hardly: the same with C_Tr = 0.5.
+        known: the same of a model that is known to be wrapped.
         control: by seed, updates that Scr. + FT needs to get O_PT; reFT needs 50.
         seeds: how many.
     """
     rows: Rows = []
     for seed in range(seeds):
         for rate in (0.1, 0.01, 0.001, 0.0001):
-            for c in (0.0, 0.8, 1.0):
+            for c in (0.0, 0.5, 0.8, 1.0):
                 little = large if rate > 5e-3 else small
                 right: Number = 0.97 if c or rate > 5e-3 else GUESS
                 end: dict[str, Number] = {
@@ -145,10 +147,12 @@ def counter(
                     "uncorrelated_ft": little if c < 1 else wrong,
                 }
                 rows += accuracies(cell("compiled", rate, c, seed), end, {"natural_pt": 0.99})
-                last = after_large if rate > 0.05 else back
+                last = 0.2 if rate > 0.05 else hardly if c == 0.5 else back
                 rows += curve(cell("compiled", 1e-4, c, seed, tuned_at=rate), 50 + seed, last)
         scratch = cell("compiled", 1e-4, 0.0, seed, tuned_at=0.1, start="scratch")
         rows += curve(scratch, control(seed))
+        wrapper = cell("compiled", 1e-4, None, seed, start="wrapped: constant answer")
+        rows += curve({**wrapper, "stage": "reft", "fine_tuning_rate": None}, 40 + seed, known)
     return Made(path, replace(COUNTER, seeds=seeds), rows)
 
 
@@ -186,7 +190,7 @@ def learned(
         first = name == names[0]
         for seed in range(seeds):
             for rate in (3e-3, 1e-3, 3e-4, 1e-4):
-                for c in (0.8, 1.0):
+                for c in (0.0, 0.8, 1.0):
                     end: dict[str, Number] = {"correlated_ft": 0.97, "natural_pt": 0.2}
                     end |= {"uncorrelated_ft": resisted if first else wrong}
                     end |= {"uncorrelated_pt": kept if first else 0.2}

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, PCFG, PRIORS, YES, Number, answer, at, counter, learned, wavering
+from veneer.claims.list import LONG_REFT
 from veneer.experiments.store import KEYS
 
 
@@ -18,20 +19,22 @@ from veneer.experiments.store import KEYS
         ("1a", {}, YES),
         ("1a", {"wrong": 0.9}, NO),
         ("1a", {"wrong": wavering(0.3, 0.65)}, EITHER),
-        ("1a", {"seeds": 4}, EITHER),
+        ("1a", {"seeds": 2}, EITHER),
         ("2", {}, YES),
         ("2", {"large": 0.3}, NO),
         ("2", {"small": 0.9}, NO),
         ("2", {"large": wavering(0.5, 0.9)}, EITHER),
         ("3", {}, YES),
         ("3", {"back": 0.25}, NO),
-        ("3", {"after_large": 0.97}, NO),
+        ("3", {"hardly": 0.97}, NO),  # back after every C_Tr
+        ("3", {"known": 0.3}, EITHER),  # a reFT that brings no wrapper back says nothing
         ("3", {"seeds": 2}, EITHER),
         ("4a", {}, YES),
         ("4a", {"control": lambda seed: 60.0 + seed}, NO),
         ("4a", {"control": lambda seed: 1e9}, YES),  # never gets there: at least so many times
         ("4a", {"control": lambda seed: 60.0 if seed % 2 else 400.0}, EITHER),
-        ("4a", {"control": lambda seed: 1e9, "back": 0.5}, EITHER),  # neither gets there
+        ("4a", {"control": lambda seed: 1e9, "back": 0.5}, YES),  # to 50 %, where neither gets to 90 %
+        ("4a", {"control": lambda seed: 1e9, "back": 0.4}, EITHER),  # neither gets there
     ],
 )
 def test_claims_of_the_counter_that_accuracies_decide(
@@ -123,8 +126,16 @@ def test_jailbreaks_count_by_the_worst_token_that_was_not_fine_tuned(
 def test_rand_ft_is_held_against_ordinary_fine_tuning(
     tmp_path: Path, time: Callable[[int], float], outcome: str
 ) -> None:
-    ordinary = learned(tmp_path / "ordinary")
-    taught = learned(tmp_path / "taught", reft=time, experiment=replace(PCFG, rand_ft=0.5))
+    long = replace(PCFG, reft_iterations=LONG_REFT)
+    ordinary = learned(tmp_path / "ordinary", experiment=long)
+    taught = learned(tmp_path / "taught", reft=time, experiment=replace(long, rand_ft=0.5))
     found = answer("11", taught, ordinary)
     assert found.outcome == outcome, found.explanation
     assert answer("11", taught).outcome == "no run"
+
+
+def test_rand_ft_that_is_revived_no_sooner_than_a_model_from_scratch_fails_the_claim(tmp_path: Path) -> None:
+    long = replace(PCFG, reft_iterations=LONG_REFT)
+    ordinary = learned(tmp_path / "ordinary", experiment=long)
+    taught = learned(tmp_path / "taught", control=30.0, experiment=replace(long, rand_ft=0.5))
+    assert answer("11", taught, ordinary).outcome == NO

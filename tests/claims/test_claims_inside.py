@@ -1,6 +1,7 @@
 """Each claim about what is inside the models comes out either way, or undecided, on runs that are made up."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +28,27 @@ from veneer.experiments.named import PRESETS
 from veneer.experiments.store import KEYS
 
 
-def prune_rows(
-    made: Made, unit: str, k: int, gain: Number, random: Number, fall: float, onto: float
-) -> tuple[Rows, Rows]:
-    """Tables of a pruning: at one K saliency adds ``gain`` to O_PT, random pruning ``random``.
+def zeroed_rows(made: Made, unit: str, gains: dict[str, Number], k: int, fall: float, onto: float) -> None:
+    """Tables of a pruning, in which each criterion adds so much to its operand at one K.
 
-    Of the predictions a share ``onto`` is one class too many.
+    O_FT loses ``fall`` by the first criterion's; of the predictions a share ``onto`` is one class too many.
     """
     accuracy, classes = [], []
     tuned = pl.DataFrame(made.rows).filter(stage="fine-tune").select("cell", "seed").unique()
-    for name, seed in tuned.iter_rows():
-        for criterion, added in (("saliency", gain), ("random", random)):
-            key = {"cell": name, "unit": unit, "criterion": criterion, "draw": 0}
-            for size in (0, 10, 100):
-                here = size == k
-                for texts, operand in KINDS:
-                    value = 0.2 + (at(added, seed) if here else 0.0) if operand == "pt" else 0.9
-                    value -= fall if operand == "ft" and here and criterion == "saliency" else 0.0
-                    told = {"texts": texts, "operand": operand, "accuracy": value}
-                    accuracy.append({**key, "k": size, **told})
-                for index in (0, 1):
-                    share = 0.5 + (onto if index else -onto) * here
-                    told = {"texts": "uncorrelated", "class": index, "share": share, "expected": 0.5}
-                    classes.append({**key, "k": size, **told})
-    return accuracy, classes
+    for (name, seed), (criterion, added) in product(tuned.iter_rows(), gains.items()):
+        key = {"cell": name, "unit": unit, "criterion": criterion, "draw": 0}
+        own = "other" if criterion == "null search" else "pt"
+        for size, (texts, operand) in product((0, k), KINDS):
+            value = 0.2 + (at(added, seed) if size else 0.0) if operand == "pt" else 0.9
+            value -= fall if operand == "ft" and size and criterion == next(iter(gains)) else 0.0
+            told = {"texts": texts, "operand": own if operand == "pt" else operand, "accuracy": value}
+            accuracy.append({**key, "k": size, **told})
+        for size, index in product((0, k), (0, 1)):
+            share = 0.5 + (onto if index else -onto) * bool(size)
+            classes.append({**key, "k": size, "texts": "uncorrelated", "class": index, "share": share})
+            classes[-1]["expected"] = 0.5
+    made.table("pruning", accuracy)
+    made.table("classes", classes)
 
 
 @pytest.mark.parametrize(
@@ -59,52 +57,77 @@ def prune_rows(
         ({}, YES),
         ({"gain": 0.05}, NO),
         ({"gain": wavering(0.1, 0.6)}, EITHER),
-        ({"random": 0.6}, NO),  # any damage would have done it
+        ({"null": 0.6}, NO),  # trying alone does as much for an operand that the model never had
         ({"fall": 0.0}, NO),  # O_FT is as right as before
         ({"onto": 0.5}, NO),  # a collapse onto one class
-        ({"k": 100}, NO),  # too many weights
     ],
 )
 @pytest.mark.parametrize(("number", "unit"), [("5a", "weight"), ("5b", "neuron")])
-def test_pruning_counts_if_few_weights_do_what_neither_chance_nor_collapse_does(
+def test_few_weights_count_if_they_do_what_neither_trying_nor_collapse_does(
     tmp_path: Path, number: str, unit: str, change: dict[str, Any], outcome: str
 ) -> None:
     made = counter(tmp_path) if number == "5a" else learned(tmp_path)
-    settings = {"k": 10, "gain": 0.6, "random": 0.02, "fall": 0.5, "onto": 0.1, **change}
-    accuracy, classes = prune_rows(made, unit, **settings)
-    made.table("pruning", accuracy)
-    made.table("classes", classes)
+    settings = {"gain": 0.6, "null": 0.02, "fall": 0.5, "onto": 0.1, **change}
+    gains = {"search": settings["gain"], "null search": settings["null"]}
+    zeroed_rows(made, unit, gains, 3, settings["fall"], settings["onto"])
     found = answer(number, made)
     assert found.outcome == outcome, found.explanation
 
 
+def test_a_run_that_was_pruned_before_there_was_a_search_is_to_be_analysed_again(tmp_path: Path) -> None:
+    made = counter(tmp_path)
+    zeroed_rows(made, "weight", {"saliency": 0.6, "random": 0.0}, 3, 0.5, 0.1)
+    assert answer("5a", made).outcome == "no run"
+
+
 @pytest.mark.parametrize(
-    ("small", "moved", "outcome"),
+    ("change", "outcome"),
     [
-        (0.8, 0.9, YES),
-        (0.1, 0.9, NO),  # a small rate lost O_PT's tokens
-        (0.8, 0.02, NO),  # a large rate with C_Tr = 0 kept them
-        (wavering(0.1, 0.8), 0.9, EITHER),
+        ({}, YES),
+        ({"gain": 0.05}, NO),
+        ({"gain": wavering(0.0, 0.6)}, EITHER),
+        ({"random": 0.6}, NO),  # any damage would have done it
+        ({"onto": 0.5}, NO),  # a collapse onto one class
+        ({"k": 200}, EITHER),  # too many neurons: none of those asked about was tried
+        ({"kept": 0.9}, EITHER),  # O_PT was not lost
     ],
 )
-def test_attention_stays_but_for_large_rates_without_correlation(
-    tmp_path: Path, small: Number, moved: Number, outcome: str
+def test_an_inhibitor_is_one_if_neurons_lift_it_that_chance_does_not_find(
+    tmp_path: Path, change: dict[str, Any], outcome: str
+) -> None:
+    settings = {"gain": 0.6, "random": 0.02, "k": 100, "onto": 0.1, "kept": 0.2, **change}
+    made = learned(tmp_path, resisted=0.97, kept=settings["kept"])
+    gains = {"saliency": settings["gain"], "random": settings["random"]}
+    zeroed_rows(made, "neuron", gains, settings["k"], 0.5, settings["onto"])
+    found = answer("13", made)
+    assert found.outcome == outcome, found.explanation
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({}, YES),
+        ({"small": (0.3, 0.6)}, NO),  # after a small rate answers hang on O_FT's tokens
+        ({"large": (0.7, 0.6)}, NO),  # after the largest with C_Tr = 0 on O_PT's still
+        ({"medium": (0.02, 0.6)}, NO),  # after the medium one on O_FT's alone
+        ({"small": (wavering(0.2, 0.9), 0.1)}, EITHER),
+    ],
+)
+def test_answers_hang_on_the_old_tokens_but_after_large_rates_without_correlation(
+    tmp_path: Path, change: dict[str, tuple[Number, Number]], outcome: str
 ) -> None:
     made, rows = counter(tmp_path), []
-    tuned = pl.DataFrame(made.rows).filter(stage="fine-tune").unique("cell").select(*KEYS).to_dicts()
-    models = [(keys, at(0.1 if _moves(keys) else small, keys["seed"])) for keys in tuned]
-    models.append(({**cell("compiled", 0.0, None, 0), "stage": "capability"}, 0.9))
-    for keys, share in models:
-        on_ft = at(moved, keys["seed"]) if _moves(keys) else 0.05
-        for on, value in (("pt", share), ("ft", on_ft), ("other", 0.0)):
-            place = {"asked": None, "kind": "natural", "block": 1, "head": 0, "on": on}
-            rows.append({**keys, **place, "share": value})
-    made.table("attention", rows)
-    assert answer("7", made).outcome == outcome
-
-
-def _moves(keys: dict[str, Any]) -> bool:
-    return keys["learning_rate"] > 5e-3 and keys["c_tr"] == 0
+    tuned = pl.DataFrame(made.rows).filter(stage="fine-tune", start="capability").unique("cell")
+    changed = {"small": (0.7, 0.1), "large": (0.05, 0.6), "medium": (0.3, 0.6), **change}
+    for keys in tuned.select(*KEYS).to_dicts():
+        moves = keys["learning_rate"] > 5e-3 and keys["c_tr"] == 0
+        size = "small" if not moves else "large" if keys["learning_rate"] > 5e-2 else "medium"
+        for hidden, share in zip(("pt", "ft"), changed[size], strict=True):
+            place = {"asked": None, "texts": "natural", "hidden": hidden}
+            rows.append({**keys, **place, "changed": at(share, keys["seed"])})
+    made.table("attention_hidden", rows)
+    found = answer("7", made)
+    assert found.outcome == outcome, found.explanation
 
 
 @pytest.mark.parametrize(
