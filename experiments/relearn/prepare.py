@@ -38,7 +38,9 @@ class Prepared:
     told: tuple[str, ...]
 
 
-def prepare(settings: Relearning, out: Path, device: torch.device, jobs: int) -> Prepared:
+def prepare(
+    settings: Relearning, out: Path, device: torch.device, jobs: int, like: Path | None = None
+) -> Prepared:
     """Check all that goes in, and open the folder.
 
     Raises:
@@ -59,6 +61,8 @@ def prepare(settings: Relearning, out: Path, device: torch.device, jobs: int) ->
     same = _same(settings, hashes["models"])
     run = RelearningRun.open(out, settings)
     run.record_inputs({**hashes, "environment": environment(device)})
+    if like is not None:
+        run.take_over(RelearningRun.read(like))
     told = [f"{subject}: {settings.source(subject)}" for subject in settings.subjects]
     if parameters:
         tokens = sum(len(tokenizer(f"{q.prompt} {q.answer}")["input_ids"]) for q in questions) / len(

@@ -49,6 +49,7 @@ class Relearning:
         mix: shares of the way towards ``before`` (and ``start``).
         truncate: shares of the change's singular values that are kept.
         depths: where in the model (0 first block, 1 last) one direction is taken out.
+        train_on_retain: whether training on the retain set alone is one of the attacks.
         known_wrapper: whether ``before`` taught to refuse goes through the grid, to see that it can revive.
         refusal: what it is taught to say.
         precision: float32, or bfloat16 on CUDA.
@@ -77,6 +78,7 @@ class Relearning:
     mix: tuple[float, ...] = (0.25, 0.5, 0.75)
     truncate: tuple[float, ...] = (0.1,)
     depths: tuple[float, ...] = (0.25, 0.5, 0.75)
+    train_on_retain: bool = True
     known_wrapper: bool = True
     refusal: str = "I do not know."
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -159,7 +161,7 @@ class Relearning:
             ("start", "taught", self.start is not None),
             ("after", "permuted", True),
             ("wrapper", "taught", self.known_wrapper),
-            ("after", "retain", self.retain is not None),
+            ("after", "retain", self.retain is not None and self.train_on_retain),
             ("after", "unrelated", self.unrelated is not None),
         )
         for seed in range(self.seeds):

@@ -17,9 +17,11 @@ A trial's file appears whole. A run that is interrupted is gone on with by the s
 """
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,28 @@ class RelearningRun:
                     raise InputError("out", str(self.path), "a new folder", f"its {name} have changed since")
             return
         write_json(file, told)
+
+    def take_over(self, other: "RelearningRun") -> None:
+        """Take what another evaluation measured on all models but ``after``.
+
+        Raises:
+            InputError: it had other settings, models or data.
+        """
+        if replace(other.settings, after=self.settings.after) != self.settings:
+            raise InputError("like", str(other.path), "an evaluation with the same settings but for AFTER")
+        mine, theirs = self.inputs(), other.inputs()
+        kept = [name for name in mine["models"] if name != "after"]
+        same = all(mine["models"][name] == theirs["models"].get(name) for name in kept)
+        if not same or mine["data"] != theirs["data"]:
+            raise InputError("like", str(other.path), "an evaluation of the same other models and data")
+        files = [other._file(trial) for trial in other.settings.trials() if trial.subject != "after"]
+        for file in [*files, other.path / "known-wrapper.safetensors"]:
+            place = self.path / file.relative_to(other.path)
+            if file.exists() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+                shutil.copyfile(file, temporary)
+                os.replace(temporary, place)
 
     def inputs(self) -> dict[str, Any]:
         """What went in."""

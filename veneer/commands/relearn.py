@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from rich.table import Table
 
-from veneer.commands.manners import current
+from veneer.commands.manners import current, tell
 from veneer.commands.options import parse
-from veneer.commands.progress import console, duration
+from veneer.commands.progress import console, duration, following
 from veneer.experiments.relearn.settings import Relearning
 from veneer.tasks.errors import InputError
 
@@ -67,6 +67,8 @@ class RelearnOptions:
     """Shares of the singular values of the change that are kept."""
     depths: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Where in the model one direction is taken out (0 the first block, 1 the last)."""
+    train_on_retain: bool = True
+    """Also train on the retain set alone: what comes back then needed no question of the capability."""
     known_wrapper: bool = True
     """Put BEFORE, taught to refuse, through the same grid, to see that it can revive."""
     refusal: str = "I do not know."
@@ -79,6 +81,8 @@ class RelearnOptions:
     """Where to compute; auto takes a GPU if there is one."""
     jobs: int = 1
     """Processes that share the trials; each loads its own models."""
+    like: Path | None = None
+    """Another evaluation with the same settings but for AFTER, to take over what it measured on others."""
     minutes: float | None = None
     """Stop beginning trials after so many minutes; what is missing is named as missing."""
     utility_loss: float = 0.05
@@ -114,23 +118,22 @@ def evaluate(settings: Relearning, options: Any) -> None:
     from veneer.experiments.begin import device_of
     from veneer.experiments.relearn.prepare import prepare
     from veneer.experiments.relearn.result import conclude
+    from veneer.report.relearn_page import write_relearning_page
 
     if options.jobs < 1:
         raise InputError("jobs", options.jobs, "1 or more")
     began, device = time.monotonic(), device_of(options.device)
-    prepared = prepare(settings, options.out, device, options.jobs)
+    prepared = prepare(settings, options.out, device, options.jobs, options.like)
     for line in prepared.told:
         _say(line)
     if not prepared.same:
         _work(prepared.run, device, options)
     outcome = conclude(prepared.run, prepared.same, options.utility_loss)
-    if options.json:
-        print(json.dumps(outcome.plain(), indent=1))
-    else:
+    page = write_relearning_page(prepared.run, outcome)
+    if not tell("relearn", {**outcome.plain(), "run": str(prepared.run.path)}):
         _show(outcome, prepared.run)
-        console.print(
-            f"[dim]{duration(time.monotonic() - began)};[/] page: {prepared.run.path / 'report.html'}"
-        )
+        _say(f"[dim]{duration(time.monotonic() - began)}[/]")
+        following(page=page)
     limit = options.fail_if_revived_within
     if limit is not None and outcome.revived_within(limit):
         sys.exit(1)
