@@ -22,8 +22,9 @@ import torch
 
 from veneer.experiments import run as running
 from veneer.experiments.cells import prepare
+from veneer.experiments.estimate import fleet_size
 from veneer.experiments.named import PRESETS, Experiment
-from veneer.experiments.run import execute, fleet_size
+from veneer.experiments.run import Silent, execute
 from veneer.experiments.store import Run
 from veneer.finetune.fleet import FleetJob
 from veneer.finetune.optimizer import FleetOptimizer
@@ -42,18 +43,6 @@ CLOCKED: tuple[tuple[str, Any, str], ...] = (
     ("attention maps, weights and tables", running, "_store"),
     ("the capability as it starts", running, "_write_capabilities"),
 )
-
-
-class Quiet:
-    """Tells nobody how training goes."""
-
-    def fleet(self, fleet: object, index: int, fleets: int) -> None: ...
-
-    def updates(self, count: int) -> None: ...
-
-    def skipped(self, cells: int, updates: int) -> None: ...
-
-    def notice(self, text: str) -> None: ...
 
 
 def rows() -> list[dict[str, Any]]:
@@ -92,9 +81,9 @@ def _seconds(experiment: Experiment) -> dict[str, Any]:
             clocked = _clocked(getattr(owner, attribute), name, spent)
             clocks.enter_context(patch.object(owner, attribute, clocked))
         run = Run.open(Path(folder) / "run", "quick", few)
-        fleets = run.plan(prepared.cells, fleet_size(cpu))
+        fleets = run.plan(prepared.cells, fleet_size(prepared, cpu))
         began = time.perf_counter()
-        execute(prepared, run, cpu, fleets, Quiet())
+        execute(prepared, run, cpu, fleets, Silent())
         whole = time.perf_counter() - began
     spent["the rest"] = whole - sum(spent.values())
     shares = {f"{name}, %": 100 * seconds / whole for name, seconds in spent.most_common()}

@@ -16,22 +16,23 @@ import torch.nn.functional as F
 
 from benchmarks.plain import PlainTransformer
 from veneer.experiments.cells import Prepared, prepare
-from veneer.experiments.estimate import peak_bytes, reset_peak
+from veneer.experiments.estimate import fleet_size, peak_bytes, reset_peak
 from veneer.experiments.named import CounterExperiment
 from veneer.experiments.origins import origin
-from veneer.experiments.run import fleet_job, fleet_size
+from veneer.experiments.run import Silent, execute, fleet_job
 from veneer.experiments.status import diverged_cells
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import prepare_sweep, sweep_of
 from veneer.finetune.cell import Cell, Fleet, Stage, plan
 from veneer.finetune.fleet import Evaluation
-from veneer.finetune.processor import cores
+from veneer.finetune.processor import cores, fitted
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import train
 from veneer.tasks.mixture import fine_tuning
 
 UPDATES = 8
 MANY = 100_000
+FLEET = 4  # of the plans that are timed
 CPU = torch.device("cpu")
 TINY = CounterExperiment(length=6, learning_rates=(1e-2,), c_tr=(0.5,), reft_rates=(), controls=False)
 
@@ -39,20 +40,22 @@ TINY = CounterExperiment(length=6, learning_rates=(1e-2,), c_tr=(0.5,), reft_rat
 def rows() -> list[dict[str, Any]]:
     """All of this module's measurements."""
     prepared = prepare(TINY)
-    return [_against_loops(prepared), *_by_number(prepared), _planner(prepared), _listing()]
+    with fitted(1):
+        measured = [_against_loops(prepared), *_by_number(prepared), _whole(prepared)]
+    return [*measured, _planner(prepared), _listing()]
 
 
-def _cells(prepared: Prepared, count: int) -> list[Cell]:
+def _cells(prepared: Prepared, count: int, updates: int = UPDATES) -> list[Cell]:
     """Tiny cells that differ by seed."""
     (source,) = prepared.sources.values()
     task = prepared.cells[0].task
-    stage = Stage("fine-tune", fine_tuning(0.5), Recipe("sgd", 1e-2, UPDATES, batch=32))
-    measured = Evaluation(20, (0, UPDATES))
+    stage = Stage("fine-tune", fine_tuning(0.5), Recipe("sgd", 1e-2, updates, batch=32))
+    measured = Evaluation(20, (0, updates))
     return [Cell(origin(source, seed), task, stage, measured, seed) for seed in range(count)]
 
 
 def _fleets(prepared: Prepared, cells: list[Cell]) -> None:
-    for fleet in plan(cells, fleet_size(CPU)):
+    for fleet in plan(cells, fleet_size(Prepared(prepared.sources, cells), CPU)):
         train(fleet_job(prepared, None, fleet, CPU))
 
 
@@ -124,15 +127,34 @@ def _by_number(prepared: Prepared) -> list[dict[str, Any]]:
     return found
 
 
+def _whole(prepared: Prepared, count: int = 256, updates: int = 200) -> dict[str, Any]:
+    """A sweep of tiny cells as a run, stored and all, against its updates at the rate of one large fleet."""
+    cells = _cells(prepared, count, updates)
+    own = Prepared(prepared.sources, cells)
+    job = fleet_job(prepared, None, Fleet(tuple(cells[:64])), CPU)
+    job.evaluation = Evaluation(1, ())
+    ideal = _seconds(lambda: train(job)) * count / 64
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.open(Path(folder) / "run", "quick", TINY)
+        fleets = run.plan(cells, fleet_size(own, CPU))
+        spent = _seconds(lambda: execute(own, run, CPU, fleets, Silent()))
+    return {
+        "benchmark": f"sweep of {count} tiny cells of {updates} updates, one core",
+        "updates at the rate of one large fleet, s": ideal,
+        "the run in all, s": spent,
+        "times the ideal": spent / ideal,
+    }
+
+
 def _planner(prepared: Prepared) -> dict[str, Any]:
     cells = _cells(prepared, MANY)
-    planned = _seconds(lambda: plan(cells, fleet_size(CPU)), time.process_time)
+    planned = _seconds(lambda: plan(cells, FLEET), time.process_time)
     grid = sweep_of(TINY, {"seeds": [MANY]})
     made = _seconds(lambda: prepare_sweep(grid), time.process_time)
-    whole = _seconds(lambda: plan(prepare_sweep(grid)[0].cells, fleet_size(CPU)), time.process_time)
+    whole = _seconds(lambda: plan(prepare_sweep(grid)[0].cells, FLEET), time.process_time)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder))
-        written = _seconds(lambda: run.plan(cells, fleet_size(CPU)), time.process_time)
+        written = _seconds(lambda: run.plan(cells, FLEET), time.process_time)
     return {
         "benchmark": f"planner, {MANY:,} cells, seconds of CPU",
         "identities and fleets": planned,

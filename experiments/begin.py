@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from veneer.experiments.cells import Prepared
-from veneer.experiments.run import fleet_size
+from veneer.experiments.estimate import fleet_size
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Fleet
@@ -70,10 +70,10 @@ def begin(
     where = device_of(device)
     for experiment in sweep.experiments:
         check_device(where.type, experiment.precision, experiment.compile)
-    size = fleet_size(where) if fleet is None else fleet
-    if size < 1:
-        raise InputError("fleet", size, "1 or more")
+    if fleet is not None and fleet < 1:
+        raise InputError("fleet", fleet, "1 or more")
     Run.check(Path(out), sweep.base, sweep.axes)
     prepared, points = prepare_sweep(sweep)
     run = Run.open(out, preset, sweep.base, sweep.axes, command)
+    size = fleet or fleet_size(prepared, where)
     return Begun(run, prepared, run.plan(prepared.cells, size, points), where)

@@ -15,12 +15,14 @@ from veneer.experiments.cells import Prepared
 from veneer.experiments.run import fleet_job
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, Processes
-from veneer.finetune.fleet import EVALUATED, Evaluation
+from veneer.finetune.fleet import EVALUATED, SMALL_FLEET, Evaluation
 from veneer.finetune.processor import cores, is_small
 from veneer.finetune.trainer import train
 from veneer.tasks.errors import InputError
 
 PROCESSES_PAY = 5e11  # floating-point operations, some twenty seconds of a core: worth two seconds' start
+GPU_FLEET = 64
+FLEET_NUMBERS = 500_000  # in one activation of a fleet: 4 models of the quick Counter's size
 WORKER_BYTES = 500 << 20  # of a worker process before it trains anything
 UPDATES = 4  # made to see how long one takes; the first is not counted
 
@@ -91,6 +93,22 @@ def check_memory(prepared: Prepared, fleets: list[Fleet], device: torch.device) 
             f"this {device.type} has {have / 1e9:,.0f}"
         )
         raise InputError("fleet", size, "smaller fleets, batch or evaluation_samples", problem)
+
+
+def fleet_size(prepared: Prepared, device: torch.device) -> int:
+    """Most models that train together where nobody says how many.
+
+    Many on a GPU. On a CPU as many as its cache holds the activations of, but no more than leave each
+    core a fleet of its own. A small model's numbers are the same in any fleet.
+    """
+    if device.type == "cuda":
+        return GPU_FLEET
+    models = {key: source.model.config for key, source in prepared.sources.items()}
+    kinds = {(cell.origin.capability, cell.stage.recipe.batch) for cell in prepared.cells}
+    largest = max(batch * models[key].positions * models[key].width for key, batch in kinds)
+    fits = min(GPU_FLEET, max(SMALL_FLEET, FLEET_NUMBERS // largest))
+    begun = sum(cell.depth == 0 for cell in prepared.cells)
+    return max(1, min(fits, -(-begun // cores())))
 
 
 def engine_for(

@@ -57,7 +57,7 @@ class Experiment:
     evaluation_samples: int = 1000
     """Texts in each evaluation set."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA, and on CPUs that have it."""
     compile: bool = False
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
@@ -324,7 +324,7 @@ class PcfgPretraining:
     evaluation_samples: int = 500
     """Texts per family and operand."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA only."""
+    """Arithmetic of training; bfloat16 (autocast, weights in float32) on CUDA, and on CPUs that have it."""
     compile: bool = False
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1

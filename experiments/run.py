@@ -21,15 +21,7 @@ from veneer.experiments.tables import metrics_table
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.checkpoint import load_state
 from veneer.finetune.engines import Engine, InProcess, Outcome, drive
-from veneer.finetune.fleet import (
-    EVALUATED,
-    SMALL_FLEET,
-    FleetJob,
-    Member,
-    evaluate,
-    evaluation_batch,
-    evaluation_sets,
-)
+from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
 from veneer.finetune.processor import fitted, threads_for
 from veneer.finetune.trainer import Trained, train
 from veneer.models.transformer import Transformer
@@ -66,11 +58,6 @@ class Silent:
     def skipped(self, cells: int, updates: int) -> None: ...
 
     def notice(self, text: str) -> None: ...
-
-
-def fleet_size(device: torch.device) -> int:
-    """Members per fleet: few on a CPU, where more fall out of its cache; many on a GPU."""
-    return 64 if device.type == "cuda" else SMALL_FLEET
 
 
 def execute(

@@ -26,7 +26,7 @@ from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
-SMALL_FLEET = 4  # members that a CPU trains together
+SMALL_FLEET = 4  # members that a CPU trains together at the least
 EVALUATION_SEED = 0  # evaluation sets are the same for all rates and stages, and unless said for all seeds
 
 
@@ -310,9 +310,10 @@ def _score(model: Transformer, batches: tuple[Batch, ...], answer: int) -> tuple
 def _chunks(batch: Batch, model: Transformer, rows: int = 65536) -> Iterator[tuple[Tensor, Tensor]]:
     """The set in pieces of about ``rows`` token rows over all members, to bound memory.
 
-    Small fleets have the same pieces, so that a member's sums are in the same order in any of them.
+    On a CPU all fleets have the same pieces, so that a member's sums are in the same order in any.
     """
-    size = max(1, rows // (max(model.members, SMALL_FLEET) * batch.tokens.shape[-1]))
+    members = SMALL_FLEET if batch.tokens.device.type == "cpu" else max(model.members, SMALL_FLEET)
+    size = max(1, rows // (members * batch.tokens.shape[-1]))
     for start in range(0, batch.tokens.shape[1], size):
         part = slice(start, start + size)
         yield batch.tokens[:, part], batch.results[:, part].expand(model.members, -1, -1)

@@ -27,6 +27,9 @@ T = TypeVar("T")
 SMALL = 1_000_000
 """Trained parameters of a model below which one thread is faster than several."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
+PROCESSORS = Path("/proc/cpuinfo")
+FLAGS = ("flags", "Features")  # as x86 and Arm name what a processor can do
+BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
 _LEAST_NORMAL = 2.0**-126
 
 
@@ -52,6 +55,17 @@ def is_small(parameters: int) -> bool:
 def threads_for(parameters: int) -> int:
     """Threads for the products of a model with so many trained parameters: one, or all there are."""
     return 1 if is_small(parameters) else torch.get_num_threads()
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 by itself (AMX, AVX512-BF16, Arm's BF16).
+
+    Others are made to, and are then many times slower than in float32.
+    """
+    if not PROCESSORS.exists():
+        return False
+    flags = next((line for line in PROCESSORS.read_text().splitlines() if line.startswith(FLAGS)), "")
+    return not BFLOAT16.isdisjoint(flags.partition(":")[2].split())
 
 
 def flushes_subnormals() -> bool:

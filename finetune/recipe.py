@@ -29,8 +29,9 @@ class Recipe:
         epsilon: AdamW's.
         weight_decay: AdamW's, on matrices that act on the residual stream (as in minGPT, not on
             embeddings, biases or norms).
-        precision: of the forward and backward pass. With "bfloat16" (on CUDA only) matrix products
-            are made in it, by ``torch.autocast``; weights, their updates and evaluations stay float32.
+        precision: of the forward and backward pass. With "bfloat16" (on CUDA, and on CPUs that have it
+            in hardware) matrix products are made in it, by ``torch.autocast``; weights, their updates
+            and evaluations stay float32.
         compile: whether the forward pass is compiled (on CUDA only), which rounds otherwise.
 
     Raises:

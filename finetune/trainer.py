@@ -22,14 +22,11 @@ from torch import Tensor
 
 from veneer.finetune.checkpoint import load_state, save_state
 from veneer.finetune.optimizer import FleetOptimizer
-from veneer.finetune.processor import fitted, threads_for
+from veneer.finetune.processor import fitted, has_bfloat16, threads_for
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.turns import Part, Turns
 from veneer.models.transformer import Output, Transformer
 from veneer.tasks.errors import InputError
-
-CUDA_ONLY = ("cuda",)
-"""Device types on which bfloat16 and compilation are offered."""
 
 Scores = tuple[Float[Tensor, "member set column"], Float[Tensor, "member set column"]]
 """Accuracy and loss of every member on every evaluation set."""
@@ -110,7 +107,7 @@ def train(job: Job) -> Trained:
     On a CPU subnormals are flushed meanwhile, and a small model has one thread (``finetune.processor``).
 
     Raises:
-        InputError: bfloat16 or compilation on a device that is not offered them, or a damaged checkpoint.
+        InputError: an arithmetic that the device is not offered (``check_device``), or a damaged checkpoint.
     """
     check_device(job.model.token_embedding.device.type, job.recipe.precision, job.compile)
     keep_freed_memory()
@@ -127,12 +124,13 @@ def check_device(kind: str, precision: str, compiled: bool) -> None:
     """Whether a device type is offered an arithmetic.
 
     Raises:
-        InputError: bfloat16 or compilation on another device than CUDA.
+        InputError: bfloat16 on a CPU that does not have it in hardware, or compilation on a CPU.
     """
-    if kind in CUDA_ONLY:
+    if kind == "cuda":
         return
-    if precision != "float32":
-        raise InputError("precision", precision, "float32, or a CUDA device", f"this is a {kind}")
+    if precision != "float32" and not has_bfloat16():
+        valid = "float32, or a CUDA device or CPU that multiplies in bfloat16"
+        raise InputError("precision", precision, valid, f"this {kind} does not")
     if compiled:
         raise InputError("compile", True, "false, or a CUDA device", f"this is a {kind}")
 

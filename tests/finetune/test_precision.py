@@ -30,7 +30,11 @@ def job(precision: str = "float32", device: str = "cpu", **settings: object) -> 
 
 
 @pytest.mark.parametrize(("field", "asked"), [("precision", job("bfloat16")), ("compile", job(compile=True))])
-def test_a_cpu_is_refused_before_any_work(field: str, asked: FleetJob) -> None:
+def test_a_cpu_is_refused_before_any_work(
+    field: str, asked: FleetJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does not have: compilation, and mostly bfloat16."""
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda: False)
     asked.progress = pytest.fail
     with pytest.raises(InputError) as refused:
         train(asked)
@@ -42,7 +46,7 @@ def test_in_bfloat16_products_are_rounded_and_weights_and_evaluations_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On the CPU's autocast, which is let in for this alone."""
-    monkeypatch.setattr(trainer, "CUDA_ONLY", ("cuda", "cpu"))
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda: True)
     half, full = train(job("bfloat16")), train(job())
     assert all(p.dtype == torch.float32 for p in half.model.parameters())
     assert torch.equal(half.loss[0], full.loss[0])  # evaluated in float32, before any update

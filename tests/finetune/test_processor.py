@@ -8,7 +8,7 @@ import torch
 
 from tests.tiny import CPU, EXPERIMENT, Quiet
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import engine_for
+from veneer.experiments.estimate import engine_for, fleet_size
 from veneer.experiments.run import execute, fleet_job
 from veneer.experiments.store import Run
 from veneer.finetune import processor
@@ -19,6 +19,7 @@ from veneer.finetune.processor import (
     cores,
     fitted,
     flushes_subnormals,
+    has_bfloat16,
     is_small,
     threads_for,
 )
@@ -55,21 +56,21 @@ def test_a_fleet_trains_with_subnormals_flushed_on_one_thread(prepared: Prepared
 
 
 def first_stages(prepared: Prepared) -> list[Cell]:
-    """Four cells of one kind."""
+    """Eight cells of one kind."""
     first = prepared.cells[0]
-    return [replace(first, seed=seed) for seed in range(4)]
+    return [replace(first, seed=seed) for seed in range(8)]
 
 
 def test_a_members_bits_are_those_of_any_fleet(prepared: Prepared) -> None:
     found: dict[str, list[torch.Tensor]] = {}
-    for size in (1, 2, 4):
+    for size in (1, 3, 8):
         for fleet in plan(first_stages(prepared), size):
             trained = train(fleet_job(prepared, None, fleet, CPU))
             for i, cell in enumerate(fleet.cells):
                 weights = [parameter[i].flatten() for parameter in trained.model.parameters()]
                 own = torch.cat([*weights, trained.loss[:, i].flatten(), trained.train_loss[1:, i]])
                 found.setdefault(cell.id, []).append(own)
-    assert len(found) == 4
+    assert len(found) == 8
     for alone, *others in found.values():
         assert all(torch.equal(alone, other) for other in others)
 
@@ -131,3 +132,35 @@ def test_processes_are_chosen_for_many_updates_of_small_models_only(
     assert isinstance(engine_for(prepared, fleets, set(), torch.device("cuda"), 2), InProcess)
     monkeypatch.setattr("veneer.experiments.estimate.is_small", lambda parameters: False)
     assert isinstance(engine_for(prepared, fleets, set(), CPU, None), InProcess)
+
+
+@pytest.mark.parametrize(
+    ("line", "has"),
+    [
+        ("flags\t\t: fpu avx2 avx512f amx_bf16", True),
+        ("flags\t\t: fpu avx2 avx512_bf16", True),
+        ("Features\t: fp asimd bf16", True),
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("model name\t: bf16", False),
+    ],
+)
+def test_a_processor_has_bfloat16_if_it_says_so(
+    line: str, has: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    monkeypatch.setattr(processor, "PROCESSORS", tmp_path / "cpuinfo")
+    assert has_bfloat16() == has
+
+
+def test_a_fleet_is_as_large_as_cache_and_cores_ask(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Prepared(prepared.sources, [replace(prepared.cells[0], seed=seed) for seed in range(256)])
+    monkeypatch.setattr("veneer.experiments.estimate.cores", lambda: 2)
+    assert fleet_size(many, torch.device("cuda")) == 64
+    tiny = fleet_size(many, CPU)
+    assert 4 < tiny <= 64
+    monkeypatch.setattr("veneer.experiments.estimate.FLEET_NUMBERS", 1)  # as if they were large
+    assert fleet_size(many, CPU) == 4
+    monkeypatch.setattr("veneer.experiments.estimate.cores", lambda: 128)
+    assert fleet_size(many, CPU) == 2

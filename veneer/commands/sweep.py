@@ -16,9 +16,8 @@ from veneer.commands.progress import Steps, console, duration, following, quoted
 from veneer.commands.training import announce, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import calibrate, check_memory, engine_for
+from veneer.experiments.estimate import calibrate, check_memory, engine_for, fleet_size
 from veneer.experiments.named import PRESETS, Experiment
-from veneer.experiments.run import fleet_size
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
 from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
@@ -54,9 +53,8 @@ def command(words: list[str]) -> None:
     device = device_of(options.device)
     for experiment in grid.experiments:
         check_device(device.type, experiment.precision, experiment.compile)
-    size = fleet_size(device) if options.fleet is None else options.fleet
-    if size < 1:
-        raise InputError("fleet", size, "1 or more")
+    if options.fleet is not None and options.fleet < 1:
+        raise InputError("fleet", options.fleet, "1 or more")
     if options.jobs is not None and options.jobs < 1:
         raise InputError("jobs", options.jobs, "1 or more")
     assert options.out is not None
@@ -65,6 +63,7 @@ def command(words: list[str]) -> None:
     with Steps() as say:
         say("getting the capabilities ready (a compiled one is kept for the next time)")
         prepared, points = prepare_sweep(grid)
+    size = options.fleet or fleet_size(prepared, device)
     fleets = plan(prepared.cells, size)
     check_memory(prepared, fleets, device)
     if options.dry_run:
