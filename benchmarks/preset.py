@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -29,12 +29,12 @@ from veneer.experiments.store import Run
 from veneer.finetune.fleet import FleetJob
 from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.processor import fitted
-from veneer.tasks.counter import Counter as CounterTask
+from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding
 
 NAME, SHARE = "counter", 10  # the preset, and the part of its updates that is looked into
 CLOCKED: tuple[tuple[str, Any, str], ...] = (
-    ("drawing texts", CounterTask, "draw"),
+    ("drawing texts", Counter, "draw"),
     ("encoding texts", Encoding, "encode"),
     ("forward", FleetJob, "loss"),
     ("backward", FleetOptimizer, "_gradient"),
@@ -74,7 +74,7 @@ def _seconds(experiment: Experiment) -> dict[str, Any]:
         iterations=experiment.iterations // SHARE,
         reft_iterations=experiment.reft_iterations // SHARE,
     )
-    prepared, spent = prepare(few), Counter[str]()
+    prepared, spent = prepare(few), defaultdict[str, float](float)
     cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder, ExitStack() as clocks, fitted(1):
         for name, owner, attribute in CLOCKED:
@@ -86,7 +86,7 @@ def _seconds(experiment: Experiment) -> dict[str, Any]:
         execute(prepared, run, cpu, fleets, Silent())
         whole = time.perf_counter() - began
     spent["the rest"] = whole - sum(spent.values())
-    shares = {f"{name}, %": 100 * seconds / whole for name, seconds in spent.most_common()}
+    shares = {f"{name}, %": 100 * seconds / whole for name, seconds in _greatest(spent)}
     updates = sum(fleet.steps for fleet in fleets)
     return {
         "benchmark": f"where a core's second of veneer run {NAME} goes (1/{SHARE} of its updates)",
@@ -95,10 +95,14 @@ def _seconds(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _greatest(spent: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(spent.items(), key=lambda item: -item[1])
+
+
 _running: list[tuple[str, float]] = []
 
 
-def _clocked(work: Callable[..., Any], name: str, spent: "Counter[str]") -> Callable[..., Any]:
+def _clocked(work: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
     """The work, with a clock around it that stops while a clocked part of it runs."""
 
     def timed(*given: Any, **named: Any) -> Any:

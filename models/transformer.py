@@ -367,7 +367,7 @@ class Transformer(nn.Module):
 
     def views(self) -> "list[Transformer]":
         """Each member as a fleet of one that shares its parameters' memory, whatever a method added."""
-        alone = [copy.deepcopy(self) for _ in range(self.members)]
+        alone: list[Transformer] = [copy.deepcopy(self) for _ in range(self.members)]
         for i, own in enumerate(alone):
             own.members = 1
             for mine, whole in zip(own.parameters(), self.parameters(), strict=True):

@@ -54,7 +54,7 @@ def stories(count: int, seed: int = 0, stream: str = "train", start: int = 0) ->
 def natural_features(generator: random.Random) -> tuple[Feature, ...]:
     """Features drawn each at its rate, drawn again where there are more than ``MOST``."""
     while True:
-        drawn = tuple(feature for feature in FEATURES if generator.random() < RATES[feature])
+        drawn = tuple[Feature, ...](feature for feature in FEATURES if generator.random() < RATES[feature])
         if len(drawn) <= MOST:
             return drawn
 

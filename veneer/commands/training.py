@@ -12,8 +12,10 @@ from rich.table import Table
 from veneer.commands.manners import tell
 from veneer.commands.options import RunOptions
 from veneer.commands.progress import LiveProgress, console
+from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import engine_for
+from veneer.experiments.evidence import verdict_table
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
