@@ -33,8 +33,9 @@ help:  ## print this list
 
 venv: $(DEV_STAMP)  ## make the virtual environment, with what tests need
 
-demo: $(USER_STAMP)  ## fine-tune a compiled counter and write a report to runs/demo
+demo: $(USER_STAMP)  ## what fine-tuning did to a compiled counter: an answer and a report, in runs/demo
 	$(BIN)/veneer run counter --out runs/demo
+	$(BIN)/veneer analyse runs/demo
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
 
 test: check  ## check, then run all but the slow tests

@@ -51,7 +51,7 @@ def _command(words: str, *analyses: str) -> Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "counter": _command("counter --seeds 5 --constructed", "pruning", "attention"),
+    "counter": _command("counter --preset standard --seeds 5 --constructed", "pruning", "attention"),
     "max-identifier": _command(
         "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
     ),

@@ -4,6 +4,7 @@ The time is that of the run itself: updates that its fleets made, over the secon
 that it fits the machine and the engine. A run that was broken off has long gaps, which a median leaves out.
 """
 
+from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from veneer.analysis.evidence import MIN_SEEDS
 from veneer.analysis.verdict import DECIDED, Verdict
 from veneer.experiments.files import read_json
+from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.tasks.errors import InputError
 
@@ -42,7 +44,9 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         changes["reft-iterations"] = LONGER * fields["reft_iterations"]
     if "pretrained" in fields:
         changes["pretrained"] = values["capability"]
-    flags = " ".join(f"--{name} {value}" for name, value in changes.items())
+    flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
+        described, changes
+    )
     out = f"{run.path}-{rate:g}-{c_tr:g}"
     preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
     command = f"veneer run {described['name']}{preset} {flags} --out {out} && veneer analyse {out}"
@@ -51,6 +55,23 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         return command
     updates = _updates(fields, wanted, LONGER if longer else 1)
     return f"{command} (about {max(1, round(updates * each / 60))} min)"
+
+
+def _other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
+    """What else of a run's fields is not its preset's, as flags."""
+    preset = asdict(PRESETS[described["name"]][described["preset"]])
+    found = ""
+    for name, value in described["fields"].items():
+        own, flag = preset.get(name), name.replace("_", "-")
+        own = list(own) if isinstance(own, tuple) else own
+        if flag in changes or name not in preset or own == value:
+            continue
+        if isinstance(value, bool):
+            found += f" --{flag}" if value else f" --no-{flag}"
+        else:
+            words = value if isinstance(value, list) else [value]
+            found += f" --{flag} {' '.join(f'{w:g}' if isinstance(w, float) else str(w) for w in words)}"
+    return found
 
 
 def _updates(fields: dict[str, Any], seeds: int, longer: int) -> int:

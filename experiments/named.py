@@ -191,6 +191,35 @@ class PcfgIndexerExperiment(LearnedExperiment):
     family: ClassVar[str] = "I"
 
 
+_QUICK_COUNTER: dict[str, Any] = {
+    "learning_rates": (1e-1, 1e-3),
+    "reft_rates": (1e-2,),
+    "reft_above": True,
+    "iterations": 1000,
+    "reft_iterations": 1000,
+    "length": 8,
+    "batch": 32,
+    "evaluation_samples": 500,
+    "seeds": 3,
+}
+"""Eight letters, and one rate of reFT at which compiled models can learn a new letter at all: two rates of
+fine-tuning that are told apart within two minutes on two cores (``docs/verdict.md``)."""
+_STANDARD_COUNTER: dict[str, Any] = {
+    "c_tr": (0.0, 0.5, 0.8, 1.0),
+    "reft_rates": (1e-2, 1e-3),
+    "reft_above": True,
+    "iterations": 10_000,
+    "reft_iterations": 1500,
+    "seeds": 3,
+}
+_STANDARD_MAX: dict[str, Any] = {**_STANDARD_COUNTER, "c_tr": (0.0, 1.0), "iterations": 5000}
+_STANDARD_LEARNED: dict[str, Any] = {
+    "c_tr": (0.0, 1.0),
+    "iterations": 600,
+    "reft_iterations": 200,
+    "evaluation_samples": 200,
+    "seeds": 3,
+}
 _PAPER_COMPILED: dict[str, Any] = {
     "iterations": 10_000,
     "reft_iterations": 10_000,
@@ -208,19 +237,23 @@ _PAPER_LEARNED: dict[str, Any] = {
 }
 PRESETS: dict[str, dict[str, Experiment]] = {
     "counter": {
-        "quick": CounterExperiment(),
+        "quick": CounterExperiment(**_QUICK_COUNTER),
+        "standard": CounterExperiment(**_STANDARD_COUNTER),
         "paper": CounterExperiment(length=45, **_PAPER_COMPILED),
     },
     "max-identifier": {
-        "quick": MaxIdentifierExperiment(),
+        "quick": MaxIdentifierExperiment(seeds=3),
+        "standard": MaxIdentifierExperiment(**_STANDARD_MAX),
         "paper": MaxIdentifierExperiment(**_PAPER_COMPILED),
     },
     "pcfg-counter": {
         "quick": PcfgCounterExperiment(),
+        "standard": PcfgCounterExperiment(**_STANDARD_LEARNED),
         "paper": PcfgCounterExperiment(**_PAPER_LEARNED),
     },
     "pcfg-indexer": {
         "quick": PcfgIndexerExperiment(),
+        "standard": PcfgIndexerExperiment(**_STANDARD_LEARNED),
         "paper": PcfgIndexerExperiment(**_PAPER_LEARNED),
     },
 }

@@ -51,13 +51,34 @@ def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("scratch-ft"))
     )
     at = pl.col("status").str.extract(r"diverged at step (\d+)").cast(pl.Int64)
-    return metrics.filter(
-        pl.col("stage").is_in(["reft", THIRD])
-        & (pl.col("measure") == "accuracy")
-        & (pl.col("texts") == "natural")
-        & (pl.col("operand") == "pt")
-        & (at.is_null() | (pl.col("step") <= at))
-    ).with_columns(arm=arm)
+    return (
+        _about_o_pt(metrics)
+        .filter(
+            pl.col("stage").is_in(["reft", THIRD])
+            & (pl.col("measure") == "accuracy")
+            & (pl.col("texts") == "natural")
+            & (pl.col("operand") == "pt")
+            & (at.is_null() | (pl.col("step") <= at))
+        )
+        .with_columns(arm=arm)
+    )
+
+
+def _about_o_pt(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Metrics in which the third operands of constructed models, which begin a chain, name O_PT's task.
+
+    It is that of the same model's reFT. Where several tasks are asked of it (in a sweep), theirs stay apart.
+    """
+    built = metrics.filter(pl.col("start").str.contains(KNOWN))
+    if built.filter(pl.col("stage") == THIRD).is_empty():
+        return metrics
+    axes = [n for n in setting_columns(metrics) if n not in ("task", "fine_tuning_rate", "c_tr")]
+    same = ["start", "seed", "learning_rate", *axes]
+    asked = built.filter(pl.col("stage") == "reft").select(*same, asked="task").unique()
+    joined = metrics.join(asked, on=same, how="left", nulls_equal=True, maintain_order="left")
+    third = (pl.col("stage") == THIRD) & pl.col("asked").is_not_null()
+    named = pl.when(third).then(pl.col("asked")).otherwise(pl.col("task")).alias("task")
+    return joined.with_columns(named).drop("asked")
 
 
 def revival_tables(run: Run) -> dict[str, pl.DataFrame]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from veneer.claims.evidence import Finding, View
 from veneer.claims.list import claims, evaluate
-from veneer.experiments.named import PRESETS, Experiment
+from veneer.experiments.named import PRESETS, CounterExperiment, Experiment
 from veneer.experiments.store import KEYS, Run, write_json
 from veneer.pcfg.families import SampleLayout
 
@@ -108,7 +108,7 @@ def answer(number: str, *made: Made) -> Finding:
     return found
 
 
-COUNTER = replace(PRESETS["counter"]["quick"], seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0))
+COUNTER = CounterExperiment(seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0))
 
 
 def counter(

@@ -112,7 +112,7 @@ def test_documented_rules_are_those_in_the_code() -> None:
 
 
 def test_rates_are_named_as_the_paper_names_them(tmp_path: Path) -> None:
-    for preset in ("quick", "paper"):
+    for preset in ("standard", "paper"):
         of = {name: PRESETS[name][preset] for name in ("counter", "pcfg-counter")}
         sizes = {
             name: [Made(tmp_path, made, []).view.size(rate) for rate in sorted(made.learning_rates)]

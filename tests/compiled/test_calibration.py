@@ -155,6 +155,21 @@ def test_noise_is_a_pure_function_of_the_seed() -> None:
     assert not torch.equal(alone.token_embedding, capability.model.token_embedding)
 
 
+def test_the_letters_of_a_counter_are_exchangeable() -> None:
+    """The program for c is that for a with two tokens exchanged: to draw the letters changes nothing."""
+    first, sets = counter_at(5, 100)
+    third = compiler.compile_program(programs.counter("c"), LETTERS, 5, mlp_exactness=100)
+    exchanged = first.model.select([0])
+    one, other = (first.vocabulary.index(letter) for letter in "ac")
+    with torch.no_grad():
+        rows = exchanged.token_embedding[0, [other, one]].clone()
+        exchanged.token_embedding[0, [one, other]] = rows
+        ours = exchanged(sets.task.tokens.unsqueeze(0), answer=2).logits
+        theirs = third.model(sets.task.tokens.unsqueeze(0), answer=2).logits
+    assert first.vocabulary == third.vocabulary
+    assert torch.allclose(ours, theirs, atol=1e-4)
+
+
 def test_negative_noise_is_refused() -> None:
     capability, _ = counter_at(3, 100)
     with pytest.raises(InputError, match="noise"):

@@ -22,8 +22,8 @@ def claims_folder() -> Path:
 class RunOptions:
     """Where and how to run."""
 
-    preset: Literal["quick", "paper"] = "quick"
-    """quick: minutes on two cores, few seeds. paper: the paper's sizes and iterations."""
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    """quick: minutes on two cores. standard: up to an hour. paper: the paper's sizes and iterations."""
     out: Path | None = None
     """Folder of the run (default NAME-PRESET in runs, or in $VENEER_RUNS); what was interrupted goes on."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -231,13 +231,13 @@ def ask(options: Any, experiment: Any, words: list[str], prog: str, about: str) 
     return read.options, read.experiment
 
 
-def preset_of(words: list[str]) -> Literal["quick", "paper"]:
+def preset_of(words: list[str], names: Sequence[str] = ("quick", "standard", "paper")) -> Any:
     """The preset named among the options, read first because it sets the defaults of the others."""
     for i, word in enumerate(words):
         flag, _, value = word.partition("=")
         if flag == "--preset":
             value = value or (words[i + 1] if i + 1 < len(words) else "")
-            return known("preset", value, ["quick", "paper"])  # pyright: ignore[reportReturnType]
+            return known("preset", value, names)
     return "quick"
 
 

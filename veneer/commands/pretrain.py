@@ -16,7 +16,7 @@ def command(words: list[str]) -> None:
         if words[:1] not in (["-h"], ["--help"]):
             sys.exit(2)
         return
-    preset = preset_of(words[1:])
+    preset = preset_of(words[1:], ("quick", "paper"))
     about = "Pretrain GPTs on five task families over strings of a grammar."
     start = (PretrainOptions(preset), PRETRAINING[preset])
     options, experiment = ask(*start, words[1:], "veneer pretrain pcfg", about)

@@ -13,7 +13,8 @@ from veneer.tasks.errors import InputError
 def command(words: list[str]) -> None:
     """``veneer run``."""
     if not words or words[0].startswith("-"):
-        print("usage: veneer run NAME [--preset quick|paper] [options]; veneer run NAME --help lists them")
+        print("usage: veneer run NAME [--preset quick|standard|paper] [options]")
+        print("veneer run NAME --help lists the options")
         print(f"names: {', '.join(PRESETS)}")
         if not words or words[0] not in ("-h", "--help"):
             sys.exit(2)
