@@ -13,6 +13,11 @@ VENV ?= .venv
 PYTHON ?=
 TORCH ?=
 JOBS ?= 2
+DEVICE ?= auto
+FEW := --learning-rates 1e-3 --c-tr 1 --seeds 3 --iterations 1000 --reft-rates --no-controls --no-third-operand \
+    --evaluation-samples 400
+PRIORS := --pretrained L H --learning-rates 3e-4 1e-4 --c-tr 0.8 1 --seeds 3 --evaluation-samples 100 \
+    --reft-rates --no-controls --no-third-operand
 EXTRAS := dev,transformer-lens,datasets,huggingface
 
 BIN := $(VENV)/bin
@@ -24,7 +29,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo test test-browser test-slow check bench device-check clean FORCE
+.PHONY: help venv demo results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -37,6 +42,28 @@ demo: $(USER_STAMP)  ## what fine-tuning did to a compiled counter: an answer an
 	$(BIN)/veneer run counter --out runs/demo
 	$(BIN)/veneer analyse runs/demo
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
+
+results: $(USER_STAMP)  ## make the runs of results/ again, in runs/results
+	$(BIN)/veneer run counter $(FEW) --out runs/results/few-weights
+	$(BIN)/veneer analyse runs/results/few-weights --only pruning attention
+	$(BIN)/veneer run pcfg-counter $(PRIORS) --out runs/results/learned-priors
+	$(BIN)/veneer claims runs/results/few-weights runs/results/learned-priors
+
+# Every line goes on where it was interrupted. On two CPU cores this takes days; DEVICE=cuda for a GPU.
+paper-grids: $(USER_STAMP)  ## the compiled grids at the paper's size, three seeds (days)
+	$(BIN)/veneer run counter --preset paper --seeds 3 --reft-rates --no-controls --no-third-operand \
+	    --out runs/paper/table-3 --device $(DEVICE)
+	$(BIN)/veneer run counter --preset paper --seeds 3 --learning-rates 1e-2 \
+	    --reft-rates 1e-1 1e-2 1e-3 1e-4 --reft-above --constructed --out runs/paper/table-4 --device $(DEVICE)
+	for pair in "7 2" "7 3" "6 1"; do set -- $$pair; \
+	    $(BIN)/veneer run max-identifier --preset paper --seeds 3 --rank-ft $$1 --q $$2 --reft-rates \
+	    --no-controls --no-third-operand --out runs/paper/max-5-$$1-$$2 --device $(DEVICE); done
+
+longer-models: $(USER_STAMP)  ## pretrain L, M, H, jailbreak for four times as long, three seeds (hours)
+	$(BIN)/veneer pretrain pcfg --seeds 3 --iterations 24000 --keep 6000 --out runs/longer/priors \
+	    --device $(DEVICE)
+	$(BIN)/veneer pretrain pcfg --priors H --jailbreak --seeds 3 --iterations 24000 --keep 6000 \
+	    --out runs/longer/jailbreak --device $(DEVICE)
 
 test: check  ## check, then run all but the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"

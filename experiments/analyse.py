@@ -22,7 +22,7 @@ from veneer.analysis.probing import ProbeSettings, probe
 from veneer.analysis.pruning import Pruning, prune
 from veneer.analysis.search import Search, Sought, search
 from veneer.analysis.texts import draw
-from veneer.experiments.cells import Prepared
+from veneer.experiments.cells import Prepared, third_task
 from veneer.experiments.evidence import verdict_table
 from veneer.experiments.named import PRESETS, THIRD
 from veneer.experiments.origins import CAPABILITY, CONSTRUCTIONS
@@ -34,7 +34,6 @@ from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
 from veneer.finetune.processor import fitted, in_processes, is_small, threads_for
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
-from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
@@ -104,6 +103,7 @@ class Group:
         model: the models, a fleet.
         before: the models as fine-tuning found them.
         task: what they are asked.
+        third: the same for an operand that they never had, if there is one.
         encoding: how they read it.
         labels: names of the residual directions (compiled models).
         reference: the capability without noise.
@@ -113,6 +113,7 @@ class Group:
     model: Transformer
     before: Transformer
     task: Task
+    third: Task | None
     encoding: Encoding
     labels: tuple[str, ...]
     reference: Transformer
@@ -320,6 +321,7 @@ def _groups(
                 Transformer.gather([load(*entry) for entry in part]).to(device),
                 Transformer.gather(before).to(device),
                 first.task,
+                third_task(first.task, source),
                 prepared.encoding(first),
                 source.residual_labels,
                 source.model.member(0).to(device),
@@ -348,7 +350,7 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
 def _pruning(group: Group) -> Tables:
     settings, widely = (PRUNING, SEARCH) if group.labels else (LEARNED_PRUNING, LEARNED_SEARCH)
     found = [prune(group.model, group.task, group.encoding, settings, group.labels)]
-    tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (_other_task(group.task), "other")]
+    tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (group.third, "other")]
     for task, sought in tasks:
         if task is not None:
             models = group.before, group.model
@@ -358,16 +360,6 @@ def _pruning(group: Group) -> Tables:
         "pruned": pl.concat([part.pruned for part in found]),
         "classes": pl.concat([part.classes for part in found]),
     }
-
-
-def _other_task(task: Task) -> Task | None:
-    """The same question for an operand that is neither old nor new, for null searches; or None."""
-    match task:
-        case Counter(letters=letters, operand_pt=pt, operand_ft=ft):
-            return replace(task, operand_pt=next(x for x in letters if x not in (pt, ft)))
-        case OperandTask(layout=layout, operand_pt=pt, operand_ft=ft):
-            return replace(task, operand_pt=next(x for x in layout.grammar.terminals if x not in (pt, ft)))
-    return None
 
 
 def _grafting(group: Group) -> Tables:

@@ -173,12 +173,17 @@ def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, A
             pruned = inside["pruning"].filter(
                 pl.col("cell").is_in(cells)
                 & (pl.col("unit") == "weight")
-                & (pl.col("criterion") == "saliency")
                 & (pl.col("texts") == "natural")
                 & (pl.col("operand") == "pt")
-                & pl.col("k").is_between(1, FEW_WEIGHTS * size)
             )
-            tried += [("pruned", k, part, size) for (k,), part in pruned.group_by("k")]
+            scored = pruned.filter(
+                pl.col("criterion") == "saliency", pl.col("k").is_between(1, FEW_WEIGHTS * size)
+            )
+            tried += [("pruned", k, part, size) for (k,), part in scored.group_by("k")]
+            searched = pruned.filter(pl.col("criterion") == "search")
+            found = searched.filter(pl.col("k") == pl.col("k").max().over("cell"))
+            if size and not found.is_empty():
+                tried.append(("searched", int(found["k"].to_numpy().max()), found, size))
     if not tried:
         return {}
     _, k, part, size = max(tried, key=lambda entry: entry[2]["accuracy"].mean())
