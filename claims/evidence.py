@@ -18,7 +18,9 @@ from veneer.analysis.evidence import revival_threshold
 from veneer.analysis.revival import Estimate, estimate
 from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.returns import revival_tables
-from veneer.experiments.store import Run, read_json
+from veneer.experiments.shapes import ACCURACY
+from veneer.experiments.store import Run
+from veneer.models.files import read_json, read_table
 from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
@@ -307,7 +309,7 @@ class View:
 
     def about(self, capability: str) -> dict[str, Any]:
         """What is known of a learned capability: operand_prior, iterations, parameters."""
-        return read_json(self._capability(capability) / "accuracy.json")["about"]
+        return read_json(self._capability(capability) / "accuracy.json", ACCURACY)["about"]
 
     def prior(self, capability: str) -> float:
         """How often pretraining asked for O_FT."""
@@ -345,4 +347,4 @@ class View:
         path = self.run.path / "analysis" / f"{name}.parquet"
         if not path.exists():
             raise NotAnalysed(f"{self.path} has no table {name}: veneer analyse {self.path}")
-        return pl.read_parquet(path)
+        return read_table(path)

@@ -41,6 +41,8 @@ class Calibration:
         strings: number of task strings.
         seeds: noise seeds; the accuracies with noise are over strings x seeds.
         literal: whether the paper's own values were taken without choosing.
+        unanswered: share of the positions read at which RASP itself has no answer (None); they are
+            counted neither as right nor as wrong.
     """
 
     mlp_exactness: int
@@ -52,6 +54,7 @@ class Calibration:
     strings: int
     seeds: int
     literal: bool = False
+    unanswered: float = 0.0
 
 
 @dataclass(frozen=True)

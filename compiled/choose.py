@@ -1,17 +1,19 @@
 """A program of the user's own as a capability, with an exactness that is chosen by measurement.
 
 The exactness is the smallest that agrees with RASP's own interpreter on sampled strings; how often it does
-is recorded. ``veneer.compiled.file`` finds programs in files and keeps what was compiled.
+is recorded, and a program that agrees too seldom is refused.
+``veneer.compiled.file`` finds programs in files and keeps what was compiled.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from veneer.compiled.capability import Calibration, CompiledCapability, Value
-from veneer.compiled.exactness import EXACTNESS_LADDER
+from veneer.compiled.exactness import EXACTNESS_LADDER, REQUIRED
 from veneer.tasks import random
 from veneer.tasks.errors import InputError
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from tracr.rasp import rasp
 
 MOST_STRINGS, INTERPRETED_PAIRS = 256, 100_000
+MEASURED = 2
+"""Version of how programs are measured; part of the cache keys."""
+ABSOLUTE, RELATIVE = 1e-3, 5e-3
+"""How near a number must come to the right one."""
+Guard = Callable[[], AbstractContextManager[object]]
 
 
 def compile_chosen(
@@ -32,6 +39,9 @@ def compile_chosen(
     mlp_exactness: int | None = None,
     answer_position: int | None = None,
     source: str = "a RASP program",
+    inputs: Sequence[list[Value]] | None = None,
+    allow_inexact: bool = False,
+    guard: Guard = nullcontext,
 ) -> CompiledCapability:
     """A program compiled with the smallest exactness that does what the program says.
 
@@ -45,34 +55,45 @@ def compile_chosen(
         mlp_exactness: compile with this exactness instead of choosing one.
         answer_position: where the answer is read, BOS counted; None for everywhere.
         source: what the program is called in refusals and in the capability.
+        inputs: what to measure on; None draws uniform strings of the vocabulary, which a program of a
+            narrow domain has no answers for.
+        allow_inexact: take a program that is right on too few strings, instead of refusing it.
+        guard: a context in which code of the user's runs (``veneer.tasks.user_code.running``).
 
     Raises:
-        InputError: a program that Tracr cannot compile or RASP cannot run, or an unusable vocabulary.
+        InputError: a program that Tracr cannot compile, or compiles wrongly, or that RASP cannot run, or an
+            unusable vocabulary.
     """
     from veneer.compiled import compiler
 
     check_request(vocabulary, max_length, answer_position)
     names = {"causal": causal, "bos": bos, "pad": pad, "answer_position": answer_position}
 
+    compiler.check_arguments(vocabulary, max_length, bos, pad, mlp_exactness or 1)
+    strings = list(inputs) if inputs else _strings(vocabulary, max_length)
+    reader = Reader(program, source, guard, causal, answer_position)
+    reader.answers(strings[0])  # code that never ends is found before Tracr runs it
+
     def compiled_with(chosen: int) -> CompiledCapability:
-        return compiler.compile_program(
-            program, vocabulary, max_length, mlp_exactness=chosen, source=source, **names
-        )
+        with guard():
+            return compiler.compile_program(
+                program, vocabulary, max_length, mlp_exactness=chosen, source=source, **names
+            )
 
     candidates = EXACTNESS_LADDER if mlp_exactness is None else (mlp_exactness,)
-    first = compiled_with(candidates[0])  # refuses what cannot be compiled before anything is run
-    strings = _strings(vocabulary, max_length)
-    expected = [_expected(program, string, causal, answer_position) for string in strings]
-    if 2 * sum(answers is None for answers in expected) > len(strings):
-        problem = "RASP's interpreter finds no answer for most strings"
-        raise InputError("program", source, "a program that RASP can run on its vocabulary", problem)
-    best = first, _agreement(first, strings, expected)
+    first = compiled_with(candidates[0])  # refuses what cannot be compiled before strings are run
+    expected = [reader.answers(string) for string in strings]
+    reader.check(expected)
+    best = first, measure(first, strings, expected)
     for chosen in candidates[1:]:
-        if best[1] == 1:
+        if best[1].share == 1:
             break
         capability = compiled_with(chosen)
-        best = max(best, (capability, _agreement(capability, strings, expected)), key=lambda pair: pair[1])
-    return _calibrated(*best, sum(answers is not None for answers in expected))
+        found = capability, measure(capability, strings, expected)
+        best = max(best, found, key=lambda pair: pair[1].share)
+    if best[1].share < REQUIRED and not allow_inexact:
+        raise _inexact(source, program, vocabulary, best)
+    return _calibrated(*best)
 
 
 def check_request(vocabulary: Sequence[Value], max_length: int, answer_position: int | None) -> None:
@@ -106,51 +127,173 @@ def _strings(vocabulary: Sequence[Value], max_length: int) -> list[list[Value]]:
     return [[tokens[i] for i in row[:n]] for row, n in zip(token.tolist(), size.tolist(), strict=True)]
 
 
-def _expected(program: Any, string: list[Value], causal: bool, position: int | None) -> list[Value] | None:
-    """RASP's answers where they are read, others as None; None if there are none at all."""
+@dataclass
+class Reader:
+    """Asks RASP's interpreter for a program's answers, and remembers why it gave none.
+
+    Attributes:
+        program: the program.
+        target: what it is called in refusals.
+        guard: a context in which code of the user's runs.
+        causal: whether selectors see the past only.
+        position: where the answer is read, BOS counted; None for everywhere.
+        failure: the first string on which it failed, and how.
+    """
+
+    program: Any
+    target: str
+    guard: Guard
+    causal: bool
+    position: int | None
+    failure: str = ""
+
+    def answers(self, string: list[Value]) -> list[Value] | None:
+        """The answers where they are read, others as None; None if there are none at all.
+
+        Raises:
+            InputError: the user's code ends the program or does not end.
+        """
+        from veneer.compiled import compiler
+
+        try:
+            with self.guard():
+                try:
+                    answers = compiler.interpret(self.program, string, self.causal)
+                except compiler.REFUSALS as error:
+                    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    self.failure = self.failure or f"{_row(string)} gives {words}"
+                    return None
+        except InputError as error:
+            raise InputError(
+                error.field, error.value, error.valid, f"{error.problem} on {_row(string)}", error.frames
+            ) from error
+        read = [a if self.position in (None, i) else None for i, a in enumerate(answers, start=1)]
+        return None if all(answer is None for answer in read) else read
+
+    def check(self, expected: list[list[Value] | None]) -> None:
+        """Refuse a program without answers for most strings.
+
+        Raises:
+            InputError: it is one.
+        """
+        none = sum(answers is None for answers in expected)
+        if 2 * none > len(expected):
+            why = f"; {self.failure}" if self.failure else ", it is None where the answer is read"
+            problem = f"RASP's interpreter finds no answer for {none} of {len(expected)} strings{why}"
+            valid = "a program that RASP can run on its vocabulary, or --inputs FILE.py:NAME"
+            raise InputError("program", self.target, valid, problem)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a compiled model agrees with RASP's interpreter.
+
+    Attributes:
+        share: of the strings with answers, those on which all answers agree.
+        strings: how many have answers.
+        unanswered: share of the positions read at which RASP gives none; they count neither way.
+        example: a string on which they disagree, the model's answers and RASP's; None if there is none.
+    """
+
+    share: float
+    strings: int
+    unanswered: float
+    example: tuple[list[Value], list[Value], list[Value]] | None
+
+
+def measure(
+    capability: CompiledCapability, strings: list[list[Value]], expected: list[list[Value] | None]
+) -> Agreement:
+    """Hold a compiled model against the interpreter's answers."""
+    right, asked, unanswered, example = 0, 0, 0, None
+    read = capability.answer_position
+    positions = sum(len(string) if read is None else 1 for string in strings)
+    for string, answers in zip(strings, expected, strict=True):
+        if answers is None:
+            unanswered += len(string) if read is None else 1
+            continue
+        if read is None:
+            unanswered += sum(answer is None for answer in answers)
+        got = capability.run(string)[1:]
+        asked += 1
+        if _agrees(capability, got, answers):
+            right += 1
+        elif example is None:
+            example = string, got, answers
+    return Agreement(right / max(1, asked), asked, unanswered / max(1, positions), example)
+
+
+def _inexact(
+    target: str,
+    program: Any,
+    vocabulary: Sequence[Value],
+    found: tuple[CompiledCapability, Agreement],
+) -> InputError:
+    """Why a compiled program is refused, with an example, and whether Tracr's own model is wrong too."""
+    capability, agreement = found
+    assert agreement.example is not None
+    string, got, expected = agreement.example
+    at = next(
+        i
+        for i, (g, e) in enumerate(zip(got, expected, strict=True))
+        if e is not None and not _agrees(capability, [g], [e])
+    )
+    problem = (
+        f"at exactness {capability.mlp_exactness} the compiled model is right on {agreement.share:.2%} of "
+        f"{agreement.strings} strings; for {_row(string)} it answers {got[at]!r} at token {at + 1}, "
+        f"RASP {expected[at]!r}{_blame(capability, program, vocabulary, string, got)}"
+    )
+    valid = f"a program that is right on {REQUIRED:.1%} of strings, another --exactness, or --allow-inexact"
+    return InputError("program", target, valid, problem)
+
+
+def _blame(
+    capability: CompiledCapability,
+    program: Any,
+    vocabulary: Sequence[Value],
+    string: list[Value],
+    got: list[Value],
+) -> str:
+    """Whether Tracr's own model gives the same wrong answers."""
     from veneer.compiled import compiler
 
-    try:
-        answers = compiler.interpret(program, string, causal)
-    except compiler.REFUSALS:
-        return None
-    read = [a if position in (None, i) else None for i, a in enumerate(answers, start=1)]
-    return None if all(answer is None for answer in read) else read
+    own = capability
+    theirs = compiler.assemble(
+        program, vocabulary, own.max_length, own.causal, own.bos, own.pad, own.mlp_exactness
+    )
+    decoded = theirs.apply([own.bos, *string]).decoded[1:]  # pyright: ignore[reportArgumentType]
+    same = all(g == t or close(g, t) for g, t in zip(got, decoded, strict=True))
+    return " (Tracr's own model answers the same: Tracr compiles the program wrongly)" if same else ""
 
 
-def _agreement(
-    capability: CompiledCapability, strings: list[list[Value]], expected: list[list[Value] | None]
-) -> float:
-    """Share of the strings with answers on which all of them agree."""
-    right = [
-        _agrees(capability, capability.run(string)[1:], answers)
-        for string, answers in zip(strings, expected, strict=True)
-        if answers is not None
-    ]
-    return sum(right) / len(right)
+def _row(string: Sequence[Value]) -> str:
+    return (
+        f"{list(string)}" if len(string) <= 12 else f"{list(string[:12])[:-1]} ...".replace("] ...", ", ...]")
+    )
 
 
 def _agrees(capability: CompiledCapability, got: list[Value], expected: list[Value]) -> bool:
     known = [(g, e) for g, e in zip(got, expected, strict=True) if e is not None]
-    return all(g == e or (capability.classes is None and _close(g, e)) for g, e in known)
+    return all(g == e or (capability.classes is None and close(g, e)) for g, e in known)
 
 
-def _close(got: Value, expected: Value) -> bool:
+def close(got: Any, expected: Any) -> bool:
     """Whether two numbers are as near as Tracr's own tests ask of a numerical output."""
     if not isinstance(got, int | float) or not isinstance(expected, int | float):
         return False
-    return abs(got - expected) <= 1e-3 + 5e-3 * abs(expected)
+    return abs(got - expected) <= ABSOLUTE + RELATIVE * abs(expected)
 
 
-def _calibrated(capability: CompiledCapability, agreement: float, strings: int) -> CompiledCapability:
+def _calibrated(capability: CompiledCapability, agreement: Agreement) -> CompiledCapability:
     calibration = Calibration(
         mlp_exactness=capability.mlp_exactness,
         noise_std=0.0,
-        accuracy_before=agreement,
-        accuracy_after=agreement,
+        accuracy_before=agreement.share,
+        accuracy_after=agreement.share,
         every_before=None,
         every_after=None,
-        strings=strings,
+        strings=agreement.strings,
         seeds=0,
+        unanswered=agreement.unanswered,
     )
     return replace(capability, calibration=calibration)

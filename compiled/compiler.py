@@ -5,6 +5,7 @@ its parameters, all biases included, and its fixed projection on the output dire
 so that both models are the same function up to rounding.
 """
 
+import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
@@ -75,7 +76,7 @@ def compile_program(
         InputError: an unusable vocabulary or length, or a program that Tracr cannot compile; it
             names the expression and the reason.
     """
-    _check_arguments(vocabulary, max_length, bos, pad, mlp_exactness)
+    check_arguments(vocabulary, max_length, bos, pad, mlp_exactness)
     assembled = assemble(program, vocabulary, max_length, causal, bos, pad, mlp_exactness, source)
     tokens = assembled.input_encoder
     assert isinstance(tokens, encoder.CategoricalEncoder)
@@ -126,8 +127,40 @@ def assemble(
                 mlp_exactness=mlp_exactness,
             )
     except REFUSALS as error:
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise InputError("program", source, "a program that Tracr can compile", why) from error
+        if _is_of_the_users(error):
+            raise  # told by whoever runs the user's code, with its place
+        raise InputError(
+            "program", source, "a program that Tracr can compile", _cause(program, error)
+        ) from error
+
+
+def _is_of_the_users(error: BaseException) -> bool:
+    """Whether an error was raised inside a function that the program brings with it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return not any(part in frames[-1].filename for part in ("site-packages", "veneer"))
+
+
+def _cause(program: rasp.SOp, error: Exception) -> str:
+    """What Tracr stumbled over, in words."""
+    waiting: list[rasp.RASPExpr] = [program]
+    seen = set[int]()
+    combined: list[rasp.RASPExpr] = []
+    while waiting:
+        expression = waiting.pop()
+        if id(expression) not in seen:
+            seen.add(id(expression))
+            waiting += expression.children
+            if isinstance(expression, rasp.SelectorAnd | rasp.SelectorOr | rasp.SelectorNot):
+                combined.append(expression)
+    if combined and isinstance(error, AttributeError):
+        return (
+            f"it combines selectors ({', '.join(sorted({describe(e) for e in combined}))}), for which Tracr "
+            "has no attention pattern here; write the condition as one Select whose predicate tests it all"
+        )
+    words = " ".join(str(error).split()).strip(" ;")
+    if "empty sequence" in words:
+        return "an expression has no possible value: on this vocabulary and length it is always None"
+    return f"Tracr fails on it with {type(error).__name__}{f': {words}' if words else ' and gives no reason'}"
 
 
 @contextmanager
@@ -255,9 +288,14 @@ def _classes(assembled: AssembledTransformerModel) -> tuple[Value, ...] | None:
     return _values_by_id(output) if isinstance(output, encoder.CategoricalEncoder) else None
 
 
-def _check_arguments(
+def check_arguments(
     vocabulary: Collection[Value], max_length: int, bos: str, pad: str, mlp_exactness: int
 ) -> None:
+    """Refuse what no program can be compiled with.
+
+    Raises:
+        InputError: an empty vocabulary, a name in it, or a number below 1.
+    """
     if not vocabulary:
         raise InputError("vocabulary", list(vocabulary), "at least one token")
     if max_length < 1:

@@ -1,44 +1,28 @@
 """RASP programs of the user's own: a function, or ``FILE.py:FUNCTION`` -> capability.
 
-What a file's function gives is kept in the cache. The file's own bytes are part of the cache key, files
-that it imports are not.
+What a file's function gives is kept in the cache. The file's bytes, and those of the modules beside it that
+it imports, are part of the cache key.
 """
 
-import hashlib
-import importlib.util
-import sys
+import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from veneer.compiled import cache
 from veneer.compiled.capability import CompiledCapability, Value
-from veneer.compiled.choose import check_request, compile_chosen
-from veneer.compiled.exactness import VERSION
-from veneer.tasks.beside import imports_beside
+from veneer.compiled.choose import MEASURED, check_request, compile_chosen
+from veneer.compiled.exactness import REQUIRED, VERSION
+from veneer.compiled.inputs import VALID as INPUTS
+from veneer.compiled.inputs import drawn_inputs, split_target
+from veneer.tasks import user_code
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:
     from tracr.rasp import rasp
 
 VALID = "FILE.py:FUNCTION, a function without arguments that returns a RASP sequence operation"
-
-_RAISED = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    LookupError,
-    NameError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
-"""What code of the user's own raises when it is at fault."""
 
 
 def compile_file(
@@ -51,6 +35,8 @@ def compile_file(
     pad: str = "#",
     mlp_exactness: int | None = None,
     answer_position: int | None = None,
+    inputs: str | None = None,
+    allow_inexact: bool = False,
 ) -> CompiledCapability:
     """A program from a file as a capability, from the cache if it was compiled before.
 
@@ -66,24 +52,38 @@ def compile_file(
         pad: name of the padding token.
         mlp_exactness: compile with this exactness instead of choosing one.
         answer_position: where the answer is read, BOS counted; None for everywhere.
+        inputs: what to measure on, as ``FILE.py:NAME`` (see ``veneer.compiled.inputs``); None draws uniform
+            strings of the vocabulary, which a program of a narrow domain has no answers for.
+        allow_inexact: take a program that is right on too few strings, instead of refusing it.
 
     Raises:
         InputError: no such file or function, one that fails or returns something else, a program
-            that Tracr cannot compile, or an unusable vocabulary.
+            that Tracr cannot compile or compiles wrongly, or an unusable vocabulary.
     """
     path, function = split_target(target)
     check_request(vocabulary, max_length, answer_position)
     names = {"causal": causal, "bos": bos, "pad": pad, "answer_position": answer_position}
 
+    guard = partial(user_code.running, path, "program", target, VALID)
+
     def make() -> CompiledCapability:
         program, source = load_program(path, function, target), f"{path.name}:{function}"
+        given = drawn_inputs(inputs, vocabulary, max_length) if inputs else None
         return compile_chosen(
-            program, vocabulary, max_length, mlp_exactness=mlp_exactness, source=source, **names
+            program,
+            vocabulary,
+            max_length,
+            mlp_exactness=mlp_exactness,
+            source=source,
+            inputs=given,
+            allow_inexact=allow_inexact,
+            guard=guard,
+            **names,
         )
 
     recipe = {
         "program": "file",
-        "bytes": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "bytes": user_code.digest(path, "program", target, VALID),
         "file": path.name,
         "function": function,
         "vocabulary": sorted(map(repr, vocabulary)),
@@ -93,9 +93,18 @@ def compile_file(
         "pad": pad,
         "mlp_exactness": mlp_exactness,
         "answer_position": answer_position,
-        "calibration": VERSION,
+        "calibration": [VERSION, MEASURED],
+        "inputs": _identity(inputs) if inputs else None,
     }
-    return cache.remembered(recipe, make)
+    found = cache.remembered(recipe, make)
+    if found.calibration and found.calibration.accuracy_before < REQUIRED and not allow_inexact:
+        return make()  # which refuses it with an example
+    return found
+
+
+def _identity(inputs: str) -> list[str]:
+    path, name = split_target(inputs, "inputs", INPUTS)
+    return [name, user_code.digest(path, "inputs", inputs, INPUTS)]
 
 
 def load_program(path: Path, function: str, target: str) -> "rasp.SOp":
@@ -104,13 +113,10 @@ def load_program(path: Path, function: str, target: str) -> "rasp.SOp":
     Raises:
         InputError: as ``compile_file``.
     """
-    with imports_beside(path):
-        try:
-            made = getattr(_run(path), function, None)
-        except _RAISED as error:
-            raise _failed(target, error) from error
-        if made is None:
-            raise InputError("program", target, VALID, f"{path.name} has no {function!r}")
+    made = getattr(user_code.load(path, "program", target, VALID), function, None)
+    if made is None:
+        raise InputError("program", target, VALID, f"{path.name} has no {function!r}")
+    with user_code.running(path, "program", target, VALID):
         return called(made, target)
 
 
@@ -122,50 +128,21 @@ def called(made: "rasp.SOp | Callable[[], rasp.SOp]", name: str) -> "rasp.SOp":
         name: what it is called in refusals.
 
     Raises:
-        InputError: a function that fails, or one that gives something else.
+        InputError: a function that needs arguments, or one that gives something else.
     """
     from tracr.rasp import rasp
 
-    try:
-        program = made if isinstance(made, rasp.RASPExpr) or not callable(made) else made()
-    except InputError:
-        raise
-    except _RAISED as error:
-        raise _failed(name, error) from error
+    if isinstance(made, rasp.RASPExpr) or not callable(made):
+        program = made
+    else:
+        try:
+            inspect.signature(made).bind()
+        except (TypeError, ValueError) as error:
+            raise InputError("program", name, VALID, f"it takes arguments: {error}") from error
+        program = made()
+    if isinstance(program, rasp.Selector):
+        problem = "it gives a selector: aggregate it, or take its SelectorWidth"
+        raise InputError("program", name, VALID, problem)
     if not isinstance(program, rasp.SOp):
         raise InputError("program", name, VALID, f"it gives {type(program).__name__}")
     return program
-
-
-def _failed(name: str, error: Exception) -> InputError:
-    return InputError("program", name, VALID, f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def split_target(target: str) -> tuple[Path, str]:
-    """File and function of ``FILE.py:FUNCTION``.
-
-    Raises:
-        InputError: another form, or no such file.
-    """
-    file, colon, function = target.rpartition(":")
-    if not colon or not file or not function.isidentifier():
-        raise InputError("program", target, VALID)
-    path = Path(file)
-    if not path.is_file():
-        raise InputError("program", target, VALID, f"there is no file {file}")
-    return path, function
-
-
-def _run(path: Path) -> ModuleType:
-    """The file as a module; known to ``sys.modules`` while it runs, as dataclasses need."""
-    name = f"_veneer_program_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        del sys.modules[name]
-    return module

@@ -55,6 +55,8 @@ def _measured(calibration: Calibration | None) -> str:
     if calibration is None:
         return ""
     text = f", right on {calibration.accuracy_before:.2%} of {calibration.strings:,} strings"
+    if calibration.unanswered:
+        text += f" (RASP has no answer at {calibration.unanswered:.1%} of the positions: not counted)"
     if calibration.seeds:
         text += f"; with noise of {calibration.noise_std:g} on {calibration.accuracy_after:.2%}"
     if calibration.every_before is not None:

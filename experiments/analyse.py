@@ -5,7 +5,6 @@ of the analysis. The analyses themselves are functions of models and data in ``a
 are read, put into fleets, and named. A table that is complete is not made again.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from itertools import groupby, product
@@ -32,6 +31,7 @@ from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Cell, Origin
 from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
 from veneer.finetune.processor import fitted, in_processes, is_small, threads_for
+from veneer.models.files import read_table, write_table
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.encoding import Encoding, Task
@@ -147,7 +147,7 @@ def analyse(
     for name in names:
         if name not in ANALYSES:
             raise InputError("analysis", name, ", ".join(ANALYSES))
-    prepared, _ = prepare_sweep(sweep_in(run))
+    prepared, _ = prepare_sweep(sweep_in(run), run.method)
     largest = max(source.model.parameter_count for source in prepared.sources.values())
     jobs = jobs if device.type == "cpu" and is_small(largest) else 1
     with fitted(threads_for(largest)), in_processes(jobs) as begin:
@@ -201,8 +201,6 @@ def sweep_in(run: Run) -> Sweep:
         InputError: a run of another version.
     """
     described = run.experiment
-    if described.get("name") not in PRESETS:
-        raise InputError("run", str(run.path), f"a run of {', '.join(PRESETS)}")
     kind = PRESETS[described["name"]]["quick"]
     known = {field.name for field in fields(kind)}
     values = {name: _restored(value) for name, value in described["fields"].items() if name in known}
@@ -268,7 +266,7 @@ def _is_complete(name: str, run: Run, cells: list[Cell]) -> bool:
     tuned, examples = _looked_at(name, cells)
     wanted = {*(cell.id for cell in tuned), *map(_origin_id, examples)}
     main = run.path / "analysis" / f"{name}.parquet"
-    return main.exists() and set(pl.read_parquet(main, columns=["cell"])["cell"]) == wanted
+    return _cells_in(main) == wanted
 
 
 def _tables_of(name: str, run: Run) -> list[Path]:
@@ -293,6 +291,14 @@ def _gathered(name: str, found: Iterable[Found], run: Run, say: Callable[[str], 
         done += len(keys)
         say(f"{name}: {done} models")
     return _write(run, {table: pl.concat(rows, how="vertical_relaxed") for table, rows in parts.items()})
+
+
+def _cells_in(file: Path) -> set[str]:
+    """The models that a table is about; none where it is not there or damaged, for then it is made again."""
+    try:
+        return set(read_table(file, ["cell"])["cell"].to_list())
+    except InputError:
+        return set()
 
 
 def _groups(
@@ -425,9 +431,7 @@ def _write(run: Run, tables: Tables) -> list[Path]:
         folder.mkdir(exist_ok=True)
         for name, table in tables.items():
             path = folder / f"{name}.parquet"
-            temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
-            table.write_parquet(temporary)
-            os.replace(temporary, path)
+            write_table(path, table)
             paths.append(path)
     except OSError as error:
         raise InputError("run", str(run.path), "a folder that can be written", str(error)) from error

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import fleet_size
+from veneer.experiments.estimate import check_memory, fleet_size
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
-from veneer.finetune.cell import Fleet
+from veneer.experiments.trial import try_methods
+from veneer.finetune.cell import Fleet, plan
 from veneer.finetune.trainer import check_device
 from veneer.tasks.errors import InputError
 
@@ -74,6 +75,9 @@ def begin(
         raise InputError("fleet", fleet, "1 or more")
     Run.check(Path(out), sweep.base, sweep.axes)
     prepared, points = prepare_sweep(sweep)
-    run = Run.open(out, preset, sweep.base, sweep.axes, command)
     size = fleet or fleet_size(prepared, where)
+    check_memory(prepared, plan(prepared.cells, size), where)
+    try_methods(prepared, where)
+    run = Run.open(out, preset, sweep.base, sweep.axes, command)
+    run.write_methods([experiment.method for experiment in sweep.experiments])
     return Begun(run, prepared, run.plan(prepared.cells, size, points), where)

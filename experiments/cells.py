@@ -1,6 +1,6 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,7 +27,7 @@ from veneer.experiments.origins import (
 )
 from veneer.finetune.cell import Cell, Origin, Stage, permanent
 from veneer.finetune.fleet import Evaluation
-from veneer.finetune.method import FullFineTuning
+from veneer.finetune.method import FullFineTuning, Method
 from veneer.finetune.methods import load_method
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import evaluation_steps
@@ -66,14 +66,19 @@ class Prepared:
         return self.sources[cell.origin.capability].encoding(cell.task)
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(experiment: Experiment, method_of: Callable[[str], Method] = load_method) -> Prepared:
     """Everything that can be refused is checked here, before any training.
+
+    Args:
+        experiment: what is asked for.
+        method_of: gives the method meant by ``experiment.method``; of a run that is only read,
+            ``Run.method``, which runs no code of the user's.
 
     Raises:
         InputError: a field that cannot be used.
     """
     validate(experiment)
-    chains = _chains(experiment)
+    chains = _chains(experiment, method_of(experiment.method))
     if isinstance(experiment, CompiledExperiment):
         _task(experiment, None)  # before anything is compiled
     sources = _sources(experiment)
@@ -174,7 +179,7 @@ def _task(experiment: Experiment, source: Source | None) -> Task:
     raise InputError("experiment", experiment.name, "an experiment of veneer list")
 
 
-def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
+def _chains(experiment: Experiment, method: Method | None = None) -> list[tuple[str, list[Stage]]]:
     """What each seed goes through: where it begins, a stage, and the stages that follow that one.
 
     Where a chain begins is an ``Origin.start``. Besides fine-tuning and reFT there are the paper's
@@ -191,7 +196,7 @@ def _chains(experiment: Experiment) -> list[tuple[str, list[Stage]]]:
     for rate in experiment.learning_rates:
         for c in experiment.c_tr:
             recipe = _recipe(experiment, rate, experiment.iterations)
-            first = Stage("fine-tune", _mixture(experiment, c), recipe, load_method(experiment.method))
+            first = Stage("fine-tune", _mixture(experiment, c), recipe, method or FullFineTuning())
             allowed = reft_rates_after(vars(experiment), rate)
             later = [stage for stage in (*revivals, *thirds) if stage.recipe.learning_rate in allowed]
             chains.append(("capability", [first, *later]))

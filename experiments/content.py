@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
-from veneer.experiments.named import PRESETS, THIRD, reft_rates_after
-from veneer.experiments.store import FORMAT, KEYS, Run, checksum, read_json
+from veneer.experiments.named import THIRD, reft_rates_after
+from veneer.experiments.shapes import ACCURACY, BASELINES, ENVIRONMENT, PLAN
+from veneer.experiments.store import KEYS, OVER_SEEDS, Run
 from veneer.experiments.summary import capability_names
-from veneer.experiments.tables import read_table
+from veneer.models.files import checksum, read_json, read_table
 from veneer.tasks.errors import InputError
 
 READ = ("metrics.parquet", "attention.safetensors")
@@ -27,7 +28,6 @@ ANALYSES = (
     "probes",
     "attention",
 )
-OVER_SEEDS = ("verdicts", "revival", "survival", "ratios")  # tables that are not about single cells
 
 
 class ReadRun(Run):
@@ -108,7 +108,7 @@ def read_content(run: Run) -> Content:
         InputError: the folder is no run of ours, or files in it are damaged.
     """
     experiment, cells = checked(run)
-    plan = _if_written(run.path / "plan.json")
+    plan = _if_written(run.path / "plan.json", PLAN)
     metrics = run.metrics() if cells else None
     names = capability_names(experiment["fields"])
     return Content(
@@ -117,7 +117,7 @@ def read_content(run: Run) -> Content:
         planned=None if plan is None else _planned(plan, cells, experiment["fields"]),
         metrics=metrics,
         baselines=_baselines(run, metrics, names),
-        environment=_if_written(run.path / "environment.json"),
+        environment=_if_written(run.path / "environment.json", ENVIRONMENT),
         capabilities=_capabilities(run, names),
         analyses=_analyses(run),
     )
@@ -131,36 +131,25 @@ def checked(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """
     experiment, cells = run.experiment, run.cells()
     valid = "a folder made by this version of veneer run"
-    if not isinstance(experiment, dict) or experiment.get("name") not in PRESETS:
-        raise InputError("run", str(run.path), valid, "its experiment.json describes no experiment of ours")
-    expected = set(vars(PRESETS[experiment["name"]]["quick"]))
-    if experiment.get("format") != FORMAT or expected - set(experiment.get("fields", {})):
-        raise InputError(
-            "run", str(run.path), valid, "its experiment.json lacks fields or has another format"
-        )
     for cell in cells:
-        if not isinstance(cell, dict) or cell.get("format") != FORMAT:
-            raise InputError("run", str(run.path), valid, "a cell.json in it is not of this format")
-        folder = run.cell_path(str(cell.get("id")))
+        folder = run.cell_path(cell["id"])
         for name in READ:
-            if not (folder / name).exists() or checksum(folder / name) != cell.get("files", {}).get(name):
+            if not (folder / name).exists() or checksum(folder / name) != cell["files"].get(name):
                 raise InputError("run", str(run.path), valid, f"{folder / name} is missing or damaged")
     return experiment, cells
 
 
-def _if_written(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+def _if_written(path: Path, shape: Any) -> Any:
+    return read_json(path, shape) if path.exists() else None
 
 
 def _capabilities(run: Run, names: list[str]) -> list[CapabilityFiles]:
     found = []
     for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
         file = file.resolve()  # of a point of a sweep it is a link, which would tell a reader nothing
-        accuracy = read_json(file)
-        if not isinstance(accuracy, dict) or not {"origin", "accuracy", "about"} <= set(accuracy):
-            valid = "what veneer run measured of a capability"
-            raise InputError("file", str(file), valid, "it lacks fields or has another format")
-        found.append(CapabilityFiles(file.parent, accuracy, read_json(file.parent / "model.json")))
+        accuracy = read_json(file, ACCURACY, "what veneer run measured of a capability")
+        model = read_json(file.parent / "model.json", {"config": dict, "metadata": dict})
+        found.append(CapabilityFiles(file.parent, accuracy, model))
     order = {name: place for place, name in enumerate(names)}
     return sorted(found, key=lambda own: (order.get(own.name, len(order)), own.seed))
 
@@ -173,7 +162,7 @@ def _baselines(run: Run, metrics: pl.DataFrame | None, names: list[str]) -> dict
     file = run.path / "baselines.json"
     if not file.exists():
         return {}
-    by_task = {task: own["texts"] for task, own in read_json(file).items()}
+    by_task = {task: own["texts"] for task, own in read_json(file, BASELINES).items()}
     if not by_task:
         return {}
     tasks = {}

@@ -11,9 +11,9 @@ from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
 from veneer.analysis.verdict import DECIDED, Verdict
-from veneer.experiments.files import read_json
 from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
+from veneer.models.files import read_json
 from veneer.tasks.errors import InputError
 
 MANY_SEEDS = 9

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from veneer.experiments.files import read_json
 from veneer.models.display import table
+from veneer.models.files import read_json, read_table
 from veneer.tasks.errors import InputError
 
 
@@ -69,12 +69,9 @@ def _verdicts(folder: Path) -> str:
     file = folder / "analysis" / "verdicts.parquet"
     if not file.exists():
         return ""
-    import polars as pl
-
     try:
-        found = pl.read_parquet(file).to_dicts()
-        rows = [_verdict_row(row) for row in found]
-    except (OSError, pl.exceptions.PolarsError, KeyError):
+        rows = [_verdict_row(row) for row in read_table(file).to_dicts()]
+    except (InputError, KeyError, TypeError, ValueError):
         return table("Verdicts", [("problem", "analysis/verdicts.parquet is damaged")])
     return table("Verdicts", rows, ("model", "rate", "C_Tr", "verdict", "because"))
 

@@ -11,8 +11,8 @@ from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import FEW_WEIGHTS, RULE_VERSION, Verdict, decide
 from veneer.experiments.deciding import deciding_command
 from veneer.experiments.returns import KNOWN, equal, revival_curves, revivals_of, setting_columns, texts_of
-from veneer.experiments.store import Run
-from veneer.finetune.methods import load_method
+from veneer.experiments.store import KEYS, Run
+from veneer.models.files import read_table
 
 
 def verdict_table(run: Run) -> pl.DataFrame:
@@ -98,7 +98,7 @@ def _tuned_evidence(
     guess_ft = c_tr * majority["correlated"]["ft"] + (1 - c_tr) * majority["uncorrelated"]["ft"]
     # Where all training texts have one answer, being right says nothing about having learned; and a
     # method that only takes O_PT away is not asked for O_FT.
-    method = load_method(values.get("method", run.experiment["fields"].get("method", "full")))
+    method = run.method(values.get("method", run.experiment["fields"].get("method", "full")))
     told = learned and guess_ft < 1 and method.teaches
     return Evidence(
         guess_pt=guess,
@@ -146,7 +146,7 @@ def _inside(run: Run) -> dict[str, pl.DataFrame]:
     folder = Path(run.path / "analysis")
     names = ("pruning", "grafting", "probes", "attention")
     paths = {name: folder / f"{name}.parquet" for name in names}
-    return {name: pl.read_parquet(path) for name, path in paths.items() if path.exists()}
+    return {name: read_table(path, KEYS) for name, path in paths.items() if path.exists()}
 
 
 def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, Any]:
@@ -167,8 +167,10 @@ def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, A
             & (pl.col("k") <= FEW_WEIGHTS * size)
         )
         # The best single weight of each model, or its K that moved most.
-        best = back.group_by("cell", "level", "k").agg(pl.col("accuracy").max())
-        tried += [(level, k, part, size) for (level, k), part in best.group_by("level", "k")]
+        best = back.group_by("cell", "level", "k").agg(pl.col("accuracy").max()).sort("level", "k", "cell")
+        tried += [
+            (level, k, part, size) for (level, k), part in best.group_by("level", "k", maintain_order=True)
+        ]
         if "pruning" in inside:
             pruned = inside["pruning"].filter(
                 pl.col("cell").is_in(cells)
@@ -179,9 +181,10 @@ def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, A
             scored = pruned.filter(
                 pl.col("criterion") == "saliency", pl.col("k").is_between(1, FEW_WEIGHTS * size)
             )
-            tried += [("pruned", k, part, size) for (k,), part in scored.group_by("k")]
+            parts = scored.sort("k", "cell", maintain_order=True).group_by("k", maintain_order=True)
+            tried += [("pruned", k, part, size) for (k,), part in parts]
             searched = pruned.filter(pl.col("criterion") == "search")
-            found = searched.filter(pl.col("k") == pl.col("k").max().over("cell"))
+            found = searched.filter(pl.col("k") == pl.col("k").max().over("cell")).sort("cell")
             if size and not found.is_empty():
                 tried.append(("searched", int(found["k"].to_numpy().max()), found, size))
     if not tried:
@@ -208,7 +211,7 @@ def _carried(inside: dict[str, pl.DataFrame], values: dict[str, Any], cells: lis
 def _best_layer(probes: pl.DataFrame) -> Estimate | None:
     if probes.is_empty():
         return None
-    best = probes.group_by("cell").agg(pl.col("accuracy").max())
+    best = probes.group_by("cell").agg(pl.col("accuracy").max()).sort("cell")
     return estimate(best["accuracy"].to_list(), 0.0, 1.0)
 
 
@@ -219,9 +222,10 @@ def _attention_kept(table: pl.DataFrame, values: dict[str, Any], cells: list[str
     first = on.filter(pl.col("stage") == "capability", *equal({n: values[n] for n in ("capability", "task")}))
     if first.is_empty():
         return None
-    head = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share").row(-1, named=True)
+    heads = first.group_by("block", "head").agg(pl.col("share").mean()).sort("share", "block", "head")
+    head = heads.row(-1, named=True)
     here = (pl.col("block") == head["block"]) & (pl.col("head") == head["head"])
-    own = on.filter(pl.col("cell").is_in(cells) & here)
+    own = on.filter(pl.col("cell").is_in(cells) & here).sort("cell")
     return estimate([share / head["share"] for share in own["share"].to_list()], 0.0) if len(own) else None
 
 

@@ -11,7 +11,8 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from veneer.experiments.files import check_format, read_json
+from veneer.experiments.shapes import CELL, EXPERIMENT, MAJORITIES, PLAN, experiment_fault
+from veneer.models.files import exists, read_json
 from veneer.tasks.errors import InputError
 
 FORMAT = 3
@@ -23,6 +24,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._plan: tuple[tuple[int, int, int], list[str]] | None = None
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -32,15 +34,31 @@ class RunFolder:
             InputError: there is none, or it has the format of another version.
         """
         path = Path(path)
-        if not (path / "experiment.json").exists():
+        if not exists(path / "experiment.json"):
             raise InputError("run", str(path), "a folder made by veneer run", "it has no experiment.json")
-        check_format(path, FORMAT)
-        return cls(path)
+        run = cls(path)
+        _ = run.experiment
+        return run
 
     @property
     def experiment(self) -> dict[str, Any]:
-        """``experiment.json``."""
-        return read_json(self.path / "experiment.json")
+        """``experiment.json``.
+
+        Raises:
+            InputError: it is missing or damaged, or is not that of a run of this version.
+        """
+        file, valid = self.path / "experiment.json", "that of a run made by this version of veneer"
+        found = read_json(file, {"format": object}, valid)["format"]
+        if found != FORMAT:
+            other = (
+                f"a run of format {FORMAT}; read this one with the version in its environment.json, or "
+                "run it again into a new folder"
+            )
+            raise InputError("run", str(self.path), other, f"it has format {found!r}")
+        described = read_json(file, EXPERIMENT, valid)
+        if wrong := experiment_fault(described):
+            raise InputError("file", str(file), valid, wrong)
+        return described
 
     def cell_path(self, cell_id: str) -> Path:
         """Folder of a cell."""
@@ -48,7 +66,11 @@ class RunFolder:
 
     def baselines(self, task_id: str) -> dict[str, Any]:
         """Majority-class and shortcut baselines of a task's evaluation sets, by kind of text."""
-        return read_json(self.path / "baselines.json")[task_id]["texts"]
+        file = self.path / "baselines.json"
+        found = read_json(file, MAJORITIES)
+        if task_id not in found:
+            raise InputError("file", str(file), "the baselines of the run's tasks", f"it lacks {task_id}")
+        return found[task_id]["texts"]
 
     def progress_path(self, fleet_id: str) -> Path:
         """Where a fleet in training says how far it is."""
@@ -86,14 +108,51 @@ class RunFolder:
         (self.path / "locks").mkdir(parents=True, exist_ok=True)
         return FileLock(self.path / "locks" / f"{name}.lock")
 
-    def finished(self) -> list[str]:
-        """Ids of the finished cells, in order, by the names of their folders alone."""
+    def planned(self) -> list[str] | None:
+        """Ids of the planned cells; None before they are planned.
+
+        Raises:
+            InputError: ``plan.json`` is damaged.
+        """
+        file = self.path / "plan.json"
+        try:
+            state = file.stat()
+        except OSError:
+            return None
+        moment = state.st_mtime_ns, state.st_size, state.st_ino
+        if self._plan is None or self._plan[0] != moment:
+            fleets = read_json(file, PLAN, "the plan of a run")["fleets"]
+            self._plan = moment, [cell for fleet in fleets for cell in fleet["cells"]]
+        return self._plan[1]
+
+    def stored(self) -> list[str]:
+        """Ids of the cells whose folders are there, in order, planned or not."""
         try:
             with os.scandir(self.path / "cells") as entries:
                 return sorted(entry.name for entry in entries if not entry.name.startswith("."))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def finished(self) -> list[str]:
+        """Ids of the finished cells, in order, by the names of their folders alone.
+
+        Cells that an earlier plan made and the present one has not are left aside.
+
+        Raises:
+            InputError: ``plan.json`` is damaged.
+        """
+        planned, stored = self.planned(), self.stored()
+        return stored if planned is None else sorted({*planned} & {*stored})
+
     def cells(self) -> list[dict[str, Any]]:
-        """``cell.json`` of every finished cell, in order of id."""
-        return [read_json(self.cell_path(cell) / "cell.json") for cell in self.finished()]
+        """``cell.json`` of every finished cell, in order of id.
+
+        Raises:
+            InputError: one is missing or damaged.
+        """
+        found = [read_json(self.cell_path(cell) / "cell.json", CELL) for cell in self.finished()]
+        for cell, name in zip(found, self.finished(), strict=True):
+            if cell["id"] != name or cell["format"] != FORMAT:
+                file = self.cell_path(name) / "cell.json"
+                raise InputError("file", str(file), "that of a cell of this version", "it is another cell's")
+        return found

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from veneer.experiments.files import checksum, write_json
 
 from veneer.experiments.content import checked
-from veneer.experiments.files import checksum, write_json
 from veneer.experiments.store import Run
 from veneer.tasks.errors import InputError
 

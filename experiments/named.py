@@ -5,7 +5,7 @@ experiment into cells.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from veneer.tasks.errors import InputError
@@ -309,13 +309,6 @@ def _validate_compiled(experiment: CompiledExperiment) -> None:
 def reft_rates_after(settings: Mapping[str, Any], rate: float) -> list[float]:
     """The reFT rates that a model fine-tuned at a rate goes through, of an experiment's fields."""
     return [reft for reft in settings["reft_rates"] if settings["reft_above"] or reft <= rate]
-
-
-def differences(ours: Experiment, theirs: dict[str, Any]) -> list[str]:
-    """Fields in which a stored experiment differs, as ``name: theirs -> ours``."""
-    own = {field.name: getattr(ours, field.name) for field in fields(ours)}
-    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in own.items()}
-    return [f"{k}: {theirs.get(k)} -> {v}" for k, v in plain.items() if theirs.get(k) != v]
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,15 @@
 Which of its rates one of ours is compared with is settled here, for tables, report and claims alike.
 """
 
+import json
+from dataclasses import asdict
 from math import log10
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
+
+from veneer.experiments.named import PRESETS
 
 DATA = Path(__file__).parent / "data"
 Rate = Literal["L", "M", "S", "VS"]
@@ -81,6 +85,41 @@ def _decades(fields: dict[str, Any], rate: float) -> float:
 
 def _greatest(fields: dict[str, Any]) -> int:
     return GREATEST["learned" if "pretrained" in fields else "written"]
+
+
+NOT_SIZE = frozenset(
+    {"learning_rates", "c_tr", "reft_rates", "reft_iterations", "controls", "control_rate", "constructed"}
+    | {"seeds", "evaluation_samples", "precision", "compile", "pretrained", "literal"}
+)
+"""Fields in which an experiment may differ from a preset and still be held against the paper's table."""
+
+
+def comparable_table(described: dict[str, Any]) -> pl.DataFrame:
+    """``paper_table`` where task, method and size are those of a preset; otherwise empty.
+
+    Args:
+        described: ``experiment.json`` of a run, or of a point of a sweep.
+    """
+    table = paper_table(described["name"])
+    return table if _preset(described) else table.clear()
+
+
+def paper_size(described: dict[str, Any]) -> str:
+    """How the paper's own size differs from a run's, in brackets; nothing where it does not."""
+    if _preset(described) != "quick":
+        return ""
+    own, paper = described["fields"], PRESETS[described["name"]]["paper"]
+    length = f"strings of {paper.length}, " if own.get("length") != getattr(paper, "length", None) else ""  # pyright: ignore[reportAttributeAccessIssue]
+    return f" ({length}{paper.iterations:,} updates)"
+
+
+def _preset(described: dict[str, Any]) -> str:
+    """The preset whose task, method and size an experiment has; empty if it is none's."""
+    for name, preset in reversed(PRESETS[described["name"]].items()):
+        own = json.loads(json.dumps(asdict(preset)))
+        if all(described["fields"].get(field) == own[field] for field in own if field not in NOT_SIZE):
+            return name
+    return ""
 
 
 def paper_name(experiment: str) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 import polars as pl
 
 from veneer.experiments.content import ReadRun, checked
-from veneer.experiments.store import Run, read_json, write_json
-from veneer.experiments.tables import read_table
+from veneer.experiments.shapes import BASELINES, PLAN
+from veneer.experiments.store import Run
+from veneer.experiments.tables import PLANNED
 from veneer.finetune.cell import Origin
+from veneer.models.files import read_json, read_table, write_json
 
 TABLES_OF_CELLS = ("start", "stage", "task", "cell")
 
@@ -67,8 +69,7 @@ def point_name(values: dict[str, Any]) -> str:
 
 def axes_of(run: Run) -> dict[str, list[Any]]:
     """The axes of a run, with their values; empty for a run of one experiment."""
-    described = run.experiment
-    return described.get("axes", {}) if isinstance(described, dict) else {}
+    return run.experiment.get("axes") or {}
 
 
 @contextmanager
@@ -105,7 +106,7 @@ class _Split:
         self.cells = {cell["id"]: cell for cell in checked(self.run)[1]}
         self.metrics = self.run.metrics() if self.cells else None
         planned = run.path / "cells.parquet"
-        self.planned = read_table(planned) if planned.exists() else None
+        self.planned = read_table(planned, [*PLANNED, *self.axes]) if planned.exists() else None
         files = sorted((run.path / "analysis").glob("*.parquet"))
         self.analyses = {file.stem: read_table(file) for file in files}
         self.origins_known = not self._mixes_origins()
@@ -120,9 +121,9 @@ class _Split:
         described = {key: value for key, value in self.run.experiment.items() if key != "axes"}
         described["fields"] = described["fields"] | values
         write_json(folder / "experiment.json", described)
-        environment = self.run.path / "environment.json"
-        if environment.exists():
-            (folder / environment.name).symlink_to(environment.resolve())
+        for name in ("environment.json", "methods.json"):
+            if (self.run.path / name).exists():
+                (folder / name).symlink_to((self.run.path / name).resolve())
         if self.planned is not None:
             own = self.planned.filter(*_at(values))
             self._write_cells(folder, own, values)
@@ -140,7 +141,7 @@ class _Split:
         self._link_capabilities(folder, own)
         tasks = {cell["task_id"] for cell in own}
         if tasks and (self.run.path / "baselines.json").exists():
-            baselines = read_json(self.run.path / "baselines.json")
+            baselines = read_json(self.run.path / "baselines.json", BASELINES)
             write_json(folder / "baselines.json", {k: v for k, v in baselines.items() if k in tasks})
         if self.metrics is not None and own:
             self.metrics.filter(*_at(values)).drop(*values).write_parquet(folder / "metrics.parquet")
@@ -152,7 +153,7 @@ class _Split:
     def _write_plan(self, folder: Path, ids: set[str]) -> None:
         file = self.run.path / "plan.json"
         if file.exists():
-            plan = read_json(file)
+            plan = read_json(file, PLAN)
             fleets = [{**fleet, "cells": [i for i in fleet["cells"] if i in ids]} for fleet in plan["fleets"]]
             write_json(
                 folder / "plan.json", {**plan, "fleets": [fleet for fleet in fleets if fleet["cells"]]}

@@ -6,20 +6,20 @@ operand), ``state.safetensors`` while it trains, and ``PRIOR-seed-N-UPDATES`` ch
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from veneer.experiments.named import PcfgPretraining
-from veneer.experiments.store import read_json, write_json
 from veneer.finetune.initialize import initialize
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
+from veneer.models.files import exists, read_json, read_table, write_json, write_table
 from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import JAILBREAK, ONE_PER_FAMILY, Pretraining, SampleLayout
@@ -103,11 +103,22 @@ class PretrainingRun:
 
     def _check_folder(self) -> None:
         file = self.out / "pretraining.json"
-        described = json.loads(json.dumps(asdict(self.experiment)))
-        if file.exists() and read_json(file) != described:
-            raise InputError("out", str(self.out), "a new folder, or the same settings", "it holds others")
-        if not file.exists() and self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        if exists(file):
+            found, own = read_json(file, dict, "one of Veneer's"), self._described
+            valid = "a new folder, or the same settings"
+            if differing := [name for name in own if found.get(name) != own[name]]:
+                changed = [
+                    "the rules of the grammar" if n == "rules" else f"{n}: {found.get(n)} -> {own[n]}"
+                    for n in differing
+                ]
+                raise InputError("out", str(self.out), valid, f"it holds others ({'; '.join(changed)})")
+        elif exists(self.out) and (not self.out.is_dir() or any(self.out.iterdir())):
             raise InputError("out", str(self.out), "a new or empty folder", "it is no pretraining")
+
+    @property
+    def _described(self) -> dict[str, Any]:
+        """Every field, and the grammar itself: a file may hold another one the next time."""
+        return json.loads(json.dumps({**asdict(self.experiment), "rules": self.layout.grammar.text}))
 
     @property
     def finished(self) -> bool:
@@ -116,7 +127,7 @@ class PretrainingRun:
 
     def execute(self, device: torch.device, progress: Callable[[int], None]) -> None:
         """Train to the end, from the last state where there is one, and write metrics and checkpoints."""
-        write_json(self.out / "pretraining.json", asdict(self.experiment))
+        write_json(self.out / "pretraining.json", self._described)
 
         def keep(step: int, model: Transformer, accuracy: Tensor) -> None:
             if step in self.experiment.keep:
@@ -171,13 +182,13 @@ class PretrainingRun:
                     scores = (float(part[s, m, q, 0]) for part in (trained.accuracy, trained.loss))
                     rows.append((prior, seed, status, step, question, *scores))
         names = ["prior", "seed", "status", "step", "question", "accuracy", "loss"]
-        temporary = self.out / "metrics.parquet.tmp"
-        pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None).write_parquet(temporary)
-        os.replace(temporary, self.out / "metrics.parquet")
+        table = pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None)
+        write_table(self.out / "metrics.parquet", table)
 
     def final(self) -> pl.DataFrame:
         """Accuracy after the last update: one row per question, one column per model."""
-        table = pl.read_parquet(self.out / "metrics.parquet").filter(
+        columns = ["prior", "seed", "step", "question", "accuracy"]
+        table = read_table(self.out / "metrics.parquet", columns).filter(
             (pl.col("step") == pl.col("step").max()) & (pl.col("question") != "train")
         )
         named = table.with_columns(model=pl.format("{} seed {}", "prior", "seed"))

@@ -9,12 +9,13 @@ from typing import Any
 import polars as pl
 
 from veneer.experiments.display import run_html, run_text
-from veneer.experiments.files import read_json
 from veneer.experiments.folder import RunFolder
-from veneer.experiments.tables import KEYS, correlated_share, read_table
+from veneer.experiments.shapes import CELL, ORIGIN
+from veneer.experiments.tables import KEYS, METRICS, PLANNED, correlated_share
 from veneer.experiments.tuned import Capability, TunedModel, capability_in, only_row
 from veneer.finetune.cell import Cell
 from veneer.models.checkpoint import load_checkpoint
+from veneer.models.files import fault, read_json, read_table
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
@@ -48,8 +49,8 @@ class RunReading(RunFolder):
             )
         if whole.exists():
             try:
-                table = pl.read_parquet(whole)
-            except (pl.exceptions.PolarsError, OSError):  # damaged: made from the cells again
+                table = read_table(whole, {**KEYS, **METRICS})
+            except InputError:  # damaged: made from the cells again
                 table = pl.DataFrame(schema={"cell": pl.String})
             if table["cell"].unique().sort().to_list() == ids:
                 return table
@@ -58,11 +59,13 @@ class RunReading(RunFolder):
     def _collected(self, ids: list[str]) -> pl.DataFrame:
         keys = self.models()
         files = [self.cell_path(i) / "metrics.parquet" for i in ids]
+        valid = "a run whose cells are whole (veneer verify RUN names the others)"
         try:
-            values = pl.read_parquet(files, include_file_paths="file")
-        except (pl.exceptions.PolarsError, OSError) as error:
-            valid = "a run whose cells are whole (veneer verify RUN names the others)"
+            values = pl.read_parquet(files, include_file_paths="file", glob=False)
+        except (Exception, pl.exceptions.PanicException) as error:
             raise InputError("run", str(self.path), valid, str(error).splitlines()[0]) from error
+        if dict(values.schema) != {**METRICS, "file": pl.String}:
+            raise InputError("run", str(self.path), valid, "a metrics.parquet in it has other columns")
         values = values.with_columns(cell=pl.col("file").str.extract(r"([^/\\]+)[/\\][^/\\]+$")).drop("file")
         columns = [*keys.columns, *(c for c in values.columns if c != "cell")]
         return keys.join(values, on="cell", how="left", maintain_order="left_right").select(columns)
@@ -107,7 +110,7 @@ class RunReading(RunFolder):
         axes = list(self.experiment.get("axes", {}))
         if not axes:
             return keys
-        points = pl.read_parquet(self.path / "cells.parquet", columns=["cell", *axes])
+        points = read_table(self.path / "cells.parquet", [*PLANNED, *axes]).select("cell", *axes)
         return keys.join(points, on="cell", how="left", maintain_order="left_right")
 
     def model(
@@ -171,17 +174,22 @@ class RunReading(RunFolder):
         return self._capability_of(row["cell"])
 
     def _capability_of(self, cell_id: str) -> Capability:
-        cell = read_json(self.cell_path(cell_id) / "cell.json")
+        cell = read_json(self.cell_path(cell_id) / "cell.json", CELL)
         while "cell" in cell["start"]:
-            cell = read_json(self.cell_path(cell["start"]["cell"]) / "cell.json")
+            cell = read_json(self.cell_path(cell["start"]["cell"]) / "cell.json", CELL)
         return capability_in(self.path / "capabilities", cell["start"])
 
     def keys(self, cell: dict[str, Any], known: dict[str, dict[str, Any]] | None = None) -> dict[str, Any]:
         """What tells cells apart (see ``KEYS``); cells already read may be given by id."""
-        first = cell
+        first, passed = cell, set[str]()
         while "cell" in first["start"]:
-            parent = first["start"]["cell"]
-            first = (known or {}).get(parent) or read_json(self.cell_path(parent) / "cell.json")
+            parent = str(first["start"]["cell"])
+            if parent in passed:
+                raise InputError("run", str(self.path), "cells that start somewhere", f"{parent} does not")
+            passed.add(parent)
+            first = (known or {}).get(parent) or read_json(self.cell_path(parent) / "cell.json", CELL)
+        if wrong := fault(first["start"], ORIGIN, "start"):
+            raise InputError("run", str(self.path), "cells that start from a capability", wrong)
         tuned = first["stage"] if first["stage"]["name"] == "fine-tune" else None
         return {
             "cell": cell["id"],

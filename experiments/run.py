@@ -8,22 +8,24 @@ from typing import Protocol, runtime_checkable
 import polars as pl
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from veneer.analysis.attention import attention_maps
 from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.cells import Prepared
 from veneer.experiments.origins import Source
-from veneer.experiments.status import Reporter, fleet_progress, give_up
-from veneer.experiments.store import Run, read_json, write_json
+from veneer.experiments.shapes import ACCURACY, CELL
+from veneer.experiments.status import Reporter, capability_damage, fleet_progress, give_up
+from veneer.experiments.store import Run
 from veneer.experiments.tables import metrics_table
-from veneer.finetune.cell import Cell, Fleet
+from veneer.finetune.cell import Cell, Fleet, Origin
 from veneer.finetune.checkpoint import load_state
 from veneer.finetune.engines import Engine, InProcess, Outcome, drive
 from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
 from veneer.finetune.processor import fitted, threads_for
 from veneer.finetune.trainer import Trained, train
+from veneer.models.files import checksum, read_json, write_bytes, write_sealed
 from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
@@ -230,7 +232,7 @@ def _can_start(cell: Cell, run: Run) -> bool:
     """Whether the cell's parent, if it has one, did not diverge."""
     if not isinstance(cell.start, Cell):
         return True
-    return read_json(run.cell_path(cell.start.id) / "cell.json")["status"] == "done"
+    return read_json(run.cell_path(cell.start.id) / "cell.json", CELL)["status"] == "done"
 
 
 def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
@@ -326,14 +328,16 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
     }
     for (origin, asked), cell in first.items():
         folder = run.capability_path(origin, asked)
-        if (folder / "accuracy.json").exists():
+        if _holds(folder, origin):
             continue
         source, encoding = prepared.sources[origin.capability], prepared.encoding(cell)
+        about = folder / "accuracy.json"
         started = Prepared(prepared.sources, [cell]).start(origin)
         source.save(folder, started)
         started = started.to(device)
         maps = stored_maps(cell.task, encoding, started)
-        save_file({k: v.contiguous() for k, v in maps.items()}, folder / "attention.safetensors")
+        attention = save({k: v.contiguous() for k, v in maps.items()})
+        write_bytes(folder / "attention.safetensors", attention)
         sets = evaluation_sets(cell.task, encoding, CAPABILITY_TEXTS, device)
         measured = {
             name: dict(zip(EVALUATED, evaluate(model, sets, encoding.answer)[0][0].tolist(), strict=True))
@@ -345,7 +349,15 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
             for name, kinds in measured.items()
         }
         content = {"origin": asdict(origin), "texts": CAPABILITY_TEXTS, "accuracy": accuracy}
-        write_json(folder / "accuracy.json", {**content, "about": source.describe()})
+        files = {file.name: checksum(file) for file in sorted(folder.glob("[!.]*.[js]*")) if file != about}
+        write_sealed(about, {**content, "about": source.describe(), "files": files})
+
+
+def _holds(folder: Path, origin: Origin) -> bool:
+    """Whether a capability's folder is whole and of this origin: files of one name may differ."""
+    if capability_damage(folder):
+        return False
+    return read_json(folder / "accuracy.json", ACCURACY)["origin"] == asdict(origin)
 
 
 def _write_baselines(prepared: Prepared, run: Run, device: torch.device) -> None:
@@ -360,4 +372,4 @@ def _write_baselines(prepared: Prepared, run: Run, device: torch.device) -> None
             found = baseline(inverse[batch.results[0].cpu()], cell.task.q)
             texts[kind] = {**asdict(found), "answer": {o: answers[found.answer[o]] for o in OPERANDS}}
         content[cell.task_id] = {"samples": cell.evaluation.samples, "texts": texts}
-    write_json(run.path / "baselines.json", content)
+    write_sealed(run.path / "baselines.json", content)

@@ -7,11 +7,14 @@ trains them is asked of the lock, never of a clock.
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from veneer.experiments.files import checksum, read_json, write_json
 from veneer.experiments.folder import RunFolder
+from veneer.experiments.shapes import ACCURACY, BASELINES, CELL, ENVIRONMENT, PLAN, PROGRESS
+from veneer.models.files import checksum, read_json, read_table, write_json
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:  # fleets load PyTorch, and a look at a folder should answer at once
@@ -80,9 +83,10 @@ class Reporter:
 def fleet_progress(run: RunFolder, fleet_id: str) -> FleetProgress | None:
     """How far a fleet says it is; None where it says nothing."""
     try:
-        return FleetProgress(**read_json(run.progress_path(fleet_id)))
-    except (InputError, TypeError):
+        found = read_json(run.progress_path(fleet_id), PROGRESS)
+    except InputError:
         return None
+    return FleetProgress(**{name: found[name] for name in PROGRESS})
 
 
 def give_up(run: RunFolder, fleet: "Fleet", why: str) -> None:
@@ -130,7 +134,7 @@ def status(run: RunFolder) -> RunStatus:
     Raises:
         InputError: no plan is written yet, or a file is damaged.
     """
-    plan = read_json(run.path / "plan.json")["fleets"]
+    plan = [fleet for fleet in read_json(run.path / "plan.json", PLAN)["fleets"] if fleet["cells"]]
     finished = set(run.finished())
     diverged = diverged_cells(run, finished)
     orphans = _orphans(_planned(run), diverged) if diverged else set[str]()
@@ -168,18 +172,65 @@ def verify(run: RunFolder) -> list[str]:
     Raises:
         InputError: no plan is written yet, or it is damaged.
     """
-    problems = []
-    for name in ("environment.json", "baselines.json", "cells.parquet"):
-        if not (run.path / name).exists():
-            problems.append(f"{name} is missing")
+    problems = [problem for problem in map(_fault_of_file(run), FILES) if problem]
     planned, diverged = _planned(run), set()
     for cell in planned:
         found = _damage(run, cell)
-        if not found and read_json(run.cell_path(cell) / "cell.json")["status"] != "done":
+        if not found and read_json(run.cell_path(cell) / "cell.json", CELL)["status"] != "done":
             diverged.add(cell)
         problems += [f"cells/{cell}: {problem}" for problem in found]
     orphans = _orphans(planned, diverged)
-    return [p for p in problems if p not in {f"cells/{cell}: not trained" for cell in orphans}]
+    problems = [p for p in problems if p not in {f"cells/{cell}: not trained" for cell in orphans}]
+    for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
+        problems += [
+            f"capabilities/{file.parent.name}: {problem}" for problem in capability_damage(file.parent)
+        ]
+    for file in sorted((run.path / "analysis").glob("*.parquet")):
+        try:
+            read_table(file)
+        except InputError as error:
+            problems.append(f"analysis/{file.name} is damaged: {error.problem}")
+    return problems
+
+
+FILES: dict[str, Any] = {"environment.json": ENVIRONMENT, "baselines.json": BASELINES, "plan.json": PLAN} | {
+    "cells.parquet": ("cell", "parent")
+}
+
+
+def _fault_of_file(run: RunFolder) -> Callable[[str], str]:
+    """What is wrong with one of the run's files, by its name; nothing if it is whole."""
+
+    def found(name: str) -> str:
+        file = run.path / name
+        if not file.exists():
+            return f"{name} is missing"
+        try:
+            read_table(file, FILES[name]) if file.suffix == ".parquet" else read_json(file, FILES[name])
+        except InputError as error:
+            return f"{name} is damaged: {error.problem}"
+        return ""
+
+    return found
+
+
+def capability_damage(folder: Path) -> list[str]:
+    """What of a capability's folder in a run is missing or damaged."""
+    try:
+        files = read_json(folder / "accuracy.json", ACCURACY)["files"] or {}
+    except InputError as error:
+        return [f"accuracy.json is damaged: {error.problem}"]
+    return _faults(folder, files)
+
+
+def _faults(folder: Path, files: dict[str, str]) -> list[str]:
+    missing = [f"{name} is missing" for name in files if not (folder / name).exists()]
+    damaged = [
+        f"{name} is damaged"
+        for name, sha in files.items()
+        if (folder / name).exists() and checksum(folder / name) != sha
+    ]
+    return missing + damaged
 
 
 def _damage(run: RunFolder, cell: str) -> list[str]:
@@ -187,26 +238,19 @@ def _damage(run: RunFolder, cell: str) -> list[str]:
     if not folder.is_dir():
         return ["not trained"]
     try:
-        files: dict[str, str] = read_json(folder / "cell.json")["files"]
-    except (InputError, KeyError, TypeError):
+        files = read_json(folder / "cell.json", CELL)["files"]
+    except InputError:
         return ["cell.json is missing or damaged"]
-    missing = [f"{name} is missing" for name in files if not (folder / name).exists()]
-    damaged = [
-        f"{name} is damaged" for name, sha in files.items()
-        if (folder / name).exists() and checksum(folder / name) != sha
-    ]  # fmt: skip
-    return missing + damaged
+    return _faults(folder, files)
 
 
 def _planned(run: RunFolder) -> dict[str, str]:
     """Every planned cell's parent, by its id."""
-    import polars as pl  # which takes half of a second to load, and a look at a run needs it seldom
-
     try:
-        rows = pl.read_parquet(run.path / "cells.parquet", columns=["cell", "parent"]).rows()
-        return dict(rows)
-    except (pl.exceptions.PolarsError, OSError):
-        fleets = read_json(run.path / "plan.json")["fleets"]
+        table = read_table(run.path / "cells.parquet", ["cell", "parent"])
+        return dict(table.select("cell", "parent").iter_rows())
+    except InputError:
+        fleets = read_json(run.path / "plan.json", PLAN)["fleets"]
         return {cell: "" for fleet in fleets for cell in fleet["cells"]}
 
 

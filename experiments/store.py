@@ -7,6 +7,7 @@
     plan.json                  which cells train together as a fleet
     cells.parquet              every planned cell: its parent, its fleet, its place in a sweep's grid
     metrics.parquet            all cells' metrics in one table, written at the end
+    methods.json               methods of the user's own, with their text
     baselines.json             majority-class and shortcut baselines of every evaluation set
     capabilities/NAME-seed-0/  a capability as the cells start from it, with what it can do
     cells/ID/cell.json         what was trained, how it ended, checksums of the files beside it
@@ -22,6 +23,7 @@ A cell's folder is written under a temporary name and renamed, so it is there wh
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,17 +34,36 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from veneer.experiments.environment import environment
-from veneer.experiments.files import checksum, read_json, write_json, write_text
 from veneer.experiments.folder import FORMAT
-from veneer.experiments.named import Experiment, differences
+from veneer.experiments.growth import differences
+from veneer.experiments.named import Experiment
 from veneer.experiments.reading import RunReading
+from veneer.experiments.shapes import CELL, PLAN
 from veneer.experiments.tables import KEYS, metrics_table
 from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
+from veneer.finetune.method import Method, recorded
+from veneer.finetune.methods import is_file_spec, load_method, source_file
 from veneer.models.checkpoint import save_checkpoint
+from veneer.models.files import (
+    Each,
+    checksum,
+    exists,
+    put_in_place,
+    read_json,
+    write_json,
+    write_sealed,
+    write_table,
+)
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
+from veneer.tasks.user_code import sources
 
 __all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "write_json"]
+
+METHODS = "methods.json"
+RECORDED = Each({"description": {"type": str}, "teaches": bool, "files": Each(str)})
+OVER_SEEDS = ("verdicts", "revival", "survival", "ratios")
+"""Tables of ``veneer analyse`` that are about seeds together, not about single cells."""
 
 
 class Run(RunReading):
@@ -70,18 +91,24 @@ class Run(RunReading):
         """
         path = Path(path)
         Run.check(path, experiment, axes)
-        described = {
-            "format": FORMAT,
-            "name": experiment.name,
-            "preset": preset,
-            "fields": json.loads(json.dumps(asdict(experiment))),
-            **({"axes": json.loads(json.dumps(axes))} if axes else {}),
-            **({"command": command} if command else {}),
-        }
+        described = json.loads(
+            json.dumps(
+                {
+                    "format": FORMAT,
+                    "name": experiment.name,
+                    "preset": preset,
+                    "fields": asdict(experiment),
+                    **({"axes": axes} if axes else {}),
+                    **({"command": command} if command else {}),
+                }
+            )
+        )
         file = path / "experiment.json"
         try:
-            if not file.exists():
-                write_json(file, described)
+            if not file.exists() or any(
+                read_json(file).get(name, {}) != described.get(name, {}) for name in ("fields", "axes")
+            ):
+                write_sealed(file, described)
         except OSError as error:
             raise InputError("out", str(path), "a folder that can be written", str(error)) from error
         return Run(path)
@@ -92,27 +119,22 @@ class Run(RunReading):
     ) -> None:
         """Whether a folder can hold an experiment's run; nothing is written.
 
+        A run may grow: more seeds, rates, shares, pretrained models or values of a sweep's axes.
+
         Raises:
             InputError: the folder holds another experiment, or something that is no run.
         """
         path = Path(path)
         file = path / "experiment.json"
-        if file.exists():
-            found = read_json(file)
-            if not isinstance(found, dict):
-                raise InputError(
-                    "out", str(path), "a new folder", "its experiment.json is not one of Veneer's"
-                )
-            if found.get("name") != experiment.name:
+        if exists(file):
+            found = read_json(file, {"name": str, "fields": dict}, "one of Veneer's (remove it and go on)")
+            if found["name"] != experiment.name:
                 valid = f"a new folder, or one of {experiment.name}"
-                raise InputError("out", str(path), valid, f"it holds the experiment {found.get('name')}")
-            differing = differences(experiment, found.get("fields", {}))
-            if json.loads(json.dumps(axes or {})) != found.get("axes", {}):
-                differing.append(f"axes: {found.get('axes', {})} -> {axes or {}}")
-            if differing:
-                valid = "a new folder, or the same settings"
+                raise InputError("out", str(path), valid, f"it holds the experiment {found['name']}")
+            if differing := differences(experiment, axes or {}, found):
+                valid = "a new folder, or the same settings (seeds and values of lists may be added)"
                 raise InputError("out", str(path), valid, f"it holds other settings ({'; '.join(differing)})")
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+        elif exists(path) and not _lacks_only_its_experiment(path):
             raise InputError("out", str(path), "a new or empty folder, or a run to continue", "it is no run")
 
     def capability_path(self, origin: Origin, task_id: str = "") -> Path:
@@ -126,17 +148,18 @@ class Run(RunReading):
 
     def drop_checkpoint(self, fleet: Fleet) -> None:
         """Remove a fleet's state, and what a process that was killed while writing it left behind."""
-        for file in (self.path / "fleets").glob(f"{fleet.id}.*"):
-            file.unlink(missing_ok=True)
+        for pattern in (f"{fleet.id}.*", f".{fleet.id}.*"):
+            for file in (self.path / "fleets").glob(pattern):
+                file.unlink(missing_ok=True)
 
     def has(self, cell: Cell) -> bool:
         """Whether a cell is finished: its folder is complete and its files are what was written."""
         folder = self.cell_path(cell.id)
         try:
-            files = json.loads((folder / "cell.json").read_text())["files"]
-        except (OSError, ValueError, KeyError):  # not there, or damaged: it is then made again
+            files = read_json(folder / "cell.json", CELL)["files"]
+        except InputError:  # not there, or damaged: it is then made again
             return False
-        return all((folder / name).exists() and checksum(folder / name) == sha for name, sha in files.items())
+        return all(checksum(folder / name) == sha for name, sha in files.items())
 
     def write_cell(
         self,
@@ -170,9 +193,9 @@ class Run(RunReading):
                 **cell.describe(),
                 "files": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
             }
-            (temporary / "cell.json").write_text(json.dumps(described, indent=1) + "\n")
+            write_json(temporary / "cell.json", described)
             shutil.rmtree(folder, ignore_errors=True)
-            os.rename(temporary, folder)
+            put_in_place(temporary, folder)
             (self.path / "metrics.parquet").unlink(missing_ok=True)  # it lacks this cell
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -180,12 +203,7 @@ class Run(RunReading):
     def consolidate(self) -> Path:
         """Write ``metrics`` to one file, for other tools and for the next reading."""
         path = self.path / "metrics.parquet"
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        try:
-            self.metrics().write_parquet(temporary)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_table(path, self.metrics())
         return path
 
     def plan(self, cells: list[Cell], size: int, points: pl.DataFrame | None = None) -> list[Fleet]:
@@ -201,19 +219,35 @@ class Run(RunReading):
         """
         file, by_id = self.path / "plan.json", {cell.id: cell for cell in cells}
         with self.setup():
-            if file.exists():
-                recorded = [fleet["cells"] for fleet in read_json(file).get("fleets", [])]
-                if sorted(i for ids in recorded for i in ids) == sorted(by_id):
-                    return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
-            fleets = plan(cells, size)
+            recorded = self._recorded_plan()
+            planned = {i for ids in recorded for i in ids}
+            if planned == by_id.keys():
+                return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+            kept = [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded if by_id.keys() >= {*ids}]
+            known = {cell.id for fleet in kept for cell in fleet.cells}
+            fleets = [*kept, *plan([cell for cell in cells if cell.id not in known], size, known)]
+            if planned:
+                self._drop_tables(all_of_them=not planned <= by_id.keys())
             self._write_cells(fleets, points)
             described = [
                 {"fleet": fleet.id, "updates": fleet.steps, "cells": [cell.id for cell in fleet.cells]}
                 for fleet in fleets
             ]
-            lines = ",\n".join(json.dumps(fleet) for fleet in described)
-            write_text(file, f'{{"format": {FORMAT}, "fleets": [\n{lines}\n]}}\n')
+            write_sealed(file, {"format": FORMAT, "fleets": described})
         return fleets
+
+    def _recorded_plan(self) -> list[list[str]]:
+        """The fleets of the plan that is there; none if it is damaged, for then it is made anew."""
+        try:
+            return [fleet["cells"] for fleet in read_json(self.path / "plan.json", PLAN)["fleets"]]
+        except InputError:
+            return []
+
+    def _drop_tables(self, all_of_them: bool) -> None:
+        """Remove tables that another plan made: those over seeds, or where cells went, all."""
+        for file in (self.path / "analysis").glob("*.parquet"):
+            if all_of_them or file.stem in OVER_SEEDS:
+                file.unlink(missing_ok=True)
 
     def _write_cells(self, fleets: list[Fleet], points: pl.DataFrame | None) -> None:
         rows = [
@@ -224,10 +258,43 @@ class Run(RunReading):
         table = pl.DataFrame(rows, schema=["cell", "parent", "fleet", "stage"], orient="row")
         if points is not None:
             table = table.join(points, on="cell", how="left", maintain_order="left_right")
-        temporary = self.path / f"cells.parquet.{os.getpid()}.tmp"
-        table.write_parquet(temporary)
-        os.replace(temporary, self.path / "cells.parquet")
+        write_table(self.path / "cells.parquet", table)
 
     def write_environment(self, device: torch.device) -> None:
         """Record versions, commit and device."""
-        write_json(self.path / "environment.json", environment(device))
+        write_sealed(self.path / "environment.json", environment(device))
+
+    def write_methods(self, specs: Collection[str]) -> None:
+        """Keep the methods of the user's own: what they are called, what they are, and their text.
+
+        So the run can be read and analysed anywhere, without running anything of theirs.
+        """
+        file, found = self.path / METHODS, {}
+        own = [spec for spec in dict.fromkeys(specs) if is_file_spec(spec)]
+        if exists(file):
+            found = read_json(file, RECORDED, "the methods of a run") if own else {}
+        for spec in own:
+            method = load_method(spec)
+            files = {name: path.read_text() for name, path in sources(source_file(spec)).items()}
+            found[spec] = {"description": method.describe(), "teaches": method.teaches, "files": files}
+        if own:
+            write_sealed(file, found)
+
+    def method(self, spec: str) -> Method:
+        """The method meant by a field of the run; one of the user's as it was kept, without running it.
+
+        Raises:
+            InputError: the run does not hold it.
+        """
+        if not is_file_spec(spec):
+            return load_method(spec)
+        file = self.path / METHODS
+        found = read_json(file, RECORDED, "the methods of a run") if exists(file) else {}
+        if spec not in found:
+            raise InputError("run", str(self.path), "a run that keeps its methods", f"it lacks {spec}")
+        return recorded(found[spec]["description"], found[spec]["teaches"])
+
+
+def _lacks_only_its_experiment(path: Path) -> bool:
+    """Whether a folder is empty, or a run without its ``experiment.json``."""
+    return path.is_dir() and (not any(path.iterdir()) or (path / "plan.json").is_file())

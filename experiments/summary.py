@@ -13,9 +13,12 @@ import polars as pl
 
 from veneer.analysis.revival import threshold_times
 from veneer.experiments.named import reft_rates_after
-from veneer.experiments.paper import SAME, paper_name, paper_rate, paper_table
-from veneer.experiments.store import Run, read_json
+from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_rate, paper_size
+from veneer.experiments.shapes import MAJORITIES
+from veneer.experiments.store import Run
 from veneer.models.display import table
+from veneer.models.files import read_json
+from veneer.tasks.errors import InputError
 
 REVIVED = 0.9  # O_PT accuracy after reFT from which a sentence says that the capability came back
 MARGIN = 0.15  # a reFT that gains no more than this over guessing, or over its start, revived nothing
@@ -72,7 +75,7 @@ def fine_tuning_grid(run: Run) -> pl.DataFrame:
     grouped = grouped.with_columns(
         paper_rate=pl.col("learning_rate").replace_strict(held, return_dtype=pl.Float64)
     )
-    paper = paper_table(run.experiment["name"]).rename({"learning_rate": "paper_rate"})
+    paper = comparable_table(run.experiment).rename({"learning_rate": "paper_rate"})
     on = ["capability", "paper_rate", "c_tr", "c_te"]
     paper = paper.unpivot(
         ["acc_operand_pt", "acc_operand_ft"], index=on, variable_name="operand", value_name="paper"
@@ -190,7 +193,8 @@ def summary_table(run: Run) -> Summary:
         rows.append(row)
     baselines = first_baselines(run)
     natural, uncorrelated = baselines["natural"]["majority"], baselines["uncorrelated"]["majority"]
-    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}{_other_rates(grid)}"
+    paper = f"; in brackets the paper's {paper_name(run.experiment['name'])}{paper_size(run.experiment)}"
+    paper += _other_rates(grid)
     caption = (
         f"Accuracy in percent after the last update{paper if grid['paper'].is_not_null().any() else ''}. "
         f"{'reFT columns: on natural text. ' if reft_rates else ''}"
@@ -243,7 +247,11 @@ def _remark(run: Run) -> str:
 
 def first_baselines(run: Run) -> dict[str, Any]:
     """Baselines by kind of text; of a run of several tasks those of the first."""
-    return next(iter(read_json(run.path / "baselines.json").values()))["texts"]
+    file = run.path / "baselines.json"
+    found = read_json(file, MAJORITIES)
+    if not found:
+        raise InputError("file", str(file), "the baselines of a run's tasks", "it has none")
+    return next(iter(found.values()))["texts"]
 
 
 VerdictKind = Literal[

@@ -1,12 +1,9 @@
 """The tables of a run: the columns that identify a cell, and one member's metrics as rows."""
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 from torch import Tensor
-
-from veneer.tasks.errors import InputError
 
 KEYS: dict[str, Any] = {
     "cell": pl.String,
@@ -25,6 +22,17 @@ KEYS: dict[str, Any] = {
 the chain starts ("capability", "scratch", ...); the id of the task that the chain is about; the stage; its
 rate; rate and C_Tr of the fine-tuning at the beginning (null where there was none); the seed; how it
 ended."""
+
+METRICS: dict[str, Any] = {
+    "step": pl.Int64,
+    "measure": pl.String,
+    "texts": pl.String,
+    "operand": pl.String,
+    "value": pl.Float64,
+}
+"""Columns of a cell's ``metrics.parquet``."""
+PLANNED: dict[str, Any] = {"cell": pl.String, "parent": pl.String}
+"""Columns of ``cells.parquet`` that every run has."""
 
 
 def correlated_share(mixture: dict[str, Any]) -> float:
@@ -58,16 +66,3 @@ def metrics_table(
                 rows.append((step, "accuracy", kind, operand, float(accuracy[i, k, o])))
                 rows.append((step, "loss", kind, operand, float(loss[i, k, o])))
     return pl.DataFrame(rows, schema=["step", "measure", "texts", "operand", "value"], orient="row")
-
-
-def read_table(file: Path) -> pl.DataFrame:
-    """A table of the run's.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        return pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        valid = "a table made by veneer"
-        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error

@@ -42,7 +42,7 @@ class EventFiles:
             if folder.exists() or not self._run.has(cell):
                 continue
             writer = SummaryWriter(str(folder))
-            table = pl.read_parquet(self._run.cell_path(cell.id) / "metrics.parquet")
+            table = pl.read_parquet(self._run.cell_path(cell.id) / "metrics.parquet", glob=False)
             for step, measure, texts, operand, value in table.iter_rows():
                 writer.add_scalar(f"{measure}/{texts}/{operand}", value, step)
             writer.close()

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from veneer.compiled.capability import CompiledCapability
-from veneer.experiments.files import read_json
 from veneer.models.answering import Answering, Text
+from veneer.models.files import read_json
 from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import LearnedCapability
 from veneer.tasks.errors import InputError

@@ -8,7 +8,7 @@ fine-tuning shared by several reFTs is trained once, and a finished cell is neve
 import gc
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -223,17 +223,23 @@ def permanent() -> Iterator[None]:
 
 
 @permanent()
-def plan(cells: list[Cell], size: int) -> list[Fleet]:
+def plan(cells: list[Cell], size: int, known: Collection[str] = ()) -> list[Fleet]:
     """Group cells into fleets of at most ``size``, parents before children.
 
     A deterministic function of the cells and the size. Cells of one fleet agree in everything but
     start, mixture, learning rate and seed; equal cells are planned once.
+
+    Args:
+        cells: what to plan; parents are added where they are missing.
+        size: most cells of a fleet.
+        known: ids of parents that are planned elsewhere.
     """
     unique = {cell.id: cell for cell in cells}
     for cell in list(unique.values()):
         parent = cell.start
         while isinstance(parent, Cell):
-            unique.setdefault(parent.id, parent)
+            if parent.id not in known:
+                unique.setdefault(parent.id, parent)
             parent = parent.start
     groups: dict[tuple[int, tuple[str, ...]], list[Cell]] = {}
     for cell in unique.values():

@@ -6,6 +6,7 @@ where it does not (compiled ones) one answer is held against both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veneer.finetune.method import FullFineTuning, Method, Step, merge
+from veneer.finetune.method import FullFineTuning, Method, Step, file_of, merge
 from veneer.finetune.processor import in_threads
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
@@ -24,6 +25,7 @@ from veneer.tasks import random
 from veneer.tasks.encoding import Batch, Encoding, Task, accuracy
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
+from veneer.tasks.user_code import running
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
 SMALL_FLEET = 4  # members that a CPU trains together at the least
@@ -119,7 +121,8 @@ class FleetJob:
             InputError: nothing does, or the method's settings do not fit the model.
         """
         _ = self._start, self._trained  # as they are before the method comes
-        self.method.prepare(self.model, [member.seed for member in self.members])
+        with self._users_code():
+            self.method.prepare(self.model, [member.seed for member in self.members])
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise InputError("method", str(self.method), "one that leaves a parameter to train")
 
@@ -169,11 +172,23 @@ class FleetJob:
             InputError: the method gives something other than one number per member.
         """
         seen = Step(self.model, self._start, batch, step, self.encoding.answer, self._forward, self._draw_old)
-        loss = self.method.loss(seen)
-        if loss.shape != (len(self.members),):
-            valid = f"a loss for each of the {len(self.members)} members"
-            raise InputError("method", str(self.method), valid, f"it gives shape {tuple(loss.shape)}")
+        with self._users_code():
+            loss = self.method.loss(seen)
+        valid = f"a loss for each of the {len(self.members)} members, as a tensor"
+        if not isinstance(loss, Tensor) or loss.shape != (len(self.members),):
+            shape = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise InputError("method", str(self.method), valid, f"its loss gives {shape}")
+        if not (loss.is_floating_point() and loss.requires_grad):
+            problem = f"its loss ({loss.dtype}) depends on no weight that moves"
+            raise InputError("method", str(self.method), valid, problem)
         return loss
+
+    def _users_code(self) -> AbstractContextManager[None]:
+        """While a method that a user wrote is at work, its faults are told as the user's."""
+        file = file_of(type(self.method))
+        if file is None:
+            return nullcontext()
+        return running(file, "method", str(self.method), "a method that trains this model", None)
 
     def parts(self, batch: Batch, step: int = 0) -> list[list[Part]]:
         """The loss of GPTs in slices of each member's samples, where it is a mean over them; or nothing.

@@ -5,7 +5,6 @@ Ordinary fine-tuning of all weights is one; published fine-tunings and unlearnin
 stages come before and after it, so that every method gets the same verdict from reFT.
 """
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,6 +19,8 @@ from torch.nn.utils import parametrize
 
 from veneer.models.transformer import Output, Transformer
 from veneer.tasks.encoding import Batch, at_least_float32
+from veneer.tasks.errors import InputError
+from veneer.tasks.user_code import digest
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Method:
         return step.cross_entropy(step.batch)
 
     def describe(self) -> dict[str, Any]:
-        """The method as plain data: name, fields, and for a user's own a hash of its file."""
+        """The method as plain data: name, fields, and for a user's own a hash of what it is written in."""
         source = _source(type(self))
         return {"type": type(self).__name__, **asdict(self), **({"source": source} if source else {})}
 
@@ -122,19 +123,39 @@ class FullFineTuning(Method):
 
 @cache
 def _source(kind: type[Method]) -> str | None:
-    """Hash of the file that a method was written in; None for this project's (and where there is none).
+    """Hash of the file that a method was written in and of what that imports from beside it.
 
-    Two versions of a user's file are two methods: results of the one must not pass for the other's.
+    None for this project's (and where there is no file). Two versions of a user's files are two methods:
+    results of the one must not pass for the other's.
     """
+    file = file_of(kind)
+    return None if file is None else digest(file)
+
+
+def file_of(kind: type[Method]) -> Path | None:
+    """The user's file that a method was written in; None for this project's, and where there is none."""
     if kind.__module__.partition(".")[0] == __name__.partition(".")[0]:
         return None
     try:
         file = inspect.getsourcefile(kind)
-    except TypeError:  # written at a prompt
+    except (TypeError, OSError):  # written at a prompt
         return None
-    if file is None or not Path(file).is_file():
-        return None
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+    return Path(file) if file is not None and Path(file).is_file() else None
+
+
+def recorded(description: dict[str, Any], teaches: bool) -> Method:
+    """A method of a user's as a run remembers it: it has its identity, and cannot train.
+
+    Args:
+        description: what its ``describe`` gave.
+        teaches: whether it was meant to teach O_FT.
+    """
+
+    def refuse(*_: object) -> Any:
+        raise InputError("method", description.get("type"), "a run that is only read", "its code is not run")
+
+    members = {"teaches": teaches, "describe": lambda self: dict(description)}
+    return type("RecordedMethod", (Method,), {**members, "prepare": refuse, "loss": refuse})()
 
 
 def merge(model: Transformer, trained: dict[str, bool]) -> Transformer:

@@ -3,14 +3,11 @@
 ``load_method`` reads "lora:8", "difference:0.5" or "mine.py:Mine".
 """
 
-import hashlib
-import importlib.util
+import json
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar
 
 import torch
@@ -20,8 +17,7 @@ from torch.nn.utils import parametrize
 
 from veneer.finetune.method import FullFineTuning, Method, Step
 from veneer.models.transformer import Transformer
-from veneer.tasks import random
-from veneer.tasks.beside import imports_beside
+from veneer.tasks import random, user_code
 from veneer.tasks.errors import InputError
 
 ADAPTED = ("query", "key", "value", "output", "mlp_in", "mlp_out")
@@ -211,6 +207,7 @@ BUILT_IN: dict[str, tuple[type[Method], tuple[Callable[[str], float], ...]]] = {
 }
 """Short names, and the types of the numbers that may follow them, in the order of the fields."""
 
+WRITTEN = "FILE.py:NAME, a subclass or an instance of veneer.finetune.method.Method"
 VALID = "full, last-block, lora:RANK[:ALPHA], l2-sp:STRENGTH, ascent[:CEILING], " + (
     "difference:WEIGHT[:CEILING], or FILE.py:NAME"
 )
@@ -222,25 +219,51 @@ def load_method(spec: str) -> Method:
     NAME is a subclass of ``Method`` whose fields all have defaults, or an instance. The file is run.
 
     Raises:
-        InputError: no such name or file, numbers that do not fit, a file that is not Python, or one in
-            which NAME is not a method. What else goes wrong while the file runs is not caught.
+        InputError: no such name or file, numbers that do not fit, a file that fails while it runs, one in
+            which NAME is not a method, or a method with something in it that no field names.
     """
     name, *numbers = spec.split(":")
     if name in BUILT_IN:
         return _built_in(spec, name, numbers)
-    path, colon, name = spec.rpartition(":")
-    if not colon or not path.endswith(".py"):
+    if not is_file_spec(spec):
         raise InputError("method", spec, VALID)
-    found = getattr(_run(spec, Path(path)), name, None)
-    if isinstance(found, Method):
-        return found
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise InputError("method", spec, f"a subclass or an instance of Method in {path}")
-    needed = [f.name for f in fields(found) if f.default is MISSING and f.default_factory is MISSING]
-    if needed:
-        problem = f"{name} needs {', '.join(needed)}"
-        raise InputError("method", spec, "a class whose fields have defaults, or an instance", problem)
-    return found()
+    path, name = source_file(spec), spec.rpartition(":")[2]
+    found = getattr(user_code.load(path, "method", spec, WRITTEN), name, None)
+    if isinstance(found, type) and issubclass(found, Method):
+        needed = [f.name for f in fields(found) if f.default is MISSING and f.default_factory is MISSING]
+        if needed:
+            problem = f"{name} needs {', '.join(needed)}"
+            raise InputError("method", spec, "a class whose fields have defaults, or an instance", problem)
+        with user_code.running(path, "method", spec, WRITTEN):
+            found = found()
+    if not isinstance(found, Method):
+        raise InputError("method", spec, f"a subclass or an instance of Method in {path.name}")
+    _check_identity(found, spec)
+    return found
+
+
+def is_file_spec(spec: str) -> bool:
+    """Whether a method is named as FILE.py:NAME."""
+    path, colon, _ = spec.rpartition(":")
+    return bool(colon) and path.endswith(".py")
+
+
+def source_file(spec: str) -> Path:
+    """The file of FILE.py:NAME."""
+    return Path(spec.rpartition(":")[0]).expanduser()
+
+
+def _check_identity(method: Method, spec: str) -> None:
+    """Refuse what two methods could differ in without being told apart."""
+    valid = "a frozen dataclass whose fields are numbers, texts, or tuples of them"
+    if hidden := set(vars(method)) - {field.name for field in fields(method)}:
+        problem = f"it keeps {', '.join(sorted(hidden))}, which is no field of it"
+        raise InputError("method", spec, valid, problem)
+    try:
+        hash(method)
+        json.dumps(method.describe(), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError("method", spec, valid, str(error)) from error
 
 
 def _built_in(spec: str, name: str, numbers: list[str]) -> Method:
@@ -252,27 +275,3 @@ def _built_in(spec: str, name: str, numbers: list[str]) -> Method:
     except ValueError as error:
         raise InputError("method", spec, VALID, str(error)) from error
     return kind(*values)
-
-
-def _run(spec: str, path: Path) -> ModuleType:
-    """The file as a module, run once for each content."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError("method", spec, "a file that can be read", error.strerror or str(error)) from error
-    name = f"method_{path.stem}_{hashlib.sha256(content).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    described = importlib.util.spec_from_file_location(name, path)
-    assert described is not None and described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    sys.modules[name] = module  # dataclasses look their module up while they are made
-    try:
-        with imports_beside(path):
-            described.loader.exec_module(module)
-    except BaseException as error:
-        del sys.modules[name]
-        if isinstance(error, SyntaxError | ImportError):
-            raise InputError("method", spec, "a Python file that can be imported", str(error)) from error
-        raise
-    return module

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from veneer.models.files import replacing
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.tasks.errors import InputError
 
@@ -108,19 +110,16 @@ def _dtype_of(model: Transformer) -> str:
 
 
 def _replace(contents: dict[Path, bytes]) -> None:
-    """Write all files under temporary names, and only then put them in place, in order."""
-    temporaries = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
-    try:
-        for path, content in contents.items():
-            with temporaries[path].open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in temporaries.items():
-            os.replace(temporary, path)
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
+    """Write all files under temporary names, and only then put them in place, in order.
+
+    (What a stack of contexts entered last it leaves first.)
+    """
+    with ExitStack() as stack:
+        places = [
+            (stack.enter_context(replacing(path)), content) for path, content in reversed(contents.items())
+        ]
+        for temporary, content in places:
+            temporary.write_bytes(content)
 
 
 def _refusal(path: Path, problem: str) -> InputError:

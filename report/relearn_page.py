@@ -13,11 +13,11 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-from veneer.experiments.files import write_text
 from veneer.experiments.relearn.evidence import Measured
 from veneer.experiments.relearn.judge import Outcome
 from veneer.experiments.relearn.result import ARMS, NAMES, rows
 from veneer.experiments.relearn.store import RelearningRun
+from veneer.models.files import write_text
 from veneer.tasks.errors import InputError
 
 WEB = Path(__file__).parent / "web"

@@ -8,7 +8,7 @@ import polars as pl
 
 from veneer.experiments.content import Content
 from veneer.experiments.named import THIRD, reft_rates_after
-from veneer.experiments.paper import SAME, paper_name, paper_table
+from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_table
 from veneer.experiments.store import Run
 from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
 from veneer.report import figures
@@ -239,9 +239,10 @@ def against_paper(run: Run, content: Content) -> dict[str, Any]:
         in words.
     """
     name = content.experiment["name"]
-    theirs = paper_table(name)
+    theirs = comparable_table(content.experiment)
     if theirs.is_empty():
-        return {"name": "", "rows": [], "note": f"No table of the paper is at hand for “{name}”."}
+        of = "this task, method and size" if not paper_table(name).is_empty() else f"“{name}”"
+        return {"name": "", "rows": [], "note": f"No table of the paper is at hand for {of}."}
     if not content.cells:
         return {"name": paper_name(name), "rows": [], "note": ""}
     grid, rows = fine_tuning_grid(run), []

@@ -5,8 +5,9 @@ tokens of a window can be edited, so only they are looked at. The other families
 natural text, from which correlated samples are picked.
 """
 
+import math
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -209,6 +210,15 @@ class RaspSource:
     def __post_init__(self) -> None:
         self._known: dict[tuple[type, Value], int] = {}
         self._answers: list[Value] = []
+        self._failures: dict[str, int] = {}
+
+    @property
+    def failure(self) -> str:
+        """Why texts had no answer, in words; empty where all had one."""
+        if not self._failures:
+            return ""
+        why, times = max(self._failures.items(), key=lambda item: item[1])
+        return f" ({times:,} texts had no answer: {why})"
 
     @property
     def answers(self) -> Sequence[Value]:
@@ -233,10 +243,17 @@ class RaspSource:
 
     def _results(self, row: list[int]) -> tuple[int, int]:
         values = [self.tokens[i] for i in row]
-        first = self._index(answer_of(self.programs[0], values, self.answer, self.causal))
+        first = self._asked(0, values)
         if self.programs[1] is self.programs[0]:
             return first, first
-        return first, self._index(answer_of(self.programs[1], values, self.answer, self.causal))
+        return first, self._asked(1, values)
+
+    def _asked(self, which: int, values: list[Value]) -> int:
+        def failed(why: str) -> None:
+            named = f"{self.operands[which]}: {why}"
+            self._failures[named] = self._failures.get(named, 0) + 1
+
+        return self._index(answer_of(self.programs[which], values, self.answer, self.causal, failed))
 
     def _index(self, answer: Value) -> int:
         """Index of an answer, a new one if it was not given before; -1 for none."""
@@ -264,15 +281,28 @@ class RaspSource:
 
 
 def answer_of(
-    program: Any, values: list[Value], where: int | Literal["last", "everywhere"], causal: bool
+    program: Any,
+    values: list[Value],
+    where: int | Literal["last", "everywhere"],
+    causal: bool,
+    failed: Callable[[str], None] = lambda why: None,
 ) -> Value:
-    """What RASP's interpreter answers where the answer is read; None where it answers nothing."""
+    """What RASP's interpreter answers where the answer is read; None where it answers nothing.
+
+    ``failed`` is told why there is none.
+    """
     from veneer.compiled import compiler
 
     try:
         answers = compiler.interpret(program, values, causal)
-    except compiler.REFUSALS:
+    except compiler.REFUSALS as error:
+        failed(f"the interpreter fails with {type(error).__name__}: {' '.join(str(error).split())}")
         return None
     if where == "everywhere":
-        return None if all(answer is None for answer in answers) else " ".join(map(str, answers))
-    return answers[-1 if where == "last" else where - 1]
+        given = None if all(answer is None for answer in answers) else " ".join(map(str, answers))
+    else:
+        given = answers[-1 if where == "last" else where - 1]
+    if given is None or (isinstance(given, float) and not math.isfinite(given)):
+        failed(f"it is {given} where the answer is read")
+        return None
+    return given

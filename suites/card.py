@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from veneer.models.files import write_text
+
 _HF_TYPES = {
     "Int64": "int64",
     "Int32": "int32",
@@ -41,7 +43,7 @@ COLUMNS = {
     "result_ft": "r(x, O_FT): the answer for O_FT",
     "correlated": "whether r(x, O_FT) − r(x, O_PT) = q",
     "answer_position": "index in `tokens` at which the answer is read",
-    "label_id": "index of the label among `answers` in `dataset.json`",
+    "label_id": "index of the label among `answers` in `dataset.json` (of a program: among its labels)",
 }
 
 
@@ -50,7 +52,7 @@ def write_card(manifest: dict[str, Any], folder: Path) -> None:
     (folder / "figures").mkdir(exist_ok=True)
     draw_labels(manifest["splits"], folder / "figures" / "labels.png")
     draw_differences(manifest["splits"], manifest["q"], folder / "figures" / "correlation.png")
-    (folder / "README.md").write_text(card(manifest), encoding="utf-8")
+    write_text(folder / "README.md", card(manifest))
 
 
 def card(manifest: dict[str, Any]) -> str:
@@ -76,7 +78,7 @@ def card(manifest: dict[str, Any]) -> str:
         "## Columns",
         _columns(manifest),
         "## Loading",
-        _loading(plan["formats"]),
+        _loading(plan["formats"], "label_id" if "label_id" in manifest["columns"] else "label"),
         "## Checksums",
         _checksums(manifest),
     ]
@@ -164,7 +166,7 @@ def _columns(manifest: dict[str, Any]) -> str:
     return "\n".join(["| column | type | what it is |", "|---|---|---|", *rows])
 
 
-def _loading(formats: list[str]) -> str:
+def _loading(formats: list[str], label: str) -> str:
     suffix = next(suffix for suffix in _SUFFIXES if suffix in formats)
     reader = {"parquet": "read_parquet", "jsonl": "read_ndjson"}[suffix]
     return f"""```python
@@ -173,7 +175,7 @@ import datasets, polars, torch
 polars.{reader}("DIR/data/*.{suffix}")
 data = datasets.load_dataset("DIR").with_format("torch")
 batches = torch.utils.data.DataLoader(next(iter(data.values())), batch_size=96)
-tokens, labels = (next(iter(batches))[name] for name in ("tokens", "label"))
+tokens, labels = (next(iter(batches))[name] for name in ("tokens", "{label}"))
 ```
 
 `veneer verify DIR` checks all that is said here, and `veneer evaluate DIR --predictions FILE` scores the

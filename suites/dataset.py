@@ -12,7 +12,6 @@ processes. Until it is complete the folder is called ``NAME.partial``; finished 
 by their checksums, are not made again. No text occurs twice, in one split or in two.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -27,9 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
+from filelock import FileLock, Timeout
 from jaxtyping import Integer, UInt64
 
+from veneer.finetune.workers import end_with_driver
+from veneer.models.files import Each, checksum, exists, put_in_place, read_json, read_text, write_text
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
@@ -38,7 +41,10 @@ from veneer.suites.sources import Make, Source
 from veneer.tasks.errors import InputError
 
 Progress = Callable[[int], None]
+MOST_SAMPLES = 10**9
+BYTES_OF_ROW, COMPRESSED = 60, 2  # beside text and tokens; how much smaller the files are, at least
 _PART = 1 << 20  # fingerprints compared at once
+STATE = {"files": Each(str), "fingerprints": str, "columns": Each(str), "joint": [list], "lengths": [list]}
 _LIBRARIES = ("numpy", "polars", "torch")
 
 
@@ -60,20 +66,79 @@ def generate(
     """
     if jobs < 1:
         raise InputError("jobs", jobs, "1 or more processes")
-    check_unused(out)
-    check_capacity(plan, make)
-    partial = _open_partial(plan, out)
-    try:
-        _write_shards(plan, make, partial, jobs, progress)
-        _replace_repeated(plan, make, partial)
-        finish(plan, make, partial)
-    except InputError:
-        shutil.rmtree(partial)
-        raise
-    if out.exists():
-        out.rmdir()
-    os.rename(partial, out)
+    with alone(out) as waited:
+        if waited and made_as(plan, out):
+            progress(plan.samples)
+            return out
+        check_unused(out)
+        check_room(plan, out)
+        check_capacity(plan, make)
+        partial = _open_partial(plan, out)
+        try:
+            _write_shards(plan, make, partial, jobs, progress)
+            _replace_repeated(plan, make, partial)
+            _number_labels(plan, partial)
+            finish(plan, make, partial)
+        except InputError:
+            shutil.rmtree(partial)
+            raise
+        if out.exists():
+            out.rmdir()
+        put_in_place(partial, out)
     return out
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[bool]:
+    """While one process makes a folder, others that want the same one wait; gives whether this one did.
+
+    Raises:
+        InputError: the folder beside which the lock lies cannot be written.
+    """
+    file = out.with_name(f".{out.name[:80]}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock, waited = FileLock(file), False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waited = True
+            lock.acquire()
+    except OSError as error:
+        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
+    try:
+        yield waited
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+
+
+def made_as(plan: Plan, out: Path) -> bool:
+    """Whether a folder holds the dataset of this plan."""
+    try:
+        manifest = read_json(out / "dataset.json", {"plan": dict, "command": str})
+    except InputError:
+        return False
+    described = {name: value for name, value in plan.to_json().items() if name != "command"}
+    described["task"] = {name: value for name, value in plan.task.items() if name != "local"}
+    return manifest["plan"] == json.loads(json.dumps(described))
+
+
+def check_room(plan: Plan, out: Path) -> None:
+    """Refuse more samples than the disk has room for, or than any machine makes in days.
+
+    Raises:
+        InputError: it says how much they would take.
+    """
+    length = plan.task.get("window") or plan.task.get("max_length") or plan.task["length"]
+    need = plan.samples * (length + BYTES_OF_ROW) // COMPRESSED
+    place = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(place).free
+    if plan.samples > MOST_SAMPLES or need > free:
+        problem = f"they take some {need / 1e9:,.1f} GB, and {free / 1e9:,.1f} GB are free"
+        raise InputError(
+            "samples", plan.samples, f"at most {MOST_SAMPLES:,}, and what the disk holds", problem
+        )
 
 
 def check_unused(out: Path) -> None:
@@ -82,7 +147,7 @@ def check_unused(out: Path) -> None:
     Raises:
         InputError: it is.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError("out", str(out), "a new or empty folder", "it is not empty")
 
 
@@ -91,7 +156,7 @@ def _open_partial(plan: Plan, out: Path) -> Path:
     partial = out.with_name(f"{out.name}.partial")
     described = json.dumps({"plan": plan.to_json(), "made_with": versions()}, sort_keys=True)
     file = partial / "plan.json"
-    if file.exists() and file.read_text() != described:
+    if file.exists() and read_text(file) != described:
         problem = f"{partial} holds an unfinished dataset of another command or version"
         raise InputError("out", str(out), "another folder, or remove the unfinished one", problem)
     if partial.exists() and not file.exists() and any(partial.iterdir()):
@@ -214,6 +279,7 @@ _work: _Work | None = None
 def _begin_work(plan: dict[str, Any], make: Make, folder: Path) -> None:
     global _work
     torch.set_num_threads(1)
+    end_with_driver()
     _work = _Work(Plan.from_json(plan), make, folder)
 
 
@@ -231,10 +297,13 @@ def _finished(folder: Path, shard: Shard, plan: Plan) -> bool:
     state = _state(folder, shard)
     if not state.exists():
         return False
-    content = json.loads(state.read_text())
+    try:
+        content = read_json(state, STATE)
+    except InputError:  # damaged: the shard is made again
+        return False
     expected = {folder / name: sha for name, sha in content["files"].items()}
     expected[state.with_suffix(".npy")] = content["fingerprints"]
-    return all(path.exists() and checksum(path) == sha for path, sha in expected.items())
+    return all(checksum(path) == sha for path, sha in expected.items())
 
 
 def _replace_repeated(plan: Plan, make: Make, folder: Path) -> None:
@@ -254,6 +323,42 @@ def _replace_repeated(plan: Plan, make: Make, folder: Path) -> None:
         replace_rows(rows, places, plan, shard, work.sources(shard), known)
         work.store(shard, rows)
         known = np.sort(np.concatenate([known, rows.fingerprint[places]]))
+
+
+def _number_labels(plan: Plan, folder: Path) -> None:
+    """Give labels that only drawing found a column ``label_id``: their places among all of them, in order.
+
+    What a loader turns into tensors must be numbers; a program's answers are words in the files.
+    """
+    shards = plan.shards()
+    states = [read_json(_state(folder, shard), STATE) for shard in shards]
+    if "label_id" in states[0]["columns"] or states[0]["columns"]["label"] != "String":
+        return
+    names = sorted({str(row[i]) for state in states for row in state["joint"] for i in (1, 2)}, key=_in_order)
+    number = {name: place for place, name in enumerate(names)}
+    for shard, state in zip(shards, states, strict=True):
+        for kind in plan.formats:
+            name = plan.file(shard, kind)
+            table = dataset_table.read(folder / name).cast(
+                {n: _type_of(k) for n, k in state["columns"].items()}
+            )
+            ids = table["label"].replace_strict(number, return_dtype=pl.Int32).alias("label_id")
+            dataset_table.write(table.with_columns(ids), folder / name, kind)
+            state["files"][name] = checksum(folder / name)
+        state["columns"]["label_id"] = "Int32"
+        write_text(_state(folder, shard), json.dumps(state))
+
+
+def _in_order(word: str) -> tuple[int, float, str]:
+    """Numbers by size, then words."""
+    try:
+        return 0, float(word), word
+    except ValueError:
+        return 1, 0.0, word
+
+
+def _type_of(word: str) -> pl.DataType:
+    return dataset_table.TYPES[word]
 
 
 def _fingerprints(folder: Path, shard: Shard) -> Path:
@@ -306,7 +411,7 @@ def finish(plan: Plan, make: Make, folder: Path) -> None:
 
 def _manifest(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
     shards = plan.shards()
-    states = [json.loads(_state(folder, shard).read_text()) for shard in shards]
+    states = [read_json(_state(folder, shard), STATE) for shard in shards]
     splits = {}
     for index, split in enumerate(plan.splits):
         ours = [state for shard, state in zip(shards, states, strict=True) if shard.split == index]
@@ -338,16 +443,3 @@ def _manifest(plan: Plan, source: Source, folder: Path) -> dict[str, Any]:
 
 def _described(file: Path) -> dict[str, Any]:
     return {"sha256": checksum(file), "bytes": file.stat().st_size}
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_text(path: Path, content: str) -> None:
-    """Write a text file under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

@@ -1,13 +1,13 @@
 """Named suites: several datasets made with one command, for the paper's tests and for shortcut learning."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from veneer.suites.dataset import check_unused, checksum, generate, versions, write_text
+from veneer.models.files import checksum, put_in_place, read_json, write_text
+from veneer.suites.dataset import check_unused, generate, versions
 from veneer.suites.plan import FORMAT, Asked, FileFormat, Plan, Split
 from veneer.suites.tasks import EDITED, PCFG, counter, make, max_identifier, pcfg, shard_rows
 from veneer.tasks.errors import InputError
@@ -112,19 +112,19 @@ def write_suite(
             continue
         generate(replace(plan, command=command, formats=formats), make, partial / plan.name, jobs, progress)
     (partial / "unfinished.json").unlink()
-    (partial / "README.md").write_text(_readme(name, suite, command), encoding="utf-8")
+    write_text(partial / "README.md", _readme(name, suite, command))
     names = [plan.name for plan in suite.plans]
     manifests = {f: checksum(partial / f / "dataset.json") for f in names}
     content = {"format": FORMAT, "suite": name, **described, "datasets": manifests}
     write_text(partial / "suite.json", json.dumps(content, indent=1) + "\n")
     if out.exists():
         out.rmdir()
-    os.rename(partial, out)
+    put_in_place(partial, out)
 
 
 def _described(partial: Path) -> dict[str, Any] | None:
     file = partial / "unfinished.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    return read_json(file) if file.exists() else None
 
 
 def _readme(name: str, suite: Suite, command: str) -> str:
@@ -149,11 +149,9 @@ def members(folder: Path) -> list[Path]:
         return [folder]
     valid = f"a folder made by veneer generate suite, in format {FORMAT}"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise InputError("DIR", str(folder), valid, f"it is in format {content['format']}")
-        return [folder / name for name in content["datasets"]]
-    except (ValueError, LookupError, TypeError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("DIR", str(folder), valid, str(error)) from error
+        content = read_json(file, {"format": object, "datasets": dict}, valid)
+    except InputError as error:
+        raise InputError("DIR", str(folder), valid, error.problem) from error
+    if content["format"] != FORMAT:
+        raise InputError("DIR", str(folder), valid, f"it is in format {content['format']}")
+    return [folder / name for name in content["datasets"]]

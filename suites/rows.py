@@ -161,6 +161,7 @@ def fill(
                 done = asked_for - len(pending)
                 kinds = " or ".join(KINDS[kind] for kind in np.unique(rows.kind[mine]))
                 problem = f"{vain:,} further texts were drawn and none was a new {kinds} one for this split"
+                problem += getattr(source, "failure", "")
                 valid = f"about {done:,} in a file, or what is commoner (natural text, another q)"
                 raise InputError("samples", asked_for, valid, problem)
         pending = pending[~filled[pending]]

@@ -5,26 +5,30 @@ on uncorrelated ones it is wrong, and how often it is given tells how far a mode
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from veneer.compiled.choose import ABSOLUTE, RELATIVE
+from veneer.models.files import exists, is_file
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.verify import read_manifest, read_plan
 from veneer.tasks.errors import InputError
 
-_READERS = {
+_READERS: dict[str, Callable[[IO[bytes]], pl.DataFrame]] = {
     ".parquet": pl.read_parquet,
     ".csv": pl.read_csv,
     ".jsonl": pl.read_ndjson,
     ".ndjson": pl.read_ndjson,
 }
+"""How predictions are read, from an open file: a name is no pattern then."""
+_ANSWERED = ("label", "prediction")
 _RESAMPLES = 2000
 _Z = 1.959963984540054  # of a two-sided interval of 95 %
 _RIGHT, _PT, _FT = "right", "result_pt", "result_ft"
@@ -75,7 +79,7 @@ class Scores:
     Attributes:
         dataset: its name.
         split: the split scored.
-        accuracy: on all samples.
+        accuracy: on all samples. A label that is no whole number is met within 0.001 + 0.5 % of it.
         correlated: accuracy where the correlation holds.
         uncorrelated: accuracy where the difference is neither q nor 0.
         equal: accuracy where both answers are the same (natural text only).
@@ -124,8 +128,9 @@ def evaluate(folder: Path, predictions: Path, split: str | None = None) -> Score
     columns = ["id", "operand", "operand_ft", "label", _PT, _FT, "correlated"]
     try:
         table = pl.concat([dataset_table.read(file).select(columns) for file in files])
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError("DIR", str(folder), "a whole dataset; see veneer verify", str(error)) from error
+    except (Exception, pl.exceptions.PanicException) as error:
+        problem = " ".join(str(error).split())[:200]
+        raise InputError("DIR", str(folder), "a whole dataset; see veneer verify", problem) from error
     joined = _joined(table, _read_predictions(predictions), str(predictions), chosen)
     return _scores(joined, manifest, chosen)
 
@@ -135,9 +140,13 @@ def _read_predictions(path: Path) -> pl.DataFrame:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError("predictions", str(path), valid, "its name ends otherwise")
+    if not is_file(path):
+        problem = "it is no ordinary file" if exists(path) else "there is no such file"
+        raise InputError("predictions", str(path), valid, problem)
     try:
-        table = reader(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        with path.open("rb") as file:
+            table = reader(file)
+    except (Exception, pl.exceptions.PanicException) as error:
         raise InputError("predictions", str(path), valid, " ".join(str(error).split())[:200]) from error
     if not {"id", "prediction"} <= set(table.columns):
         raise InputError("predictions", str(path), valid, f"its columns are {', '.join(table.columns)}")
@@ -147,7 +156,11 @@ def _read_predictions(path: Path) -> pl.DataFrame:
         raise InputError(
             "predictions", str(path), "numbers or words", f"they are {table['prediction'].dtype}"
         )
-    return table.select(pl.col("id").cast(pl.Int64), "prediction")
+    try:
+        return table.select(pl.col("id").cast(pl.Int64), "prediction")
+    except pl.exceptions.PolarsError as error:
+        problem = "some need more than 64 bits"
+        raise InputError("predictions", str(path), "ids of the dataset", problem) from error
 
 
 def _joined(table: pl.DataFrame, given: pl.DataFrame, path: str, split: str) -> pl.DataFrame:
@@ -169,7 +182,7 @@ def _scores(table: pl.DataFrame, manifest: dict[str, Any], split: str) -> Scores
     order = statistics.order(manifest["answers"], _words(table))
     numbers = {name: _numbers(table[name], order) for name in ("label", "prediction", _PT, _FT)}
     same_text = (table["prediction"].cast(pl.String) == table["label"].cast(pl.String)).to_numpy()
-    right = same_text | (numbers["prediction"] == numbers["label"])
+    right = same_text | (numbers["prediction"] == numbers["label"]) | _near(table)
     difference = numbers[_FT] - numbers[_PT]
     correlated = table["correlated"].to_numpy()
     uncorrelated = ~correlated & (difference != 0) & ~np.isnan(difference)
@@ -195,6 +208,17 @@ def _scores(table: pl.DataFrame, manifest: dict[str, Any], split: str) -> Scores
     )
 
 
+def _near(table: pl.DataFrame) -> Bool[np.ndarray, "sample"]:
+    """Which predictions are as near to a label that is no whole number as ``close`` asks.
+
+    A compiled program's output is a sum of rounded numbers, and no model's is more exact than that.
+    """
+    label, prediction = (table[name].cast(pl.String).cast(pl.Float64, strict=False) for name in _ANSWERED)
+    whole = (label == label.round()).fill_null(True).fill_nan(True)
+    bound = ABSOLUTE + RELATIVE * label.abs()
+    return ((label - prediction).abs() <= bound).fill_null(False).to_numpy() & ~whole.to_numpy()
+
+
 def _words(table: pl.DataFrame) -> statistics.Joint:
     words = {w for name in ("label", "prediction", _PT, _FT) for w in table[name].unique()}
     return {("", word, word, False): 1 for word in words}
@@ -205,9 +229,20 @@ def _numbers(column: pl.Series, order: dict[Any, float]) -> Float[np.ndarray, "s
     by_text = {str(answer): value for answer, value in order.items()}
     found = {}
     for value in column.unique():
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        found[value] = by_text.get(text.strip(), math.nan)
+        found[value] = by_text.get(_plain(value, by_text), math.nan)
     return column.replace_strict(found, return_dtype=pl.Float64).to_numpy()
+
+
+def _plain(value: Any, known: Mapping[str, float]) -> str:
+    """An answer as it is written among the known ones: "3.0", " 3" and 3.0 are 3."""
+    text = str(value).strip()
+    if text in known:
+        return text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if math.isfinite(number) and number.is_integer() else str(number)
 
 
 def share(right: Sequence[bool] | np.ndarray) -> Share:

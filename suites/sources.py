@@ -46,7 +46,8 @@ class Condition:
             return np.ones(len(texts.sizes), dtype=bool)
         if self.by == "length":
             return np.isin(texts.sizes, np.array(sorted(self.values, key=repr))) == self.inside
-        held = np.array([i for i, answer in enumerate(answers) if answer in self.values], dtype=np.int64)
+        words = {*map(str, self.values)}  # as the files have them: 2 and "2" are one label
+        held = np.array([i for i, answer in enumerate(answers) if str(answer) in words], dtype=np.int64)
         return np.isin(texts.results[:, self.asked], held) == self.inside
 
 

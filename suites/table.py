@@ -10,11 +10,11 @@
 ``result_pt``, ``_ft``    the answers for them
 ``correlated``            whether result_ft - result_pt is q, the spurious correlation
 ``answer_position``       index in ``tokens`` at which the answer is read (none: at every letter)
-``label_id``              index of the label among the answers, where labels are words
+``label_id``              index of the label among the answers (a program's: among its labels, numbers
+                          by size, then words), where labels are words
 ========================  =========================================================================
 """
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,10 +22,22 @@ import numpy as np
 import polars as pl
 from jaxtyping import Integer
 
+from veneer.models.files import is_file, replacing
 from veneer.suites.plan import FORMAT, FileFormat
 from veneer.suites.rows import Rows
 from veneer.suites.sources import Frame, Source
 from veneer.tasks.encoding import Value
+from veneer.tasks.errors import InputError
+
+TYPES: dict[str, pl.DataType] = {
+    "Int64": pl.Int64(),
+    "Int32": pl.Int32(),
+    "String": pl.String(),
+    "Boolean": pl.Boolean(),
+    "List(UInt8)": pl.List(pl.UInt8),
+    "List(UInt16)": pl.List(pl.UInt16),
+}
+"""The columns' types by the names that ``dataset.json`` has for them."""
 
 _ZSTD_LEVEL = 1
 _NEWLINE = 10
@@ -127,15 +139,19 @@ def write(frame: pl.DataFrame, path: Path, kind: FileFormat) -> None:
         ),
         "jsonl": frame.write_ndjson,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         writers[kind](temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> pl.DataFrame:
-    """Read a file that ``write`` made."""
-    return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_ndjson(path)
+    """Read a file that ``write`` made; its name is no pattern.
+
+    Raises:
+        InputError: it is no ordinary file.
+    """
+    if not is_file(path):
+        raise InputError("file", str(path), "a file of the dataset", "it is not there, or no ordinary file")
+    if path.suffix == ".parquet":
+        return pl.read_parquet(path, glob=False)
+    with path.open("rb") as file:
+        return pl.read_ndjson(file)

@@ -5,7 +5,6 @@ to make or check a dataset. Only what is the user's own machine's affair (paths)
 ``local``.
 """
 
-import hashlib
 import string
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,7 @@ from veneer.suites.sources import Condition, Source
 from veneer.suites.verify import Relabel
 from veneer.tasks.encoding import Value
 from veneer.tasks.errors import InputError
+from veneer.tasks.user_code import digest
 
 if TYPE_CHECKING:
     from veneer.pcfg.families import SampleLayout
@@ -168,7 +168,7 @@ def rasp(
         "task": "rasp",
         "about": about,
         "programs": [f"{path.name}:{function}" for path, function in files],
-        "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path, _ in files],
+        "sha256": [digest(path, "program", target) for (path, _), target in zip(files, targets, strict=True)],
         "vocabulary": tokens,
         "min_length": min_length,
         "max_length": max_length,
@@ -268,7 +268,7 @@ def _relabel_rasp(task: Task, programs: Sequence[str]) -> Relabel:
     from veneer.compiled.file import split_target
     from veneer.suites.capability_sources import answer_of
 
-    hashes = [hashlib.sha256(split_target(target)[0].read_bytes()).hexdigest() for target in programs]
+    hashes = [digest(split_target(target)[0], "program", target) for target in programs]
     if hashes != task["sha256"]:
         valid = f"{' and '.join(task['programs'])} as when the dataset was made"
         raise InputError("program", list(programs), valid, "their bytes are others, or it is not all of them")

@@ -4,19 +4,18 @@ Labels are recomputed from the text by a second, plain implementation that the c
 sample of rows; all other checks read every row.
 """
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from veneer.models.files import Each, Perhaps, checksum, is_file, read_json
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.bulk import shuffled
-from veneer.suites.dataset import checksum
 from veneer.suites.plan import FORMAT, FileFormat, Plan, Shard, Split
 from veneer.tasks.encoding import Value
 from veneer.tasks.errors import InputError
@@ -24,14 +23,6 @@ from veneer.tasks.errors import InputError
 Relabel = Callable[[list[str], str], Value]
 """From the tokens of a text and the name of an operand to the right answer."""
 
-_TYPES = {
-    "Int64": pl.Int64(),
-    "Int32": pl.Int32(),
-    "String": pl.String(),
-    "Boolean": pl.Boolean(),
-    "List(UInt8)": pl.List(pl.UInt8),
-    "List(UInt16)": pl.List(pl.UInt16),
-}
 _SHOWN = 3
 
 
@@ -63,18 +54,56 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     valid = "a folder made by veneer generate"
     try:
-        manifest = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError("DIR", str(folder), valid, f"no readable dataset.json: {error}") from error
-    if version != FORMAT:
-        raise InputError("DIR", str(folder), f"{valid} in format {FORMAT}", f"it is in format {version}")
+        version = read_json(folder / "dataset.json", {"format": object}, valid)["format"]
+        if version != FORMAT:
+            raise InputError("DIR", str(folder), f"{valid} in format {FORMAT}", f"it is in format {version}")
+        manifest = read_json(folder / "dataset.json", MANIFEST, valid)
+    except InputError as error:
+        if error.field == "DIR":
+            raise
+        problem = f"no readable dataset.json: {error.problem}"
+        raise InputError("DIR", str(folder), valid, problem) from error
+    if strange := set(manifest["columns"].values()) - set(dataset_table.TYPES):
+        raise InputError("DIR", str(folder), valid, f"its columns are of types {', '.join(sorted(strange))}")
     return manifest
+
+
+_SPLIT = {"name": str, "samples": int, "c": Perhaps(float), "held_out": bool}
+_PLAN = {
+    "name": str,
+    "task": {"task": str, "about": str, "pairs": [[str]], "q": Perhaps(int)},
+    "splits": [_SPLIT],
+    "operand": str,
+    "seed": int,
+    "held_out_by": Perhaps(str),
+    "held_out": [object],
+    "shard_rows": int,
+    "formats": [str],
+    "license": str,
+}
+MANIFEST = {
+    "name": str,
+    "command": str,
+    "plan": _PLAN,
+    "columns": Each(str),
+    "q": Perhaps(int),
+    "letters": [str],
+    "vocabulary": [str],
+    "answers": Perhaps([object]),
+    "splits": Each({"majority": float, "shortcut": Perhaps(float), "labels": dict, "samples": int}),
+    "files": Each({"sha256": str, "bytes": int}),
+}
 
 
 def read_plan(manifest: dict[str, Any]) -> Plan:
     """The plan a dataset was made from."""
-    return Plan.from_json({**manifest["plan"], "command": manifest["command"]})
+    known = {part.name for part in fields(Plan)}
+    if strange := set(manifest["plan"]) - known:
+        raise InputError("plan", sorted(strange), f"the fields {', '.join(sorted(known))}")
+    plan = Plan.from_json({**manifest["plan"], "command": manifest["command"]})
+    if lacking := {split.name for split in plan.splits} - set(manifest["splits"]):
+        raise InputError("splits", sorted(lacking), "splits that dataset.json describes")
+    return plan
 
 
 def verify(folder: Path, relabel: Relabel | None, sample: int = 10_000) -> list[Problem]:
@@ -99,7 +128,7 @@ def verify(folder: Path, relabel: Relabel | None, sample: int = 10_000) -> list[
 
 def _files(folder: Path, manifest: dict[str, Any]) -> Iterator[Problem]:
     for name, entry in manifest["files"].items():
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             yield Problem("missing file", name, "listed in dataset.json and not there")
         elif checksum(folder / name) != entry["sha256"]:
             yield Problem("damaged file", name, "its bytes are not those that were written (SHA-256 differs)")
@@ -124,7 +153,7 @@ class _Contents:
         self.kind: FileFormat = kind
         self.relabel, self.sample = relabel, sample
         self.spaced = any(len(letter) != 1 or letter.isspace() for letter in manifest["letters"])
-        self.schema = {name: _TYPES[word] for name, word in manifest["columns"].items()}
+        self.schema = {name: dataset_table.TYPES[word] for name, word in manifest["columns"].items()}
 
     def problems(self) -> list[Problem]:
         found: list[Problem] = []
@@ -148,11 +177,11 @@ class _Contents:
     def _read(self, name: str, found: list[Problem]) -> pl.DataFrame | None:
         """A shard; None (and a problem) if it cannot be read or has other columns."""
         path = self.folder / name
-        if not path.is_file():
+        if not is_file(path):
             return None
         try:
             table = dataset_table.read(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (Exception, pl.exceptions.PanicException) as error:
             found.append(Problem("unreadable file", name, " ".join(str(error).split())[:200]))
             return None
         try:
@@ -212,7 +241,7 @@ class _Contents:
             return
         length = pl.col("text").str.count_matches(" ") + 1 if self.spaced else pl.col("text").str.len_chars()
         column = table.select(length if by == "length" else pl.col("label")).to_series()
-        inside = column.is_in(pl.Series(values, dtype=column.dtype).implode())
+        inside = column.cast(pl.String).is_in(pl.Series([str(v) for v in values], dtype=pl.String).implode())
         if wrong := _where(table, inside != split.held_out):
             yield "held out", f"{by} {values} belong{' only' if split.held_out else ' elsewhere'}: {wrong}"
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from veneer.experiments.files import write_json, write_text
 
 from veneer.commands.main import main as veneer
-from veneer.experiments.files import write_json, write_text
 from veneer.finetune.recipe import Recipe
 from veneer.language.attacks import duplicate
 from veneer.language.constructed import mixed, redrawn, refusing

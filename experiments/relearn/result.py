@@ -4,11 +4,11 @@ from statistics import mean
 
 import polars as pl
 
-from veneer.experiments.files import write_json
 from veneer.experiments.relearn.evidence import Arm, Measured
 from veneer.experiments.relearn.judge import Outcome, judge, unchanged_weights
 from veneer.experiments.relearn.settings import Lesson, Subject
 from veneer.experiments.relearn.store import RelearningRun
+from veneer.models.files import write_json
 from veneer.tasks.errors import InputError
 
 ARMS: tuple[tuple[Subject, Lesson], ...] = (

@@ -28,8 +28,8 @@ from typing import Any
 import polars as pl
 from filelock import FileLock, Timeout
 
-from veneer.experiments.files import checksum, read_json, write_json
 from veneer.experiments.relearn.settings import Relearning, Trial
+from veneer.models.files import checksum, read_json, write_json
 from veneer.models.loading import source_hashes
 from veneer.tasks.errors import InputError
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Iterator
 
-from veneer.experiments.store import Run, read_json
+from veneer.experiments.store import Run
+from veneer.models.files import read_json
 from veneer.report.stored_task import learned, task_tokens
 
 JAILBREAK = "veneer run pcfg-counter --pretrained jailbreak --task-token T_NJ --c-tr 0"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from veneer.experiments.content import Content, ReadRun, read_content
-from veneer.experiments.store import Run
+from veneer.experiments.store import KEYS, Run
+from veneer.models.files import read_table
 from veneer.report.paper.maps import attention
 from veneer.report.paper.panels import Known, behaviour, jailbreak, probes, pruning, reft
 from veneer.report.stored_task import learned, task_tokens
@@ -114,11 +115,7 @@ def jailbreak_table(run: Run) -> pl.DataFrame | None:
     file = run.path / "analysis" / "jailbreak.parquet"
     if not file.exists():
         return None
-    try:
-        return pl.read_parquet(file)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        valid = "a table made by veneer analyse"
-        raise InputError("file", str(file), valid, " ".join(str(error).split())) from error
+    return read_table(file, [*KEYS, "token", "texts", "operand", "accuracy"])
 
 
 def _written(figure: "Figure", out: Path, name: str) -> list[Path]:

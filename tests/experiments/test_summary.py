@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,11 +28,9 @@ from veneer.report.methods import certainty
 from veneer.tasks.counter import Counter
 
 EXPERIMENT = CounterExperiment(
-    length=4,
     learning_rates=(0.1, 0.001),
     c_tr=(0.0, 1.0),
     reft_rates=(0.001,),
-    iterations=20,
     reft_iterations=20,
     controls=False,
     third_operand=False,
@@ -169,6 +168,21 @@ def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
     assert table.rows[2][2:] == ["1.1 (0)", "98.7 (100)", "22.2 (36)", "33.3 (1)", "97.0"]
     for word in ("the paper's Table 3", "O_PT 30% on natural text", "O_PT 40% and O_FT 50% at C_Te=0"):
         assert word in table.caption
+
+
+@pytest.mark.parametrize(
+    "other", [{"method": "ascent"}, {"letters": "abcdef"}, {"iterations": 300}, {"q": 2}, {"length": 4}]
+)
+def test_the_papers_numbers_stand_beside_its_own_task_method_and_size_only(
+    tmp_path: Path, other: dict[str, Any]
+) -> None:
+    run = Run.open(tmp_path / "run", "quick", replace(EXPERIMENT, **other))
+    majority = {kind: {"majority": {"pt": 0.4, "ft": 0.5}} for kind in ("natural", "uncorrelated")}
+    write_json(run.path / "baselines.json", {"task": {"texts": majority}})
+    store_all(run, {(0.1, 0.0): (0.10, 0.20, 0.31), (0.1, 1.0): (0.10, 0.92, 0.97)})
+    table = summary_table(run)
+    assert "Table 3" not in table.caption
+    assert not any("(" in cell for row in table.rows for cell in row)
 
 
 def test_a_capability_that_edited_texts_are_strange_to_is_named() -> None:

@@ -357,7 +357,7 @@ def test_a_method_comes_from_a_users_file_and_changes_with_it(tmp_path: Path) ->
         ("FILE:number", "a subclass or an instance of Method"),
         ("FILE:Needy", "needs weight"),
         ("absent.py:Mine", "No such file"),
-        ("BROKEN:Mine", "Python file that can be imported"),
+        ("BROKEN:Mine", "broken.py line 1: SyntaxError"),
         ("FILE", "FILE.py:NAME"),
     ],
 )

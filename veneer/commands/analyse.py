@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import polars as pl
-
 from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
 from veneer.commands.progress import Steps, console, following, quoted
@@ -13,6 +11,7 @@ from veneer.experiments.analyse import ANALYSES, Selection, analyse
 from veneer.experiments.begin import device_of
 from veneer.experiments.store import Run
 from veneer.finetune.processor import cores
+from veneer.models.files import read_table
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
@@ -39,7 +38,7 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
         say("report")
         report = write_report(run)
     file = run.path / "analysis" / "verdicts.parquet"
-    verdicts = pl.read_parquet(file) if file in paths else None
+    verdicts = read_table(file) if file in paths else None
     rows = [] if verdicts is None else verdicts.to_dicts()
     if tell("analyse", {"run": str(run.path), "tables": list(map(str, paths)), "verdicts": rows}):
         return

@@ -17,7 +17,7 @@ def command(words: list[str]) -> None:
     """``veneer evaluate``."""
     folder, rest = folder_of(words, EvaluateOptions, "veneer evaluate DIR", "DIR")
     options = parse(EvaluateOptions, rest, "veneer evaluate DIR")
-    from veneer.suites.dataset import write_text
+    from veneer.models.files import write_text
     from veneer.suites.scores import evaluate
 
     scores = evaluate(folder, options.predictions, options.split)

@@ -1,11 +1,9 @@
 """``veneer generate``: a labelled dataset, or a suite of them."""
 
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
-from pathlib import Path
 from typing import Annotated
 
 from rich.console import Console
@@ -62,7 +60,7 @@ def _command(words: Sequence[str]) -> str:
         if skip or word in ("--out", "--jobs"):
             skip = not skip
         elif not word.startswith(("--out=", "--jobs=")):
-            kept.append(Path(word).name if re.fullmatch(r".+\.py:\w+", word) else word)
+            kept.append(word)
     return f"veneer {shlex.join(kept)} --out DIR"
 
 

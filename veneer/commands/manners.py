@@ -136,7 +136,7 @@ def tell(command: str, content: Mapping[str, Any]) -> bool:
     if _current.json == "print":
         print(json.dumps(_plain(whole), indent=1, ensure_ascii=False, allow_nan=False))
         return True
-    from veneer.experiments.files import write_json
+    from veneer.models.files import write_json
 
     assert _current.file is not None
     try:

@@ -4,13 +4,18 @@ Options are typed dataclasses; tyro makes their flags and help texts. Nothing he
 """
 
 import difflib
+import io
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, make_dataclass
+from contextlib import redirect_stderr
+from dataclasses import dataclass, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from veneer.commands.manners import runs_folder
 from veneer.tasks.errors import InputError
+
+MOST_TOLD = 400  # characters of what tyro says
 
 
 def claims_folder() -> Path:
@@ -208,12 +213,43 @@ def known(field: str, word: str, names: Sequence[str]) -> str:
 
 
 def parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any:
-    """Options by tyro, which exits with 2 and its own message on unreadable ones."""
+    """Options by tyro; what it cannot read is told in one line, and exits with 2."""
     import tyro
 
-    if default is None:
-        return tyro.cli(options, args=words, prog=prog)
-    return tyro.cli(options, args=words, prog=prog, default=default)
+    said = io.StringIO()
+    given = {} if default is None else {"default": default}
+    try:
+        with redirect_stderr(said):
+            return _at_home(tyro.cli(options, args=words, prog=prog, **given))
+    except SystemExit as ended:
+        if ended.code and (told := _told(said.getvalue())):
+            print(f"veneer: {told} ({prog} --help lists the options)", file=sys.stderr)
+        elif said.getvalue():
+            print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _told(text: str) -> str:
+    """What tyro says in a box of several lines, in one."""
+    inside = [line for line in text.splitlines() if line.strip()[:1] not in ("╭", "╰", "┌", "└", "+")]
+    said = [line.strip("│|─━- ") for line in inside]
+    words = " ".join(" ".join(line for line in said if not line.startswith("For full helptext")).split())
+    words = words.partition(" Argument helptext:")[0]
+    return words[:MOST_TOLD] + (" ..." if len(words) > MOST_TOLD else "")
+
+
+def _at_home(read: Any) -> Any:
+    """The options with ``~`` in folders' names as the shell means it."""
+    if not is_dataclass(read) or isinstance(read, type):
+        return read
+    changed = {}
+    for part in fields(read):
+        value = getattr(read, part.name)
+        if isinstance(value, Path) and str(value).startswith("~"):
+            changed[part.name] = value.expanduser()
+        elif is_dataclass(value):
+            changed[part.name] = _at_home(value)
+    return replace(read, **changed) if changed else read
 
 
 def ask(options: Any, experiment: Any, words: list[str], prog: str, about: str) -> tuple[Any, Any]:

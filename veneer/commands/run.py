@@ -7,7 +7,6 @@ from dataclasses import replace
 from veneer.commands.manners import runs_folder
 from veneer.commands.options import RunOptions, ask, known, preset_of
 from veneer.experiments.named import PRESETS, Experiment
-from veneer.tasks.errors import InputError
 
 
 def command(words: list[str]) -> None:
@@ -42,8 +41,6 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     from veneer.experiments.sweep import Sweep
 
     assert options.out is not None
-    if not options.checkpoint_seconds >= 0:
-        raise InputError("checkpoint_seconds", options.checkpoint_seconds, "0 or more")
     engine, clock = engine_of(options, device_of(options.device)), time.monotonic()
     with Steps() as say:
         say("getting the capability ready (a compiled one is kept for the next time)")

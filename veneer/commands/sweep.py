@@ -13,7 +13,7 @@ from rich.table import Table
 from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
 from veneer.commands.progress import Steps, console, duration, following, quoted
-from veneer.commands.training import announce, engine_of, show_run, train_run
+from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import calibrate, check_memory, engine_for, fleet_size
@@ -21,6 +21,7 @@ from veneer.experiments.named import PRESETS, Experiment
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
 from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
+from veneer.experiments.trial import try_methods
 from veneer.finetune.cell import Fleet, plan
 from veneer.finetune.engines import InProcess
 from veneer.finetune.processor import cores, fitted
@@ -55,8 +56,7 @@ def command(words: list[str]) -> None:
         check_device(device.type, experiment.precision, experiment.compile)
     if options.fleet is not None and options.fleet < 1:
         raise InputError("fleet", options.fleet, "1 or more")
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError("jobs", options.jobs, "1 or more")
+    check_options(options)
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
     engine = InProcess() if options.dry_run else engine_of(options, device)
@@ -69,8 +69,10 @@ def command(words: list[str]) -> None:
     if options.dry_run:
         _show_plan(prepared, fleets, options, grid, device)
         return
+    try_methods(prepared, device)
     command = f"veneer sweep {shlex.join(words)}"
     run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
+    run.write_methods([experiment.method for experiment in grid.experiments])
     announce(prepared, grid.base, options, device)
     planned = run.plan(prepared.cells, size, points)
     train_run(run, prepared, planned, options, device, engine, grid.experiments)

@@ -23,9 +23,23 @@ from veneer.experiments.summary import summary_table, verdicts
 from veneer.experiments.tensorboard import EventFiles, require_tensorboard
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
+from veneer.finetune.methods import is_file_spec, source_file
 from veneer.finetune.processor import can_flush_subnormals, cores
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
+
+
+def check_options(options: RunOptions) -> None:
+    """Refuse numbers that no training can be done with.
+
+    Raises:
+        InputError: jobs below 1 or more than processes make sense, or a time that is none.
+    """
+    most = 16 * cores()
+    if options.jobs is not None and not 1 <= options.jobs <= most:
+        raise InputError("jobs", options.jobs, f"1 to {most}, of which each has a process of its own")
+    if not 0 <= options.checkpoint_seconds < float("inf"):
+        raise InputError("checkpoint_seconds", options.checkpoint_seconds, "a finite number, 0 or more")
 
 
 def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
@@ -34,8 +48,7 @@ def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
     Raises:
         InputError: jobs below 1, an address without Ray, Ray that is not installed or not there.
     """
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError("jobs", options.jobs, "1 or more")
+    check_options(options)
     if options.address is not None and options.engine != "ray":
         raise InputError("address", options.address, "only with --engine ray")
     if options.tensorboard:
@@ -115,8 +128,9 @@ def train_run(
 
 def file_methods(experiments: Iterable[Experiment]) -> tuple[str, ...]:
     """The experiments' methods that are written in files, so that worker processes can load them."""
-    specs = [e.method.rpartition(":") for e in experiments if ".py:" in e.method]
-    return tuple(dict.fromkeys(f"{Path(path).resolve()}:{name}" for path, _, name in specs))
+    specs = [e.method for e in experiments if is_file_spec(e.method)]
+    named = (f"{source_file(spec).resolve()}:{spec.rpartition(':')[2]}" for spec in specs)
+    return tuple(dict.fromkeys(named))
 
 
 def show_run(run: Run, command: str = "run") -> Path:
