@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from veneer.experiments.files import checksum, write_json
 
 from veneer.experiments.content import checked
 from veneer.experiments.store import Run
+from veneer.models.files import checksum, write_json
 from veneer.tasks.errors import InputError
 
 WHOLE = ("experiment.json", "environment.json", "plan.json", "cells.parquet", "baselines.json")

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from veneer.experiments.files import write_json, write_text
 
 from veneer.commands.main import main as veneer
 from veneer.finetune.recipe import Recipe
@@ -28,6 +27,7 @@ from veneer.language.constructed import mixed, redrawn, refusing
 from veneer.language.metrics import answer_scores
 from veneer.language.questions import Question, permuted_answers, read_questions
 from veneer.language.training import Training, merge, train
+from veneer.models.files import write_json, write_text
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import load_model, load_tokenizer
 
