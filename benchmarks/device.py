@@ -120,12 +120,16 @@ def _write(file: Path, found: dict[str, Any]) -> None:
     os.replace(temporary, file)
 
 
+def _command(part: Part, dry: bool, limit: float) -> list[str]:
+    command = [sys.executable, "-m", "benchmarks.device", "--part", part.name, "--seconds", f"{limit:.0f}"]
+    return command + (["--dry"] if dry else [])
+
+
 def _run(part: Part, dry: bool, limit: float, own: dict[str, Any], keep: Any) -> None:
     """A part in a process of its own; its numbers go to ``own`` as it tells them."""
-    command = [sys.executable, "-m", "benchmarks.device", "--part", part.name, "--seconds", f"{limit:.0f}"]
     began = time.monotonic()
     process = subprocess.Popen(
-        command + (["--dry"] if dry else []),
+        _command(part, dry, limit),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,  # so that what it starts ends with it
