@@ -18,7 +18,8 @@ FEW := --learning-rates 1e-3 --c-tr 1 --seeds 3 --iterations 1000 --reft-rates -
     --evaluation-samples 400
 PRIORS := --pretrained L H --learning-rates 3e-4 1e-4 --c-tr 0.8 1 --seeds 3 --evaluation-samples 100 \
     --reft-rates --no-controls --no-third-operand
-EXTRAS := dev,transformer-lens,datasets,huggingface
+USER_EXTRAS := compile,figures
+EXTRAS := dev,$(USER_EXTRAS),transformer-lens,datasets,pandas,huggingface
 
 BIN := $(VENV)/bin
 USER_STAMP := $(VENV)/.veneer-installed
@@ -124,7 +125,7 @@ endef
 INSTALLED_FROM := pyproject.toml constraints.txt $(if $(TORCH),FORCE)
 
 $(USER_STAMP): $(INSTALLED_FROM) | $(BIN)/python
-	$(call install,)
+	$(call install,[$(USER_EXTRAS)])
 
 # The extras contain all that a user's installation does.
 $(DEV_STAMP): $(INSTALLED_FROM) | $(BIN)/python

@@ -2,7 +2,7 @@
 
 A key is the SHA-256 of a recipe: program, vocabulary, length, tokens, exactness and versions. So a
 changed program or a new Tracr is another entry, and nothing needs to be invalidated. Importing this
-module, and reading an entry, needs neither JAX nor Tracr.
+module, and reading an entry, imports neither JAX nor Tracr.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import Any
 
 from veneer.compiled.capability import FORMAT, CompiledCapability
 from veneer.tasks.errors import InputError
+from veneer.tasks.extras import need
 
 
 def folder() -> Path:
@@ -25,7 +26,12 @@ def folder() -> Path:
 
 
 def key(recipe: Mapping[str, Any]) -> str:
-    """Names the entry of a recipe, a mapping that JSON can write; versions are added here."""
+    """Names the entry of a recipe, a mapping that JSON can write; versions are added here.
+
+    Raises:
+        InputError: the extra ``compile`` is not installed, whose version is part of the key.
+    """
+    need("compile")
     versions = {"format": FORMAT, "tracr": importlib.metadata.version("tracr-pypi")}
     text = json.dumps({"versions": versions, **recipe}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

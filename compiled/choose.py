@@ -16,6 +16,7 @@ from veneer.compiled.capability import Calibration, CompiledCapability, Value
 from veneer.compiled.exactness import EXACTNESS_LADDER, REQUIRED
 from veneer.tasks import random
 from veneer.tasks.errors import InputError
+from veneer.tasks.extras import need
 
 if TYPE_CHECKING:
     from tracr.rasp import rasp
@@ -64,6 +65,7 @@ def compile_chosen(
         InputError: a program that Tracr cannot compile, or compiles wrongly, or that RASP cannot run, or an
             unusable vocabulary.
     """
+    need("compile")
     from veneer.compiled import compiler
 
     check_request(vocabulary, max_length, answer_position)

@@ -18,6 +18,7 @@ from veneer.compiled.inputs import VALID as INPUTS
 from veneer.compiled.inputs import drawn_inputs, split_target
 from veneer.tasks import user_code
 from veneer.tasks.errors import InputError
+from veneer.tasks.extras import need
 
 if TYPE_CHECKING:
     from tracr.rasp import rasp
@@ -130,6 +131,7 @@ def called(made: "rasp.SOp | Callable[[], rasp.SOp]", name: str) -> "rasp.SOp":
     Raises:
         InputError: a function that needs arguments, or one that gives something else.
     """
+    need("compile")
     from tracr.rasp import rasp
 
     if isinstance(made, rasp.RASPExpr) or not callable(made):

@@ -39,6 +39,7 @@ from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
 from veneer.suites.rows import Rows, draw_rows, replace_rows
 from veneer.suites.sources import Make, Source
 from veneer.tasks.errors import InputError
+from veneer.tasks.extras import need
 
 Progress = Callable[[int], None]
 MOST_SAMPLES = 10**9
@@ -66,6 +67,7 @@ def generate(
     """
     if jobs < 1:
         raise InputError("jobs", jobs, "1 or more processes")
+    need("figures")  # of its card
     with alone(out) as waited:
         if waited and made_as(plan, out):
             progress(plan.samples)

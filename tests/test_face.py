@@ -22,6 +22,7 @@ FIELDS = {
     "reft_iterations": 10,
     "evaluation_samples": 20,
     "controls": False,
+    "third_operand": False,
     "seeds": 2,
 }
 

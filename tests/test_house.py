@@ -125,7 +125,7 @@ def test_pins_satisfy_what_is_declared() -> None:
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    tested = ("dev", "transformer-lens", "datasets", "huggingface")
+    tested = ("dev", "compile", "figures", "pandas", "transformer-lens", "datasets", "huggingface")
     declared = project["dependencies"] + [line for extra in tested for line in extras[extra]]
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement

@@ -18,6 +18,7 @@ from veneer.report.paper.maps import attention
 from veneer.report.paper.panels import Known, behaviour, jailbreak, probes, pruning, reft
 from veneer.report.stored_task import learned, task_tokens
 from veneer.tasks.errors import InputError
+from veneer.tasks.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +55,7 @@ def figures(run: Run, style: str, out: Path) -> list[Path]:
         InputError: a style that does not exist, a run without finished cells, or files that cannot be
             read or written.
     """
+    need("figures")
     import matplotlib as mpl
 
     if style not in STYLES:
