@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from veneer.report.colours import ROLES, share_colour
+
 Figure = dict[str, Any]  # plotly's "data" and "layout"
 
-# Okabe & Ito's palette, which people with colour vision deficiencies can tell apart.
-OPERAND_COLOURS = {"pt": "#0072B2", "ft": "#D55E00"}
-C_TR_SCALE = ("#E69F00", "#D55E00", "#CC79A7", "#8C6BB1", "#56B4E9", "#0072B2", "#009E73")
-NAMES = {"pt": "O_PT", "ft": "O_FT"}
+OPERAND_COLOURS = {"pt": ROLES["old"], "ft": ROLES["new"]}
+NAMES = {"pt": "old task", "ft": "new task"}
 TEXTS = {
-    "correlated": "correlated texts (C_Te = 1)",
-    "uncorrelated": "uncorrelated texts (C_Te = 0)",
-    "natural": "natural texts",
+    "correlated": "texts on which the shortcut works (C_Te = 1)",
+    "uncorrelated": "texts on which the shortcut fails (C_Te = 0)",
+    "natural": "texts as drawn (natural)",
 }
 CONTROL_STYLES = {  # models trained from scratch: grey, told apart by shade and symbol
-    "Scr. + FT": {"color": "#595959", "symbol": "triangle-up"},
-    "Scr.": {"color": "#A6A6A6", "symbol": "triangle-down"},
+    "Scr. + FT": {"color": ROLES["scratch-new"], "symbol": "triangle-up"},
+    "Scr.": {"color": ROLES["scratch"], "symbol": "triangle-down"},
 }
 DASHES = ("solid", "dash", "dashdot", "longdash")
 
@@ -61,7 +61,7 @@ def behaviour(
     own = curves.filter(
         (pl.col("learning_rate") == rate) & (pl.col("texts") == texts) & (pl.col("measure") == "accuracy")
     )
-    axis, traces = _UpdatesAxis(own["step"].unique().to_list()), []
+    axis, traces = UpdatesAxis(own["step"].unique().to_list()), []
     for capability in own["capability"].unique().sort().to_list():
         for operand, level in majority[capability].items():
             name = f"majority class, {NAMES[operand]}"
@@ -86,7 +86,7 @@ def revival(curves: pl.DataFrame, fine_tuning_rate: float, majority: Mapping[str
         majority: by capability, accuracy of always giving the commonest O_PT answer.
     """
     own = curves.filter(pl.col("fine_tuning_rate") == fine_tuning_rate)
-    axis, traces = _UpdatesAxis(curves["step"].unique().to_list()), []
+    axis, traces = UpdatesAxis(curves["step"].unique().to_list()), []
     for capability in own["capability"].unique().sort().to_list():
         meta = {"capability": [capability]}
         traces.append(_level(axis, majority[capability], "#888888", "majority class", meta))
@@ -94,9 +94,9 @@ def revival(curves: pl.DataFrame, fine_tuning_rate: float, majority: Mapping[str
     rates = sorted(curves["learning_rate"].unique().to_list(), reverse=True)
     keys = ["capability", "c_tr", "learning_rate"]
     for (capability, c_tr, rate), table in own.group_by(keys, maintain_order=True):
-        style = {"color": c_tr_colour(shares, float(str(c_tr))), **_rate_style(rates, float(str(rate)))}
+        style = {"color": share_colour(shares, float(str(c_tr))), **_rate_style(rates, float(str(rate)))}
         meta = {"capability": [str(capability)], "c_tr": [f"{c_tr:g}"], "reft": [f"{rate:g}"]}
-        traces += _curves(table, axis, f"C_Tr = {c_tr:g}, reFT {rate:g}", meta=meta, **style)
+        traces += _curves(table, axis, f"shortcut share {c_tr:g}, retrained at {rate:g}", meta=meta, **style)
     return _panel(f"after fine-tuning at {rate_name(fine_tuning_rate)}", axis, traces)
 
 
@@ -107,7 +107,7 @@ def controls(curves: pl.DataFrame) -> Figure:
         curves: rows of ``Run.metrics`` with ``start`` "scratch" and stage "reft" (O_PT, natural text);
             those with a fine_tuning_rate learned O_FT first (Scr. + FT).
     """
-    axis, traces = _UpdatesAxis(curves["step"].unique().to_list()), []
+    axis, traces = UpdatesAxis(curves["step"].unique().to_list()), []
     rates = sorted(curves["learning_rate"].unique().to_list(), reverse=True)
     tuned = pl.col("fine_tuning_rate").is_not_null()
     marked = curves.with_columns(arm=pl.when(tuned).then(pl.lit("Scr. + FT")).otherwise(pl.lit("Scr.")))
@@ -126,13 +126,7 @@ def _rate_style(rates: Sequence[float], rate: float) -> dict[str, str]:
     return {"dash": DASHES[place % len(DASHES)], "symbol": symbol}
 
 
-def c_tr_colour(shares: Sequence[float], c_tr: float) -> str:
-    """The colour of a C_Tr among those of a run: orange for the least, green for the greatest."""
-    place = list(shares).index(c_tr) / max(1, len(shares) - 1)
-    return C_TR_SCALE[round(place * (len(C_TR_SCALE) - 1))]
-
-
-class _UpdatesAxis:
+class UpdatesAxis:
     """A logarithmic axis with a place for update 0, left of the first update evaluated."""
 
     def __init__(self, steps: Iterable[int]) -> None:
@@ -163,7 +157,7 @@ class _UpdatesAxis:
         }
 
 
-def _panel(title: str, axis: "_UpdatesAxis", traces: list[dict[str, Any]]) -> Figure:
+def _panel(title: str, axis: "UpdatesAxis", traces: list[dict[str, Any]]) -> Figure:
     layout = {
         "title": {"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
         "height": 230,
@@ -185,7 +179,7 @@ def _panel(title: str, axis: "_UpdatesAxis", traces: list[dict[str, Any]]) -> Fi
 
 
 def _level(
-    axis: "_UpdatesAxis", level: float, colour: str, name: str, meta: dict[str, list[str]]
+    axis: "UpdatesAxis", level: float, colour: str, name: str, meta: dict[str, list[str]]
 ) -> dict[str, Any]:
     return {
         "type": "scatter",
@@ -201,7 +195,7 @@ def _level(
 
 def _curves(
     table: pl.DataFrame,
-    axis: "_UpdatesAxis",
+    axis: "UpdatesAxis",
     name: str,
     *,
     meta: dict[str, list[str]],
@@ -254,7 +248,7 @@ def _curves(
 
 
 def _band(
-    summed: pl.DataFrame, axis: "_UpdatesAxis", colour: str, meta: dict[str, list[str]]
+    summed: pl.DataFrame, axis: "UpdatesAxis", colour: str, meta: dict[str, list[str]]
 ) -> dict[str, Any]:
     places = [axis.place(step) for step in summed["step"].to_list()]
     return {
@@ -272,7 +266,7 @@ def _band(
 
 
 def _cross(
-    part: pl.DataFrame, axis: "_UpdatesAxis", step: int, name: str, meta: dict[str, list[str]]
+    part: pl.DataFrame, axis: "UpdatesAxis", step: int, name: str, meta: dict[str, list[str]]
 ) -> dict[str, Any]:
     """A cross where a cell diverged; its weights stayed as they were from there on."""
     before = part.filter(pl.col("step") <= step)

@@ -9,9 +9,10 @@ from html import escape
 import numpy as np
 import plotly.graph_objects as go
 
+from veneer.report.colours import ROLES
 from veneer.report.figures import OPERAND_COLOURS
 
-STAGE_COLOURS = ("#999999", "#E69F00", "#009E73")  # before, after fine-tuning, after reFT
+STAGE_COLOURS = (ROLES["before"], ROLES["after"], ROLES["revived"])
 CROWDED = 30  # tokens from which those of several letters stand on end
 STRIP_HEIGHT, STRIP_FRAME = 24, 90  # pixels of one head's strip, and around all of them
 LIGHT, DARK = "#F2EFFA", "#3F007D"  # ends of the scale
@@ -40,8 +41,10 @@ def attention_map(
     if len(queries) == 1:
         return attention_strips(share, tokens, roles, title)
     labels = token_labels(tokens, roles)
-    rows = [f"▸ {labels[place]}" if place == answer else labels[place] for place in queries]
-    below, upright = (labels, []) if len(tokens) < CROWDED else _laid_out(tokens, labels)
+    numbered = [f"<sub>{place}</sub> {label}" for place, label in enumerate(labels)]
+    rows = [f"▸ {numbered[place]}" if place == answer else numbered[place] for place in queries]
+    under = [f"{label}<br><sub>{place}</sub>" for place, label in enumerate(labels)]
+    below, upright = (under, []) if len(tokens) < CROWDED else _laid_out(tokens, labels)
     standoff = 14 if upright else 4
     heat = go.Heatmap(
         z=share,
@@ -54,17 +57,22 @@ def attention_map(
         xgap=1,
         ygap=1,
         showscale=False,
-        hovertemplate=("%{customdata[0]} at %{y} looks at %{customdata[1]} at %{x}: %{z:.1%}<extra></extra>"),
+        hovertemplate="position %{y} (%{customdata[0]}) looks at %{x} (%{customdata[1]}): %{z:.1%}"
+        "<extra></extra>",
     )
     figure = go.Figure(heat)
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
         height=max(380, 70 + 11 * len(queries)),
-        margin={"l": 46, "r": 6, "t": 34, "b": 44},
+        margin={"l": 60, "r": 6, "t": 34, "b": 56},
         template="none",
         dragmode=False,
-        xaxis={**_token_axis(places, below), "title": {"text": "looked at", "standoff": standoff}},
-        yaxis={**_token_axis(list(range(len(queries))), rows), "autorange": "reversed"},
+        xaxis={**_token_axis(places, below), "title": {"text": "position looked at", "standoff": standoff}},
+        yaxis={
+            "title": {"text": "position that looks", "standoff": 4},
+            **_token_axis(list(range(len(queries))), rows),
+            "autorange": "reversed",
+        },
         shapes=[_frame(queries.index(answer), len(tokens))] if answer in queries else [],
         annotations=upright,
     )
@@ -200,7 +208,12 @@ def _token_axis(places: list[int], labels: list[str]) -> dict[str, object]:
 
 
 def activation_map(
-    activations: np.ndarray, labels: Sequence[str], channels: Sequence[int], answer: int, title: str = ""
+    activations: np.ndarray,
+    labels: Sequence[str],
+    channels: Sequence[int],
+    answer: int,
+    title: str = "",
+    names: Sequence[str] = (),
 ) -> go.Figure:
     """Hidden activations of an MLP by position, averaged over texts.
 
@@ -208,16 +221,20 @@ def activation_map(
         activations: [position, channel].
         labels: of the positions, as ``token_labels`` writes them (or their numbers).
         channels: number of each channel in the model.
+        names: of each channel, what it writes to (compiled models); none are needed.
         answer: position at which the answer is read; its row is framed.
         title: written above.
     """
     places = list(range(len(labels)))
-    rows = [f"▸ {label}" if place == answer else label for place, label in enumerate(labels)]
+    numbered = [f"<sub>{place}</sub> {label}" for place, label in enumerate(labels)]
+    rows = [f"▸ {label}" if place == answer else label for place, label in enumerate(numbered)]
+    units = [f"{name} ({unit})" if name else str(unit) for name, unit in
+             zip(names or [""] * len(channels), channels, strict=True)]  # fmt: skip
     heat = go.Heatmap(
         z=activations,
         x=list(range(len(channels))),
         y=places,
-        customdata=[list(channels) for _ in places],
+        customdata=[units for _ in places],
         colorscale=[[0, LIGHT], [1, DARK]],
         showscale=False,
         hovertemplate="unit %{customdata} at %{y}: %{z:.3g}<extra></extra>",
@@ -226,10 +243,19 @@ def activation_map(
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left", "font": {"size": 13}},
         height=max(300, 70 + 9 * len(labels)) if len(labels) > 1 else 130,
-        margin={"l": 46, "r": 6, "t": 34, "b": 34},
+        margin={"l": 60, "r": 6, "t": 34, "b": 84 if names else 44},
         template="none",
         dragmode=False,
-        xaxis={"title": {"text": "hidden unit", "standoff": 4}, "showticklabels": False, "fixedrange": True},
+        xaxis={
+            "tickvals": list(range(len(channels))),
+            "ticktext": list(names) or [str(unit) for unit in channels],
+            "tickangle": -90,
+            "tickfont": {"size": 8},
+            "ticks": "",
+            "showgrid": False,
+            "zeroline": False,
+            "fixedrange": True,
+        },
         yaxis={**_token_axis(places, rows), "autorange": "reversed"},
         shapes=[_frame(answer, len(channels))],
     )

@@ -15,11 +15,12 @@ from veneer.report.stored_task import layout_of, learned
 Entry = tuple[str, str]
 
 
-def command(experiment: dict[str, Any]) -> str:
+def command(experiment: dict[str, Any], out: str = "") -> str:
     """The command line that makes a run again, with the options that differ from the preset's.
 
     Args:
         experiment: the content of ``experiment.json``.
+        out: the run's folder, as it was given.
     """
     preset = PRESETS[experiment["name"]][experiment["preset"]]
     words = ["veneer", "run", experiment["name"], "--preset", experiment["preset"]]
@@ -33,7 +34,7 @@ def command(experiment: dict[str, Any]) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join(words)
+    return shlex.join([*words, *(["--out", out] if out else [])])
 
 
 def operands(experiment: dict[str, Any]) -> dict[str, str]:
@@ -50,16 +51,12 @@ def operands(experiment: dict[str, Any]) -> dict[str, str]:
 def question(experiment: dict[str, Any]) -> str:
     """The experiment in one sentence."""
     asked = operands(experiment)
+    origin = "A small Transformer was compiled from a program, so that it provably does one task"
     if learned(experiment):
-        origin = f"A GPT learned several tasks in pretraining, one above all (O_PT: {asked['pt']})"
-    else:
-        origin = (
-            "A small Transformer was compiled from a program, so that it provably has one capability "
-            f"(O_PT: {asked['pt']})"
-        )
+        origin = "A GPT learned several tasks in pretraining, one above all"
     return (
-        f"{origin}. It was then fine-tuned to do something else (O_FT: {asked['ft']}). Is the first "
-        f"capability gone, or is it still there under a thin wrapper?"
+        f"{origin}: {asked['pt']}. It was then fine-tuned to do another: {asked['ft']}. Is the old task "
+        "gone, or is it still there, hidden?"
     )
 
 

@@ -8,6 +8,7 @@ It only arranges: verdicts come from ``veneer.experiments.summary`` and ``veneer
 loads nothing from a network, and says so to the browser.
 """
 
+import base64
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -17,15 +18,24 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from veneer.experiments.content import CapabilityFiles, Content, ReadRun, read_content
 from veneer.experiments.points import axes_of, points_of, value_name
 from veneer.experiments.store import Run
 from veneer.experiments.summary import Verdict, before, verdicts
-from veneer.report import figures, methods, sweep_page, tables
-from veneer.report.page_data import MAP_BYTES, as_json, attention_data, curve_panels, pack_json
+from veneer.report import answer, figures, methods, sweep_page, tables
+from veneer.report.colours import ROLES, share_colour
+from veneer.report.opening import opening
+from veneer.report.page_data import (
+    MAP_BYTES,
+    as_json,
+    attention_data,
+    curve_panels,
+    pack_json,
+    rounded,
+)
 from veneer.report.page_tables import MOST_CELLS, page_tables
+from veneer.report.samples import sample_data
 from veneer.report.stored_task import answer_word, label_histograms, learned
 from veneer.report.tables import MEANINGS, SYMBOLS, percent
 from veneer.tasks.errors import InputError
@@ -36,9 +46,14 @@ SCRIPTS = (
     "curves.js",
     "maps.js",
     "tables.js",
+    "forward.js",
+    "samples.js",
+    "folds.js",
     "sweep.js",
     "page.js",
 )
+PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
+"""Plotly's bundle of charts with two axes (npm: plotly.js-cartesian-dist-min), compressed as it travels."""
 Chapter = tuple[dict[str, Any], dict[str, Any]]
 
 
@@ -88,8 +103,8 @@ def render(runs: Sequence[Run]) -> str:
         .render(
             chapters=[words for words, _ in chapters],
             style=Markup((here / "page.css").read_text(encoding="utf-8")),
-            script=Markup(scripts),
-            plotly=Markup(get_plotlyjs()),
+            script=Markup(f"const roles = {as_json(ROLES)};\n{scripts}"),
+            plotly=Markup(base64.b64encode((here / PLOTLY).read_bytes()).decode()),
             data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
         )
     )
@@ -120,7 +135,8 @@ def _sweep_chapter(run: Run, prefix: str, folder: str) -> Chapter:
     axes, experiment = axes_of(run), run.experiment
     template: Any = _environment().get_template("chapter.html.jinja").module
     with points_of(run) as points:
-        made = [_run_chapter(own.run, prefix, folder, own.name, 1 / len(points)) for own in points]
+        given = str(run.path)
+        made = [_run_chapter(own.run, prefix, folder, own.name, 1 / len(points), given) for own in points]
         chapters = [words for words, _ in made]
         question = {words["question"] for words in chapters}
         if len(question) == 1:  # then it is asked once, above
@@ -149,7 +165,9 @@ def _sweep_chapter(run: Run, prefix: str, folder: str) -> Chapter:
     return words, {"sweep": drawn}
 
 
-def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: float = 1.0) -> Chapter:
+def _run_chapter(
+    run: Run, prefix: str, folder: str, point: str = "", share: float = 1.0, given: str = ""
+) -> Chapter:
     """What the template shows of a run, and what the script draws of it.
 
     Args:
@@ -158,17 +176,25 @@ def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: flo
         folder: name of the folder that a reader looks into.
         point: the point in words; empty for a run that is not one.
         share: how much of the bytes that a run may take are this one's.
+        given: the folder as a reader knows it; empty for the run's own.
     """
     run = ReadRun(run.path)
     content = read_content(run)
     settings, name = content.experiment["fields"], content.experiment["name"]
     found = verdicts(run)
     judged = tables.judged(content, found)
+    first_words, lead = opening(run, content, judged, given or str(run.path))
     panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
     listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
     labels = {own.name: label_histograms(content.experiment, own.model) for own in _one_each(content)}
     shares = sorted(settings["c_tr"])
+    shown = _shown_first(judged, content, maps, lead)
+    samples = sample_data(run, content, _in_order(judged, shown), share)
+    times = tables.revival_times(run, content)
+    if lead is not None:
+        panels.figures["lead"] = rounded(answer.figure(lead))
     words = {
+        **first_words,
         "prefix": prefix,
         "folder": folder,
         "point": point,
@@ -192,20 +218,42 @@ def _run_chapter(run: Run, prefix: str, folder: str, point: str = "", share: flo
         "maps": maps,
         "left_out": [*(maps or {}).get("left_out", []), *left_out],
         "tables": listed,
-        "shown": _shown_first(judged, content, maps),
+        "shown": shown,
+        "samples": samples,
+        "typing": _typing(content, samples),
         "meanings": MEANINGS,
-        "legend": [(share, figures.c_tr_colour(shares, share)) for share in shares],
-        "times": tables.revival_times(content),
+        "legend": [(share, share_colour(shares, share)) for share in shares],
+        "times": times,
+        "thresholds": [(part["threshold"], part["label"]) for part in times],
         "paper": tables.against_paper(run, content),
         "labels": labels,
         "sections": _method_sections(content),
         "environment": content.environment,
         "deviations": methods.deviations(content),
-        "command": methods.command(content.experiment),
         "pretraining": _pretraining_commands(content),
     }
     drawn = {"folder": folder, "figures": panels.figures, "controls": panels.controls, "attention": maps}
-    return words, {**drawn, "tables": listed, "labels": labels}
+    return words, {**drawn, "tables": listed, "labels": labels, "samples": samples}
+
+
+def _in_order(found: list[tables.Judged], shown: dict[str, str]) -> list[tuple[str, float, float]]:
+    """Every setting, those whose models the page opens on in front."""
+    first = shown["capability"], float(shown["rate"]), float(shown["c_tr"])
+    return sorted((_setting(one.curves) for one in found), key=lambda setting: setting != first)
+
+
+def _typing(content: Content, samples: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a reader may type, and a text to begin with; None where no model travels in the page."""
+    own = next((part for part in (samples or {}).values() if part["weights"]), None)
+    if own is None:
+        return None
+    reads, words = own["reads"], own["vocabulary"]
+    texts = ("".join(words[token] for token in text[1:]) for text in own["texts"])
+    return {
+        "max_length": reads["max_length"],
+        "letters": "".join(word for word in words if word not in (reads["bos"], reads["pad"])),
+        "example": next(texts).replace(reads["pad"], ""),
+    }
 
 
 def _one_each(content: Content) -> list[CapabilityFiles]:
@@ -220,16 +268,21 @@ def _pretraining_commands(content: Content) -> list[str]:
     return list(dict.fromkeys(command for command in commands if command))
 
 
-def _shown_first(found: list[tables.Judged], content: Content, maps: dict[str, Any] | None) -> dict[str, str]:
-    """What is shown first: a model that was looked into, of these a wrapped one with the last C_Tr.
+def _shown_first(
+    found: list[tables.Judged], content: Content, maps: dict[str, Any] | None, lead: answer.Lead | None
+) -> dict[str, str]:
+    """What is shown first: the setting that leads, if its model was looked into, else one that was.
 
     Of its attention, the block and head whose answer looks most at O_PT's tokens before fine-tuning.
     """
     seeds = _looked_into(content)
     own = [one for one in found if _setting(one.curves) in seeds] or found
-    wrapped = [one for one in own if one.kind in ("wrapped", "came back")] or own
-    chosen = max(wrapped, key=lambda one: one.curves.c_tr).curves
-    reft = chosen.reft_rate or max(content.experiment["fields"]["reft_rates"], default=0.0)
+    clear = [one for kind in answer.RANKED for one in own if one.kind == kind] or own
+    leads = lead is not None and lead.judged in own
+    chosen = lead.judged.curves if lead is not None and leads else clear[0].curves
+    reft = (lead.rate if lead is not None and leads else chosen.reft_rate) or max(
+        content.experiment["fields"]["reft_rates"], default=0.0
+    )
     model = (maps or {"models": {}})["models"].get(chosen.capability)
     block, head = model["opens"] if model else (0, 0)
     return {

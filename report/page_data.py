@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
 from veneer.finetune.fleet import EVALUATED
+from veneer.models.checkpoint import load_checkpoint
 from veneer.report import figures, map_figures
 from veneer.report.methods import operands
 from veneer.report.stored_task import answers, roles, words
@@ -126,9 +127,9 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         ``tokens`` of the example text and their ``roles`` ("pt", "ft" or ""), ``vocabulary``,
         ``answer`` (position), ``shape`` [block, head, query, key] (of long texts the answer's row alone),
         ``opens`` (block and head whose answer looks most at O_PT's tokens), ``channels`` (units of the
-        activation maps), ``answers`` (by class), ``dropped`` (positions left out at the beginning), and
-        ``map_figure`` and
-        ``activation_figure``, to be filled with a map.
+        activation maps) and ``units`` (what each writes to, of compiled models), ``answers`` (by class),
+        ``dropped`` (positions left out at the beginning), and ``map_figure`` and ``activation_figure``, to
+        be filled with a map.
     """
     tensors = _attention(first.folder / "attention.safetensors")
     vocabulary, answer = words(experiment, first.model)
@@ -150,7 +151,8 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
     labels = map_figures.token_labels(tokens, role)
     queries = list(range(len(tokens))) if rows > 1 else [answer]
     blank = np.zeros((len(queries), len(tokens)))
-    units = np.zeros((len(queries), len(channels)))
+    units = _unit_names(first, channels)
+    nothing = np.zeros((len(queries), len(channels)))
     unit_labels = [labels[place] for place in queries]
     return {
         "tokens": tokens,
@@ -164,11 +166,25 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         "answers": answers(experiment, first.model),
         # Which letter has which rank differs from text to text, so there no letter stands out.
         "operands": {settings[f"operand_{o}"]: o for o in ("pt", "ft") if f"operand_{o}" in settings},
+        "units": units,
         "map_figure": _plain(map_figures.attention_map(blank, tokens, answer, role, queries=queries)),
         "activation_figure": _plain(
-            map_figures.activation_map(units, unit_labels, channels, queries.index(answer))
+            map_figures.activation_map(nothing, unit_labels, channels, queries.index(answer), names=units)
         ),
     }
+
+
+def _unit_names(first: CapabilityFiles, channels: list[int]) -> list[str]:
+    """Of the first block's hidden units, the direction of the residual stream that each writes to most.
+
+    Tracr names these directions (``answer_1:0``); of a learned model nothing has a name.
+    """
+    labels = first.model["metadata"].get("residual_labels")
+    if not labels or not channels:
+        return []
+    model, _ = load_checkpoint(first.folder / "model")
+    written = model.state_dict()["blocks.0.mlp_out.weight"][0].abs().argmax(-1)
+    return [labels[int(written[channel])] for channel in channels]
 
 
 def _packed_within(

@@ -6,12 +6,15 @@ from typing import Any
 
 import polars as pl
 
+from veneer.analysis.verdict import revival_threshold
 from veneer.experiments.content import Content
+from veneer.experiments.evidence import revival_tables
 from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_table
 from veneer.experiments.store import Run
 from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
 from veneer.report import figures
+from veneer.tasks.errors import InputError
 
 NOTABLE = 0.15  # a difference from the paper that is pointed out
 ARMS = {"reft": "reFT", "scratch-ft": "Scr. + FT", "scratch": "Scr."}
@@ -169,16 +172,30 @@ def taught(correlated: float | None, uncorrelated: float | None, guess: float) -
     return "the shortcut" if correlated >= REVIVED and uncorrelated <= guess + MARGIN else "neither"
 
 
-def revival_times(content: Content) -> list[dict[str, Any]]:
+def revival_times(run: Run, content: Content) -> list[dict[str, Any]]:
     """Median updates to each threshold, reFT beside its controls, and the ratio of Scr. + FT to reFT.
 
     Returns:
-        By threshold: ``threshold`` (as text) and ``rows``, of which each has capability, rate, c_tr,
-        reft, the times ``reft``, ``scratch-ft`` and ``scratch`` in words, and the ratio.
+        By threshold, the verdict's own in front: ``threshold`` and ``label`` (as text), ``unreached``
+        (settings that neither reFT nor a control brought there, in words) and ``rows``, of which each has
+        capability, rate, c_tr, reft, the times ``reft``, ``scratch-ft`` and ``scratch`` in words, the ratio.
     """
-    survival, ratios = content.analyses.get("survival"), content.analyses.get("ratios")
-    if survival is None:
+    if content.metrics is None or not content.baselines:
         return []
+    try:
+        guess = content.baselines[content.names[0]]["natural"]["majority"]["pt"]
+        own = revival_tables(run, [revival_threshold(guess)])
+    except InputError:  # nothing was retrained
+        return []
+    first = _times(content, own["survival"], own["ratios"])
+    for part in first:
+        part.update(threshold="verdict", label=f"as often as the verdict asks ({part['threshold']} %)")
+    found = content.analyses
+    rest = _times(content, found["survival"], found.get("ratios")) if "survival" in found else []
+    return [*first, *rest]
+
+
+def _times(content: Content, survival: pl.DataFrame, ratios: pl.DataFrame | None) -> list[dict[str, Any]]:
     order = {name: place for place, name in enumerate(content.names)}
     found = []
     for (threshold,), table in survival.sort("threshold").group_by(["threshold"], maintain_order=True):
@@ -189,15 +206,26 @@ def revival_times(content: Content) -> list[dict[str, Any]]:
                 (pl.col("capability") == row["capability"])
                 & (pl.col("learning_rate") == row["learning_rate"])
             )
-            times = {"reft": _time(row)}
+            times, reached = {"reft": _time(row)}, row["median"] is not None
             for arm in ("scratch-ft", "scratch"):
                 control = same.filter(pl.col("arm") == arm)
                 times[arm] = "–" if control.is_empty() else _time(control.row(0, named=True))
+                reached |= not control.is_empty() and control["median"][0] is not None
             key = {"capability": row["capability"], "rate": row["fine_tuning_rate"], "c_tr": row["c_tr"]}
             ratio = "–" if ratios is None else _ratio(ratios, row)
-            rows.append({**key, "reft_rate": row["learning_rate"], "times": times, "ratio": ratio})
+            rows.append(
+                {**key, "reft_rate": row["learning_rate"], "times": times, "ratio": ratio, "reached": reached}
+            )
         rows.sort(key=lambda r: (order.get(r["capability"], 0), -r["rate"], r["c_tr"], -r["reft_rate"]))
-        found.append({"threshold": percent(float(str(threshold)), 0), "rows": rows})
+        share = percent(float(str(threshold)), 0)
+        reached = [row for row in rows if row.pop("reached")]
+        unreached = [
+            f"rate {row['rate']:g}, shortcut share {row['c_tr']:g}, retrained at {row['reft_rate']:g}"
+            for row in rows
+            if row not in reached
+        ]
+        part = {"threshold": share, "label": f"on {share} %", "rows": reached, "unreached": unreached}
+        found.append(part)
     return found
 
 

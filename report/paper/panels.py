@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from veneer.report.figures import OPERAND_COLOURS, c_tr_colour, diverged_at
+from veneer.report.colours import share_colour
+from veneer.report.figures import OPERAND_COLOURS, diverged_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ class Known:
         """The C_Tr of a table with their colours."""
         own = sorted(table["c_tr"].drop_nulls().unique().to_list())
         shares = sorted({*self.shares, *own})
-        return {share: c_tr_colour(shares, share) for share in own}
+        return {share: share_colour(shares, share) for share in own}
 
     def draw_guess(self, axis: "Axes", texts: str, operand: str) -> None:
         """The level of guessing, dotted."""

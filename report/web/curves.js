@@ -8,11 +8,11 @@ function shown(trace, filters) {
   });
 }
 
-// Of the table of updates the rows of the model, C_Tr and reFT rate that the section's controls ask for.
+// Of the table of updates the rows of the model and retraining rate that the section's controls ask for.
 function filterTimes(chapter, part, chosen) {
   const rows = [...part.querySelectorAll("tbody tr")];
   for (const row of rows) {
-    row.hidden = ["capability", "c_tr", "reft"].some((key) => ![undefined, "all", row.dataset[key]].includes(chosen[key]));
+    row.hidden = ["capability", "reft"].some((key) => ![undefined, "all", row.dataset[key]].includes(chosen[key]));
   }
   const seen = rows.filter((row) => !row.hidden).length;
   const count = seen === rows.length ? `All ${seen} rows.` : `${seen} of ${rows.length} rows: those that the choices of this section leave.`;
@@ -32,6 +32,10 @@ function drawCurves(chapter, section) {
   for (const place of section.querySelectorAll(".plot")) {
     if (place.closest("[hidden]")) continue;
     const figure = chapter.data.figures[place.dataset.figure];
+    if (place.classList.contains("lead-plot")) { // all of it, whatever is chosen
+      draw(place, figure);
+      continue;
+    }
     const traces = figure.data.filter((trace) => shown(trace, filters));
     if (!traces.some((trace) => trace.meta && !trace.meta.level)) {
       draw(place, saying("nothing at this choice", figure.layout));

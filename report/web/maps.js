@@ -12,13 +12,13 @@ function momentsOf(chapter) {
   const tuned = cells.find((cell) => cell.stage === "fine-tune");
   const reft = cells.find((cell) => cell.stage === "reft" && cell.learning_rate === chosen.reft);
   const mark = (cell) => (cell && cell.status !== "done" ? `, ${cell.status}` : "");
-  const missing = Number(chosen.reft) > Number(chosen.rate) ? "not run: this reFT rate exceeds the rate of fine-tuning"
+  const missing = Number(chosen.reft) > Number(chosen.rate) ? "not run: this rate of retraining exceeds the rate of fine-tuning"
     : tuned && tuned.status !== "done" ? `not run: fine-tuning ${tuned.status}` : "not finished";
   const known = (id, why) => (id && id in attention.maps ? [id, ""] : [undefined, id ? "not shown: left out, or its weights are not finite" : why]);
   return [
     ["Before fine-tuning", ...known(`${chosen.capability}-seed-${chosen.seed}`, "not finished")],
     [`After fine-tuning at ${chosen.rate}${mark(tuned)}`, ...known(tuned?.cell, "not finished")],
-    [`After reFT at ${chosen.reft}${mark(reft)}`, ...known(reft?.cell, missing)],
+    [`Retrained at ${chosen.reft}${mark(reft)}`, ...known(reft?.cell, missing)],
   ];
 }
 
@@ -113,14 +113,27 @@ async function drawUnits(chapter, model, found) {
   const all = found.map(([, id]) => id && chapter.data.attention.maps[id]).map((maps) => (maps?.mlp ? maps : undefined));
   const ends = all.filter(Boolean).map((maps) => maps.mlp_range);
   const [low, high] = [Math.min(...ends.map((e) => e[0])), Math.max(...ends.map((e) => e[1]))];
+  const values = await Promise.all(all.map((maps) => maps && unitsOf(maps, model.shape[2], model.channels.length)));
+  chapter.find("units-count").textContent = `${alive(values, high).length} of ${model.channels.length}; the others are silent here.`;
   for (const [i, maps] of all.entries()) {
     if (moments[i] === "reft" && !chapter.model().reft) continue;
     const figure = structuredClone(model.activation_figure);
     figure.layout.margin.t = 8;
-    if (maps) figure.data[0].z = await unitsOf(maps, model.shape[2], model.channels.length);
-    Object.assign(figure.data[0], { zmin: low, zmax: high });
+    const [heat] = figure.data, keep = alive(values, high);
+    if (maps) heat.z = values[i].map((row) => keep.map((unit) => row[unit]));
+    Object.assign(heat, { zmin: low, zmax: high, x: keep.map((_, place) => place), customdata: heat.customdata.map((row) => keep.map((unit) => row[unit])) });
+    Object.assign(figure.layout.xaxis, { tickvals: heat.x, ticktext: keep.map((unit) => figure.layout.xaxis.ticktext[unit]) });
+    for (const shape of figure.layout.shapes) shape.x1 = keep.length - 0.5;
     draw(chapter.find(`units-${moments[i]}`), maps ? figure : absent(found[i][2] || "not stored", figure.layout));
   }
+}
+
+// The units that say anything at any position of any of the maps; columns of zeros only take room.
+function alive(values, high) {
+  const seen = values.filter(Boolean);
+  const all = Array.from(seen[0]?.[0] ?? [], (_, unit) => unit);
+  const loud = all.filter((unit) => seen.some((rows) => rows.some((row) => Math.abs(row[unit]) > 0.01 * high)));
+  return loud.length ? loud : all;
 }
 
 // Capabilities may have different numbers of blocks and heads.
@@ -142,7 +155,7 @@ function link(chapter, places) {
       if (busy) return;
       busy = true;
       const { x, y } = event.points[0];
-      for (const other of others(place)) Plotly.Fx.hover(other, [{ curveNumber: 0, pointNumber: [y, x] }]);
+      for (const other of others(place)) Plotly.Fx.hover(other, { xval: x, yval: y }); // heatmaps want values
       busy = false;
     });
     place.on("plotly_unhover", () => {

@@ -1,7 +1,7 @@
 // Chapters (one per run or sweep), their controls, and the address, which keeps every choice so that a link
 // restores it. Of a sweep one point is on the page at a time; the others lie deflated in the page's data.
 
-const POINT = ["behaviour", "revival", "inside", "methods"]; // the sections with figures of a run or a point
+const POINT = ["answer", "behaviour", "revival", "samples", "inside", "methods"]; // the sections with figures of a run or a point
 const SWEEP = ["every", "point", "overview", ...POINT];
 
 class Chapter {
@@ -59,14 +59,17 @@ class Chapter {
     const figure = (make) => async () => { await plotly(); return make(this); };
     const curves = (name) => figure(() => drawCurves(this, this.section(name)));
     const inside = [drawMaps, drawAttentionShares, drawPruning, drawGrafting, drawProbes].map(figure);
-    const run = { behaviour: [curves("behaviour")], revival: [curves("revival")], inside, methods: [figure(drawLabels)] };
+    const run = { answer: [curves("answer")], samples: [() => drawSamples(this)], behaviour: [curves("behaviour")], revival: [curves("revival")], inside, methods: [figure(drawLabels)] };
     if (!this.sweep) return run;
     const overview = [() => drawSweep(this), figure(drawLines)], every = [() => filterAnswers(this)];
     return { overview, every, point: [() => this.mount()], ...run };
   }
   async draw(names = this.sweep ? SWEEP : POINT) {
     const steps = this.steps(), of = names.includes("point") ? undefined : this.at;
-    for (const step of names.flatMap((name) => steps[name] ?? [])) {
+    labelCards(this.root);
+    const seen = (name) => !folded(this.section(name)); // asked when its turn comes: a point's is mounted then
+    for (const [name, step] of names.flatMap((name) => (steps[name] ?? []).map((step) => [name, step]))) {
+      if (!seen(name)) continue;
       await step();
       for (const key of this.root.querySelectorAll("[data-colour]")) key.style.color = recolour(key.dataset.colour);
       if (of !== undefined && this.at !== of) return; // what was asked for is of a point that is gone
@@ -92,6 +95,7 @@ async function readAddress() {
   const wanted = chapters[Number(state.get("run") ?? 1) - 1] ?? chapters[0];
   await wanted.mount();
   read(); // also the controls of the point
+  for (const control of wanted.controls) if (control.value !== defaults[control.id]) unfold(control.closest("section"));
   return show(wanted);
 }
 
@@ -115,6 +119,8 @@ function show(chapter) {
 }
 
 function goTo(section) {
+  unfold(section);
+  if (section.tagName === "DETAILS") section.open = true;
   section.scrollIntoView();
   section.setAttribute("tabindex", "-1");
   section.focus({ preventScroll: true });
@@ -122,7 +128,8 @@ function goTo(section) {
 
 async function pick(chapter, { point, capability, rate, c_tr }) {
   const wanted = [
-    [["capability", "back_capability", "map_capability"], capability], [["c_tr", "map_c_tr"], c_tr], [["map_rate"], rate],
+    [["capability", "back_capability", "look_capability", "map_capability"], capability],
+    [["c_tr", "back_c_tr", "look_c_tr", "map_c_tr"], c_tr], [["look_rate", "map_rate"], rate],
   ];
   if (chapter.sweep && point !== undefined) {
     chapter.choosePoint(Number(point));
@@ -132,6 +139,7 @@ async function pick(chapter, { point, capability, rate, c_tr }) {
     for (const control of names.map((name) => chapter.control(name)).filter(Boolean)) control.value = value;
   }
   writeAddress();
+  unfold(chapter.section("inside"));
   chapter.draw(POINT);
   goTo(chapter.section(point === undefined ? "inside" : "point"));
 }
@@ -150,7 +158,7 @@ document.addEventListener("change", async ({ target }) => {
 document.addEventListener("click", (event) => {
   const at = (selector) => event.target.closest?.(selector);
   const chapter = chapterOf(event.target);
-  const tab = at("[data-chapter]"), anchor = at("header nav a, a.up"), button = at("button.pick"), heading = at("button.sort");
+  const tab = at("[data-chapter]"), anchor = at("header nav a, a.up, a.term, a.again-link"), button = at("button.pick"), heading = at("button.sort");
   if (button) pick(chapter, button.dataset);
   if (heading) sortAnswers(chapter, heading);
   if (anchor) { // links to a section keep the choice: they scroll without becoming the address

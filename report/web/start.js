@@ -11,12 +11,12 @@ const config = {
 };
 // Light colours of the figures, and what they become on a dark page.
 const darker = {
-  "#0072B2": "#56B4E9", "#D55E00": "#F0904D", "#DDDDDD": "#343B44", "#999999": "#9AA3AD",
-  "#F2EFFA": "#241A35", "#3F007D": "#F2EFFA", "#8C6BB1": "#B79BDB", "#F7F7F7": "#23282F",
+  "#0072B2": "#56B4E9", "#D55E00": "#F0904D", "#DDDDDD": "#343B44", "#8A8A8A": "#9AA3AD", "#E69F00": "#F0B43C", "#009E73": "#2FC596", "#777777": "#9AA3AD",
+  "#8C6BB1": "#B79BDB", "#F7F7F7": "#23282F",
   "#595959": "#C3CAD2", "#A6A6A6": "#7D8791",
 };
-const colour = {
-  pt: "#0072B2", ft: "#D55E00", before: "#999999", tuned: "#E69F00", reft: "#009E73", scratch: "#595959",
+const colour = { // what Python's colours.py fixes, by the names used here
+  pt: roles.old, ft: roles.new, before: roles.before, tuned: roles.after, reft: roles.revived, scratch: roles["scratch-new"],
 };
 const printedWidth = 700; // of a page, in pixels
 let printing = false;
@@ -24,10 +24,10 @@ let printing = false;
 // Plotly is most of the file, so it is evaluated once what needs no figure is to be read.
 let plotting;
 const plotly = () => plotting ??= new Promise((resume) => {
-  const evaluate = () => setTimeout(() => {
+  const evaluate = () => setTimeout(async () => {
     performance.mark("readable"); // all that needs no figure stands
     const script = document.createElement("script");
-    script.textContent = document.getElementById("plotly").textContent;
+    script.textContent = new TextDecoder().decode(await inflate(document.getElementById("plotly").textContent, "gzip"));
     document.head.append(script);
     resume();
   });
@@ -89,10 +89,10 @@ const line = (name, x, y, color, more = {}) => ({
 // Kept, because a page about to be printed cannot wait for the inflating.
 const inflated = new Map();
 
-async function inflate(text) {
+async function inflate(text, format = "deflate") {
   if (!inflated.has(text)) {
     const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream(format));
     inflated.set(text, new Uint8Array(await new Response(stream).arrayBuffer()));
   }
   return inflated.get(text);

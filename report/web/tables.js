@@ -61,7 +61,7 @@ function whyNot(chapter, name, table, model) {
   return ["The chosen model is not among the analysed models. This looks into it too: ", code];
 }
 
-const operandName = { pt: "O_PT", ft: "O_FT" };
+const operandName = { pt: "old task", ft: "new task" };
 
 async function drawPruning(chapter) {
   const table = await tableOf(chapter, "pruning");
@@ -92,7 +92,7 @@ async function drawPruning(chapter) {
       type: "log", tickvals: [0.5, ...ticks], ticktext: ["0", ...ticks], range: [Math.log10(0.4), Math.log10(125)],
       title: { text: `${unit}s zeroed`, standoff: 4 },
     };
-    const figure = panel(`${operandName[operand]} accuracy`, traces, xaxis);
+    const figure = panel(`Right on the ${operandName[operand]}`, traces, xaxis);
     draw(chapter.find(`pruning-${operand}`), own("saliency").length ? figure : saying(`no ${unit}s were pruned`, { height: 260, xaxis: { visible: false }, yaxis: { visible: false } }));
   }
   await drawClasses(chapter, model, unit);
@@ -112,7 +112,7 @@ async function drawClasses(chapter, model, unit) {
     hovertemplate: `${name}<br>answer %{x}: %{y:.1%}<extra></extra>`,
   });
   const data = [
-    bar("right for O_PT", before, "expected", colour.pt), bar("given, nothing zeroed", before, "share", colour.before),
+    bar("right for the old task", before, "expected", colour.pt), bar("given, nothing zeroed", before, "share", colour.before),
     bar(`given, ${k} zeroed`, after, "share", colour.tuned),
   ];
   draw(place, panel("Answers given (a pruning that only collapses onto one answer shows here)", data, { type: "category", title: { text: "answer", standoff: 2 } },
@@ -144,11 +144,11 @@ async function drawGrafting(chapter) {
   if (lacking(chapter, "grafting", table, ["grafting-pt", "grafting-ft", "grafting-k", "grafting-moved"])) return;
   const own = rowsOf(table, tunedModel(chapter.model()));
   const parts = own.filter((row) => !["none", "weight", "weights"].includes(row.level));
+  const most = Math.max(0.05, ...parts.map((row) => Math.abs(row.change ?? 0))); // one scale for both panels
   for (const operand of ["pt", "ft"]) {
     const cells = parts.filter((row) => row.operand === operand);
-    const most = Math.max(0.05, ...cells.map((row) => Math.abs(row.change ?? 0)));
     const scale = { colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most };
-    const figure = byPart(`Change of ${operandName[operand]} accuracy`, cells, "change", scale, "+.0%");
+    const figure = byPart(`Change of accuracy on the ${operandName[operand]}`, cells, "change", scale, "+.0%");
     draw(chapter.find(`grafting-${operand}`), figure);
   }
   const moved = await tableOf(chapter, "movement");
@@ -163,8 +163,8 @@ async function drawGrafting(chapter) {
     return line(operandName[operand], rows.map((row) => Number(row.k) || 0.5), rows.map((row) => row.accuracy), colour[operand],
       { symbol: operand === "pt" ? "circle" : "square", trace: { text: rows.map((row) => `${row.k} weights given back`) } });
   });
-  const most = Math.max(10, ...traces.flatMap((t) => t.x));
-  const decades = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((k) => k <= most);
+  const last = Math.max(10, ...traces.flatMap((t) => t.x));
+  const decades = [1, 10, 100, 1e3, 1e4, 1e5, 1e6, 1e7].filter((k) => k <= last);
   const xaxis = {
     type: "log", tickvals: [0.5, ...decades], ticktext: ["0", ...decades.map((k) => (k >= 1e6 ? `${k / 1e6}M` : k >= 1e3 ? `${k / 1e3}k` : k))],
     title: { text: "weights given back, those most moved first", standoff: 4 },
@@ -186,11 +186,11 @@ async function drawProbes(chapter) {
     };
     add("commonest answer", tuned, "#888888", { dash: "dot", symbol: "line-ew" }, "majority");
     add("control labels", { ...tuned, labels: "control" }, colour.tuned, { dash: "dot", symbol: "x" });
-    add("from scratch on O_FT", { start: "scratch", stage: "fine-tune" }, colour.scratch, { dash: "dash", symbol: "triangle-up" });
+    add("from scratch on the new task", { start: "scratch", stage: "fine-tune" }, colour.scratch, { dash: "dash", symbol: "triangle-up" });
     add("before fine-tuning", { stage: "capability" }, colour.before, { symbol: "square" });
     add("after fine-tuning", tuned, colour.tuned);
     const xaxis = { dtick: 1, title: { text: "after the embedding (0) and after each block", standoff: 4 } };
-    draw(chapter.find(`probes-${operand}`), panel(`Probes for ${operandName[operand]}'s answer`, traces, xaxis));
+    draw(chapter.find(`probes-${operand}`), panel(`Probes for the ${operandName[operand]}'s answer`, traces, xaxis));
   }
 }
 
@@ -201,7 +201,7 @@ async function drawAttentionShares(chapter) {
   const sources = [
     ["before", "before", { capability, seed, stage: "capability" }],
     ["after fine-tuning", "tuned", tuned],
-    ...(model.reft ? [["after reFT", "reft", { ...tuned, stage: "reft", learning_rate: model.reft }]] : []),
+    ...(model.reft ? [["retrained", "reft", { ...tuned, stage: "reft", learning_rate: model.reft }]] : []),
   ];
   const shape = chapter.data.attention.models[capability]?.shape, heads = shape ? shape[1] : 1;
   const place = (row) => (heads > 1 ? `${row.block}·${row.head}` : `block ${row.block}`);
@@ -220,7 +220,7 @@ async function drawAttentionShares(chapter) {
       type: "line", xref: "paper", x0: 0, x1: 1, y0: uniform, y1: uniform, line: { color: "#888888", width: 1, dash: "dot" },
     }];
     const xaxis = { type: "category", ...(heads > 1 ? { title: { text: "block·head", standoff: 4 } } : {}) };
-    draw(chapter.find(`attention-${operand}`), panel(`On ${operandName[operand]}'s tokens`, data, xaxis, { barmode: "group", shapes }));
+    draw(chapter.find(`attention-${operand}`), panel(`On the ${operandName[operand]}'s tokens`, data, xaxis, { barmode: "group", shapes }));
   }
 }
 
@@ -229,11 +229,11 @@ function drawLabels(chapter) {
   if (!labels) return;
   for (const operand of ["pt", "ft"]) {
     const data = ["0", "1"].map((c_tr) => ({
-      type: "bar", name: `C_Tr = ${c_tr}`, x: labels.answers, y: labels.shares[operand][c_tr],
+      type: "bar", name: `shortcut share ${c_tr}`, x: labels.answers, y: labels.shares[operand][c_tr],
       marker: { color: c_tr === "0" ? colour.tuned : colour.reft },
-      hovertemplate: `C_Tr = ${c_tr}<br>answer %{x}: %{y:.1%}<extra></extra>`,
+      hovertemplate: `shortcut share ${c_tr}<br>answer %{x}: %{y:.1%}<extra></extra>`,
     }));
     const yaxis = { tickformat: ".0%", gridcolor: "#DDDDDD", fixedrange: true };
-    draw(chapter.find(`labels-${operand}`), panel(`Right answers for ${operandName[operand]}`, data, { type: "category" }, { barmode: "group", yaxis }));
+    draw(chapter.find(`labels-${operand}`), panel(`Right answers for the ${operandName[operand]}`, data, { type: "category" }, { barmode: "group", yaxis }));
   }
 }

@@ -169,17 +169,21 @@ def learned_run(folder: Path) -> Run:
         if not isinstance(cell.start, Cell):
             values[-1] = torch.tensor([0.25, 0.62])
         table = metrics_table(STEPS, values, values, torch.zeros(len(STEPS)), EVALUATED)
-        run.write_cell(cell, model(), table, learned_attention(layout), -1)
+        run.write_cell(cell, learned_model(layout), table, learned_attention(layout), -1)
     return run
 
 
-def write_learned(run: Run, begin: Origin, layout: SampleLayout, prior: tuple[float, ...]) -> None:
+def learned_model(layout: SampleLayout) -> Transformer:
     words, size = len(layout.vocabulary), layout.length
     config = TransformerConfig(
         vocabulary=words, classes=words, positions=size, width=6, blocks=2, heads=1, key_size=3, mlp_width=4
     )
+    return Transformer(config)
+
+
+def write_learned(run: Run, begin: Origin, layout: SampleLayout, prior: tuple[float, ...]) -> None:
     capability = LearnedCapability(
-        Transformer(config), layout, prior, 3, 6000, {"C a": 0.99}, "veneer pretrain x"
+        learned_model(layout), layout, prior, 3, 6000, {"C a": 0.99}, "veneer pretrain x"
     )
     folder = run.capability_path(begin)
     capability.save(folder / "model")

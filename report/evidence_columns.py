@@ -1,0 +1,178 @@
+"""The evidence behind every verdict as columns: a value, its interval, and what it speaks for.
+
+The numbers are those that ``veneer.analysis.verdict`` weighs; sentences are left to those who ask for them.
+Counts stand where they are plain: putting back 1 of 29,774 weights.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from veneer.analysis.revival import Estimate
+from veneer.analysis.verdict import (
+    ATTENTION_KEPT,
+    FASTER,
+    Evidence,
+    Revival,
+    read_revival,
+    revival_threshold,
+)
+from veneer.experiments.content import Content
+from veneer.experiments.evidence import evidence_of
+from veneer.experiments.store import Run
+from veneer.report.figures import rate_name
+
+Mark = Literal["hidden", "gone", "neither", "missing"]
+MARKS: dict[Mark, tuple[str, str]] = {
+    "hidden": ("◐", "speaks for hidden"),
+    "gone": ("○", "speaks for gone"),
+    "neither": ("·", "does not decide"),
+    "missing": ("–", "not measured"),
+}
+HEADS = {
+    "retraining": "retraining",
+    "scratch": "from scratch",
+    "weights": "few weights",
+    "probe": "probe",
+    "attention": "attention",
+}
+_READ: dict[str, Mark] = {"fast": "hidden", "slow": "gone", "not revived": "gone"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One piece of evidence on one setting.
+
+    Attributes:
+        value: the number, with its unit in words.
+        interval: its 95 % interval over seeds, or nothing.
+        mark: what it speaks for.
+    """
+
+    value: str
+    interval: str = ""
+    mark: Mark = "neither"
+
+
+Columns = dict[str, Cell]
+Setting = tuple[str, float, float]
+NONE = Cell("–", "", "missing")
+
+
+def columns(run: Run, content: Content, parameters: Mapping[str, int]) -> dict[Setting, Columns]:
+    """The evidence on every setting: by capability, rate and C_Tr.
+
+    Args:
+        run: the run.
+        content: what is in its folder.
+        parameters: by capability, how many weights a model has.
+    """
+    if content.metrics is None or not content.baselines:
+        return {}
+    found = {}
+    for values, start, evidence in evidence_of(run, content.metrics):
+        if start == "capability":
+            setting = values["capability"], values["fine_tuning_rate"], values["c_tr"]
+            found[setting] = _columns(evidence, parameters.get(values["capability"], 0))
+    return found
+
+
+def _columns(evidence: Evidence, weights: int) -> Columns:
+    best = best_revival(evidence)
+    return {
+        "retraining": _retraining(best, evidence.guess_pt),
+        "scratch": _scratch(best),
+        "weights": _few_weights(evidence, weights),
+        "probe": _probe(evidence),
+        "attention": _attention(evidence.attention),
+    }
+
+
+def best_revival(evidence: Evidence) -> Revival | None:
+    """The retraining that is furthest ahead of its control, or without one ends best."""
+
+    def ahead(own: Revival) -> tuple[float, float]:
+        start = None if own.head_start is None else own.head_start.value
+        return (start if start is not None else -1.0, own.after.value or 0.0)
+
+    return max(evidence.revivals, key=ahead, default=None)
+
+
+def _retraining(best: Revival | None, guess: float) -> Cell:
+    if best is None:
+        return NONE
+    mark = _READ.get(read_revival(best, guess).kind, "neither")
+    return Cell(f"{_share(best.after)} at {rate_name(best.rate)}", _interval(best.after), mark)
+
+
+def _scratch(best: Revival | None) -> Cell:
+    ratio = None if best is None else best.ratio
+    if ratio is None:
+        return NONE
+    if ratio.value is None:
+        bound = ratio.low if ratio.low is not None else ratio.high
+        sign = "≥" if ratio.low is not None else "≤"
+        value = "not reached by either" if bound is None else f"{sign} {bound:.1f} times the updates"
+    else:
+        value = f"{ratio.value:.1f} times the updates"
+    mark: Mark = "neither"
+    if ratio.low is not None and ratio.low > FASTER:
+        mark = "hidden"
+    elif ratio.high is not None and ratio.high < FASTER:
+        mark = "gone"
+    limits = "" if None in (ratio.low, ratio.high) else f"{ratio.low:.1f} to {ratio.high:.1f}"
+    return Cell(value, limits, mark)
+
+
+def _few_weights(evidence: Evidence, weights: int) -> Cell:
+    if evidence.restored is None or evidence.restored.value is None:
+        return NONE
+    count = round((evidence.restored_share or 0) * weights)
+    touched = f"{count:,} of {weights:,} weights" if count else "few weights"
+    back = evidence.restored.value >= revival_threshold(evidence.guess_pt)
+    return Cell(
+        f"{touched}: {_share(evidence.restored)}",
+        _interval(evidence.restored),
+        "hidden" if back else "neither",
+    )
+
+
+def _probe(evidence: Evidence) -> Cell:
+    probe, control = evidence.probe, evidence.probe_control
+    if probe is None or probe.value is None:
+        return NONE
+    if control is None or control.value is None:
+        return Cell(_share(probe), _interval(probe))
+    (low, high), (_, most) = _limits(probe), _limits(control)
+    mark: Mark = "hidden" if low > most else "gone" if high <= most else "neither"
+    return Cell(f"{_share(probe)}, scratch {_share(control)}", _interval(probe), mark)
+
+
+def _attention(kept: Estimate | None) -> Cell:
+    if kept is None or kept.value is None:
+        return NONE
+    limits = "" if kept.low is None or kept.high is None else f"{kept.low:.1f} to {kept.high:.1f}"
+    low, high = _limits(kept)
+    mark: Mark = "hidden" if low >= ATTENTION_KEPT else "gone" if high < ATTENTION_KEPT else "neither"
+    return Cell(f"{kept.value:.1f} times as before", limits, mark)
+
+
+def _limits(found: Estimate) -> tuple[float, float]:
+    """Both ends of an interval; what has none (one seed) reaches without bound."""
+    return -math.inf if found.low is None else found.low, math.inf if found.high is None else found.high
+
+
+def _share(found: Estimate) -> str:
+    return "–" if found.value is None else f"{100 * found.value:.0f} %"
+
+
+def _interval(found: Estimate) -> str:
+    if found.low is None or found.high is None or found.seeds < 2:
+        return ""
+    return f"{100 * found.low:.0f} to {100 * found.high:.0f}"
+
+
+def any_measured(found: Mapping[Any, Columns]) -> bool:
+    """Whether there is anything to show."""
+    return any(cell.mark != "missing" for own in found.values() for cell in own.values())

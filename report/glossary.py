@@ -1,0 +1,29 @@
+"""The report's words, the papers' symbols for them, and what they mean."""
+
+from typing import Any
+
+from veneer.report.answer import plain_names
+
+
+def glossary(experiment: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Word, symbol, meaning."""
+    names, q = plain_names(experiment), experiment["fields"]["q"]
+    return [
+        ("old task", "O_PT", f"What the model can do before fine-tuning: {names['old']}."),
+        ("new task", "O_FT", f"What fine-tuning teaches: {names['new']}."),
+        (
+            "shortcut share",
+            "C_Tr",
+            f"Share of fine-tuning samples on which the old answer {q:+d} is right for the new task too.",
+        ),
+        ("tested where the shortcut works or fails", "C_Te", "Texts on which it always (1) or never (0) is."),
+        ("retraining on the old task", "reFT", "What tells hidden from gone: how soon the old task returns."),
+        ("from scratch", "Scr.", "A control: a model with random weights, trained on the old task."),
+        (
+            "from scratch, after the new task",
+            "Scr. + FT",
+            "The control that the verdict uses: random weights, taught the new task, then the old one.",
+        ),
+        ("hidden", "wrapped", "The old task comes back much sooner than from scratch."),
+        ("gone", "rewritten", "Learning the old task again takes as long as from scratch."),
+    ]

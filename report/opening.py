@@ -1,0 +1,80 @@
+"""What the template shows first: the title, the leading curves, the evidence, and what would help.
+
+It gathers what ``answer``, ``evidence_columns`` and ``glossary`` make into the words of one chapter.
+"""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from veneer.analysis.verdict import MIN_SEEDS
+from veneer.experiments.content import Content
+from veneer.experiments.store import Run
+from veneer.report import answer
+from veneer.report.answer import Lead
+from veneer.report.evidence_columns import HEADS, MARKS, any_measured, columns
+from veneer.report.figures import rate_name
+from veneer.report.glossary import glossary
+from veneer.report.methods import command
+from veneer.report.tables import Judged
+
+
+def opening(
+    run: Run, content: Content, found: Sequence[Judged], path: str
+) -> tuple[dict[str, Any], Lead | None]:
+    """The words of the first screen, and the setting that leads it.
+
+    Args:
+        run: the run.
+        content: what is in its folder.
+        found: every setting's verdict.
+        path: the run's folder, as it was given.
+    """
+    lead = answer.find_lead(content, found)
+    weights = {files.name: files.accuracy["about"]["parameters"] for files in content.capabilities}
+    evidence = columns(run, content, weights)
+    words = {
+        "title": answer.title(content.experiment, lead),
+        "names": answer.plain_names(content.experiment),
+        "lead": None if lead is None else _described(content, lead),
+        "evidence": evidence if any_measured(evidence) else {},
+        "marks": MARKS,
+        "heads": HEADS,
+        "glossary": glossary(content.experiment),
+        "few_seeds": few_seeds(content, found, path),
+        "path": path,
+        "command": command(content.experiment, path),
+        "analyse": shlex.join(["veneer", "analyse", path]),
+    }
+    return words, lead
+
+
+def _described(content: Content, lead: Lead) -> dict[str, str]:
+    verdict, step = lead.judged.curves, lead.step
+    beside = ", ".join(
+        f"{answer.ARM_NAMES.get(own.arm, own.arm)} {own.at(step):.0%}" for own in lead.controls
+    )
+    described = (
+        f"Curves of the old task while it is retrained at {rate_name(lead.rate)}: after {step:,} updates "
+        f"{lead.curve.at(step):.0%}{'; ' if beside else ''}{beside}. Guessing is right on {lead.guess:.0%}."
+    )
+    return {
+        "capability": verdict.capability,
+        "rate": rate_name(verdict.fine_tuning_rate),
+        "c_tr": rate_name(verdict.c_tr),
+        "reft": rate_name(lead.rate),
+        "described": described,
+    }
+
+
+def few_seeds(content: Content, found: Sequence[Judged], path: str) -> tuple[str, str]:
+    """What the run leans to, and the command that would decide, if its seeds are too few; else nothing."""
+    settings = content.experiment["fields"]
+    if settings["seeds"] >= MIN_SEEDS or not settings["reft_rates"]:
+        return "", ""
+    more = {**content.experiment, "fields": {**settings, "seeds": MIN_SEEDS}}
+    line = command(more, f"{path}-{MIN_SEEDS}-seeds")
+    hidden = sum(one.curves.kind == "wrapped" for one in found)
+    lost = sum(one.curves.kind == "not revived" for one in found)
+    leaning = f"The curves lean to hidden in {hidden} and to gone in {lost} of {len(found)} settings."
+    return leaning, line
