@@ -3,6 +3,7 @@
 It gathers what ``answer``, ``evidence_columns`` and ``glossary`` make into the words of one chapter.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from veneer.report.tables import Judged
 
 
 def opening(
-    run: Run, content: Content, found: Sequence[Judged], path: str
+    run: Run, content: Content, found: Sequence[Judged], path: str, point: str = ""
 ) -> tuple[dict[str, Any], Lead | None]:
     """The words of the first screen, and the setting that leads it.
 
@@ -29,7 +30,9 @@ def opening(
         content: what is in its folder.
         found: every setting's verdict.
         path: the run's folder, as it was given.
+        point: of a sweep's point, its name; it is repeated in a folder of its own.
     """
+    alone = f"{path}-{re.sub('[^A-Za-z0-9.]+', '-', point)}" if point else path
     lead = answer.find_lead(content, found)
     weights = {files.name: files.accuracy["about"]["parameters"] for files in content.capabilities}
     evidence = columns(run, content, weights)
@@ -41,9 +44,9 @@ def opening(
         "marks": MARKS,
         "heads": HEADS,
         "glossary": glossary(content.experiment),
-        "few_seeds": few_seeds(content, found, path),
+        "few_seeds": few_seeds(content, found, alone),
         "path": path,
-        "command": command(content.experiment, path),
+        "command": command(content.experiment, alone),
         "analyse": shlex.join(["veneer", "analyse", path]),
     }
     return words, lead

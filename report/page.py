@@ -10,6 +10,7 @@ loads nothing from a network, and says so to the browser.
 
 import base64
 import os
+import shlex
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -183,7 +184,7 @@ def _run_chapter(
     settings, name = content.experiment["fields"], content.experiment["name"]
     found = verdicts(run)
     judged = tables.judged(content, found)
-    first_words, lead = opening(run, content, judged, given or str(run.path))
+    first_words, lead = opening(run, content, judged, given or str(run.path), point)
     panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
     listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
     labels = {own.name: label_histograms(content.experiment, own.model) for own in _one_each(content)}
@@ -232,7 +233,12 @@ def _run_chapter(
         "deviations": methods.deviations(content),
         "pretraining": _pretraining_commands(content),
     }
-    drawn = {"folder": folder, "figures": panels.figures, "controls": panels.controls, "attention": maps}
+    drawn = {
+        "path": shlex.quote(given or str(run.path)),
+        "figures": panels.figures,
+        "controls": panels.controls,
+        "attention": maps,
+    }
     return words, {**drawn, "tables": listed, "labels": labels, "samples": samples}
 
 

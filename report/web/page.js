@@ -45,9 +45,11 @@ class Chapter {
     if (this.at !== at) return; // another was chosen meanwhile
     const slot = this.root.querySelector("[data-slot]"), kept = new Map();
     for (const control of slot.querySelectorAll("select")) if (control.value !== defaults[control.id]) kept.set(control.id, control.value);
+    const unfolded = [...slot.querySelectorAll("details.fold[open]")].map((fold) => fold.parentElement.dataset.section);
     for (const place of slot.querySelectorAll(".js-plotly-plot")) Plotly.purge(place);
     slot.innerHTML = markup;
     this.data = { ...data, sweep: this.sweep };
+    for (const name of unfolded) unfold(this.section(name)); // what was open stays open
     this.linked = false;
     for (const control of slot.querySelectorAll("select")) {
       defaults[control.id] = control.value;

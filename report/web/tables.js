@@ -57,7 +57,7 @@ function whyNot(chapter, name, table, model) {
     return wanted.length === all.length ? [] : [`--${flag}`, ...wanted]; // none given means all
   });
   const code = document.createElement("code");
-  code.textContent = ["veneer analyse", chapter.data.folder, ...words, "--only", name, "verdicts"].join(" ");
+  code.textContent = ["veneer analyse", chapter.data.path, ...words, "--only", name, "verdicts"].join(" ");
   return ["The chosen model is not among the analysed models. This looks into it too: ", code];
 }
 

@@ -104,10 +104,10 @@ def _with_another_mean(maps: Callable[[Any], dict[str, Any]]) -> Callable[[Any],
 
 @pytest.fixture(scope="session")
 def open_page(chromium: Any) -> Iterator[Any]:
-    """Opens an address in a window of its own and waits until all is drawn."""
+    """Opens an address in a window of its own, unfolds it, and waits until all is drawn."""
     playwright, contexts = importlib.import_module("playwright.sync_api"), []
 
-    def opened(address: str, width: int = 1440, scheme: str = "light") -> Opened:
+    def opened(address: str, width: int = 1440, scheme: str = "light", unfold: bool = True) -> Opened:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         found = Opened(context.new_page())
@@ -118,6 +118,8 @@ def open_page(chromium: Any) -> Iterator[Any]:
             found.page.wait_for_selector(READY, timeout=30_000)
         except playwright.TimeoutError:
             pytest.fail(f"the page did not come to an end with its figures: {found.complaints}")
+        if unfold:
+            found.page.evaluate("() => unfoldAll()")
         return found
 
     yield opened

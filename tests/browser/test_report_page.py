@@ -215,7 +215,7 @@ def test_what_was_not_looked_into_is_told_from_what_is_not_there(reported: Any, 
     page.locator(note).wait_for(state="visible")
     assert "not among the analysed models" in page.locator(note).inner_text()
     assert page.locator(f"{note} code").inner_text() == (
-        f"veneer analyse {reported.run.name} --rates 0.1 --c-tr 0 --only pruning verdicts"
+        f"veneer analyse {reported.run} --rates 0.1 --c-tr 0 --only pruning verdicts"
     )
     assert not page.locator("#pruning-pt").is_visible()
     page.locator("#map_rate").select_option("0.001")

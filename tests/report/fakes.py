@@ -58,6 +58,14 @@ def model() -> Transformer:
     return Transformer(config)
 
 
+def drawn_model(seed: int) -> Transformer:
+    """Weights that a generator drew, so that two models answer differently."""
+    found, generator = model(), torch.Generator().manual_seed(seed)
+    for parameter in found.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator)
+    return found
+
+
 def attention(seed: int) -> dict[str, Tensor]:
     drawn = torch.Generator().manual_seed(seed)
     maps = torch.rand(2, 1, SIZE, SIZE, generator=drawn).softmax(-1)
@@ -108,7 +116,8 @@ def accuracies(cell: Cell) -> Tensor:
 
 def store(run: Run, cell: Cell, diverged: int = -1) -> None:
     table = metrics_table(STEPS, accuracies(cell), accuracies(cell), torch.zeros(len(STEPS)), EVALUATED)
-    run.write_cell(cell, model(), table, attention(int(cell.id[:6], 16)), diverged)
+    number = int(cell.id[:6], 16)
+    run.write_cell(cell, drawn_model(number), table, attention(number), diverged)
 
 
 def write_surroundings(run: Run, cells: list[Cell]) -> None:

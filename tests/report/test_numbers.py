@@ -71,7 +71,8 @@ def test_curves_are_those_of_the_parquet_files_to_4_digits(finished: Fake, page:
     drawn = [
         t
         for t in figure["data"]
-        if t.get("meta") == {"capability": ["compiled"], "c_tr": ["1"], "seed": ["1"]} and "O_FT" in t["name"]
+        if t.get("meta") == {"capability": ["compiled"], "c_tr": ["1"], "seed": ["1"]}
+        and "new task" in t["name"]
     ]
     assert len(drawn) == 1
     assert drawn[0]["customdata"] == table["step"].to_list()
@@ -166,7 +167,8 @@ def test_tables_in_the_page_hold_the_numbers_of_the_analyses(both: Path, name: s
 
 def test_the_verdict_of_the_analyses_stands_where_it_was_made(both: Path) -> None:
     page = Page(both.read_text())
-    row = next(row for row in page.tables["reasons"] if row[:2] == ["0.001", "1"])
-    assert "rewritten" in row[2] and "as long as from scratch" in row[3]
+    row = next(row for row in page.tables["evidence"] if row[:2] == ["0.001", "1"])
+    assert "rewritten" in row[2] and "as long as from scratch" in row[2]
+    assert row[3].split()[1:4] == ["does", "not", "decide:"] and "96 % at 0.001" in row[3]
     text = " ".join(page.text.split())
     assert "1,234 [10, 40]" in text and "72.6 [60.0, 90.0]" in text

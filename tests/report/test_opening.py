@@ -88,7 +88,8 @@ def test_a_run_without_reft_has_no_control_or_column_for_it(without_reft: Page, 
 
 
 @pytest.mark.parametrize(
-    "words", ["after the best reFT", "in all three", "for all three", "reFT (reverse", "updates of reFT"]
+    "words",
+    ["after the best retraining", "in all three", "for all three", "reFT (reverse", "updates of reFT"],
 )
 def test_a_run_without_reft_does_not_speak_of_its_outcome(
     without_reft: Page, page: str, both: Path, words: str

@@ -138,8 +138,8 @@ def test_a_point_has_the_rows_of_the_analyses_that_are_its_own(tmp_path: Path) -
             assert len(pl.read_parquet(folder / "verdicts.parquet")) == 2
     page = Page(write_report(run).read_text())
     for place, (batch, length) in enumerate([(32, 3), (32, 4), (96, 3), (96, 4)]):
-        reasons = Page(point(page, place)["markup"]).tables["reasons"]
-        assert all(f"batch {batch} and length {length}" in row[3] for row in reasons[1:])
+        reasons = Page(point(page, place)["markup"]).tables["evidence"]
+        assert all(f"batch {batch} and length {length}" in row[2] for row in reasons[1:])
     assert {own["kind"] for own in page.data[""]["sweep"]["answers"]} == {"wrapped", "rewritten"}
 
 
@@ -201,6 +201,6 @@ def test_the_sweeps_folder_gains_nothing_but_its_report(tmp_path: Path) -> None:
 def test_a_sweep_ends_with_its_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = sweep_run(tmp_path / "s")
     show_sweep(run)
-    assert "report.html" in "".join(capsys.readouterr().out.split())
+    assert "metrics.parquet" in "".join(capsys.readouterr().out.split())
     answers = Page((run.path / "report.html").read_text()).data[""]["sweep"]["answers"]
     assert len(answers) == 4 * 2
