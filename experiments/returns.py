@@ -5,7 +5,7 @@ The statistics are ``veneer.analysis.revival``; here they are given the rows tha
 capability, task and seed that started from scratch, and its third operand is learned by its own models.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -81,7 +81,7 @@ def _about_o_pt(metrics: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(named).drop("asked")
 
 
-def revival_tables(run: Run) -> dict[str, pl.DataFrame]:
+def revival_tables(run: Run, thresholds: Sequence[float] = revival.THRESHOLDS) -> dict[str, pl.DataFrame]:
     """Times to the thresholds, their Kaplan–Meier medians, and the ratios control / reFT.
 
     Returns:
@@ -99,7 +99,7 @@ def revival_tables(run: Run) -> dict[str, pl.DataFrame]:
     setting = setting_columns(metrics)
     keys = [*setting, "arm", "learning_rate"]
     # Nulls (Scr. has no fine-tuning) are values here: they must group like others.
-    times = revival.threshold_times(curves.select(*keys, "seed", "step", "value"), keys)
+    times = revival.threshold_times(curves.select(*keys, "seed", "step", "value"), keys, thresholds)
     return {
         "revival": times,
         "survival": revival.survival(times, keys),

@@ -10,16 +10,25 @@ from typing import Any
 
 import polars as pl
 
-from veneer.analysis.verdict import revival_threshold
+from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.content import Content
-from veneer.experiments.evidence import revival_curves
+from veneer.experiments.returns import revival_curves
 from veneer.experiments.summary import REVIVED
 from veneer.report.colours import ROLES
 from veneer.report.figures import UpdatesAxis, rate_name
 from veneer.report.methods import operands
 from veneer.report.tables import Judged
 
-RANKED = ("wrapped", "rewritten", "frozen", "mixed evidence", "too few seeds", "undecided", "not revived")
+RANKED = (
+    "wrapped",
+    "rewritten",
+    "frozen",
+    "too few seeds",
+    "mixed evidence",
+    "came back",
+    "came part of the way",
+    "did not come back",
+)
 """The kinds of verdict, what says most first; all others say nothing about a capability under a wrapper."""
 GERUNDS = {
     "counter": "counting {}",
@@ -115,7 +124,7 @@ def find_lead(content: Content, found: Sequence[Judged]) -> Lead | None:
             continue
         kind = judged.kind
         kept = best.get(kind)
-        closer = kind in ("rewritten", "not revived")
+        closer = kind in ("rewritten", "did not come back")
         if kept is None or (-abs(made.ahead) if closer else made.ahead) > (
             -abs(kept.ahead) if closer else kept.ahead
         ):
@@ -172,8 +181,16 @@ def title(experiment: dict[str, Any], lead: Lead | None) -> str:
             return f"{there} was never lost: {_percent(verdict.before or 0)} of it is left"
         case "not fine-tuned" | "diverged" | "not reFTed" | "not finished":
             return f"Is {names['doing']} gone, or only hidden? Nothing can be said yet"
-        case "not revived":
+        case "did not come back":
             return f"{there} does not come back: {back} bring it to {now}{beside}"
+        case "came back":
+            return f"{there} comes back: {back} bring {now} of it{beside}"
+        case "frozen":
+            return f"{there} cannot be judged: the model learns nothing any more ({back}: {now}{beside})"
+        case _ if lead.judged.leaning == "wrapped":
+            return f"{there} seems only hidden: {back} bring {now} of it back{beside}"
+        case _ if lead.judged.leaning == "rewritten":
+            return f"{there} seems gone: {back} bring it to {now}{beside}"
     return f"{there} is not decided yet: {back} bring it to {now}{beside}"
 
 

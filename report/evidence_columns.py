@@ -9,15 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from veneer.analysis.evidence import Evidence, Revival, Rival, revival_threshold
 from veneer.analysis.revival import Estimate
-from veneer.analysis.verdict import (
-    ATTENTION_KEPT,
-    FASTER,
-    Evidence,
-    Revival,
-    read_revival,
-    revival_threshold,
-)
+from veneer.analysis.verdict import AS_SLOW, ATTENTION_KEPT, FASTER, THAN_SCRATCH, read_revival
 from veneer.experiments.content import Content
 from veneer.experiments.evidence import evidence_of
 from veneer.experiments.store import Run
@@ -32,12 +26,13 @@ MARKS: dict[Mark, tuple[str, str]] = {
 }
 HEADS = {
     "retraining": "retraining",
+    "third": "a task it never had",
     "scratch": "from scratch",
     "weights": "few weights",
     "probe": "probe",
     "attention": "attention",
 }
-_READ: dict[str, Mark] = {"fast": "hidden", "slow": "gone", "not revived": "gone"}
+_READ: dict[str, Mark] = {"sooner": "hidden", "no sooner": "gone"}
 
 
 @dataclass(frozen=True)
@@ -81,8 +76,9 @@ def columns(run: Run, content: Content, parameters: Mapping[str, int]) -> dict[S
 def _columns(evidence: Evidence, weights: int) -> Columns:
     best = best_revival(evidence)
     return {
-        "retraining": _retraining(best, evidence.guess_pt),
-        "scratch": _scratch(best),
+        "retraining": _retraining(best),
+        "third": _rival(None if best is None else best.third, FASTER),
+        "scratch": _rival(None if best is None else best.scratch, _margin(best)),
         "weights": _few_weights(evidence, weights),
         "probe": _probe(evidence),
         "attention": _attention(evidence.attention),
@@ -93,33 +89,39 @@ def best_revival(evidence: Evidence) -> Revival | None:
     """The retraining that is furthest ahead of its control, or without one ends best."""
 
     def ahead(own: Revival) -> tuple[float, float]:
-        start = None if own.head_start is None else own.head_start.value
-        return (start if start is not None else -1.0, own.after.value or 0.0)
+        first = next((rival.lead.value for rival in own.rivals if rival.lead.value is not None), -1.0)
+        return first, own.after.value or 0.0
 
     return max(evidence.revivals, key=ahead, default=None)
 
 
-def _retraining(best: Revival | None, guess: float) -> Cell:
+def _margin(best: Revival | None) -> float:
+    """What the ratio from scratch must exceed: less where there is a third operand too."""
+    return FASTER if best is None or best.third is None else THAN_SCRATCH
+
+
+def _retraining(best: Revival | None) -> Cell:
     if best is None:
         return NONE
-    mark = _READ.get(read_revival(best, guess).kind, "neither")
+    mark = _READ.get(read_revival(best), "neither")
     return Cell(f"{_share(best.after)} at {rate_name(best.rate)}", _interval(best.after), mark)
 
 
-def _scratch(best: Revival | None) -> Cell:
-    ratio = None if best is None else best.ratio
-    if ratio is None:
+def _rival(rival: Rival | None, margin: float) -> Cell:
+    """How many times the updates something else takes; nothing that it must exceed is "gone"."""
+    if rival is None:
         return NONE
+    ratio = rival.ratio
     if ratio.value is None:
         bound = ratio.low if ratio.low is not None else ratio.high
         sign = "≥" if ratio.low is not None else "≤"
-        value = "not reached by either" if bound is None else f"{sign} {bound:.1f} times the updates"
+        value = "neither gets there" if bound is None else f"{sign} {bound:.1f} times the updates"
     else:
         value = f"{ratio.value:.1f} times the updates"
     mark: Mark = "neither"
-    if ratio.low is not None and ratio.low > FASTER:
+    if ratio.low is not None and ratio.low > margin:
         mark = "hidden"
-    elif ratio.high is not None and ratio.high < FASTER:
+    elif ratio.high is not None and ratio.high < min(margin, AS_SLOW):
         mark = "gone"
     limits = "" if None in (ratio.low, ratio.high) else f"{ratio.low:.1f} to {ratio.high:.1f}"
     return Cell(value, limits, mark)

@@ -22,8 +22,13 @@ def glossary(experiment: dict[str, Any]) -> list[tuple[str, str, str]]:
         (
             "from scratch, after the new task",
             "Scr. + FT",
-            "The control that the verdict uses: random weights, taught the new task, then the old one.",
+            "A control: random weights, taught the new task, then the old one.",
         ),
-        ("hidden", "wrapped", "The old task comes back much sooner than from scratch."),
-        ("gone", "rewritten", "Learning the old task again takes as long as from scratch."),
+        (
+            "a task it never had",
+            "third operand",
+            "What the verdict holds the return against: the same model, trained on another operand.",
+        ),
+        ("hidden", "wrapped", "The old task comes back much sooner than a task that the model never had."),
+        ("gone", "rewritten", "Learning the old task again takes as long as one that it never had."),
     ]

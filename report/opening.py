@@ -8,8 +8,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from veneer.analysis.verdict import MIN_SEEDS
+from veneer.analysis.evidence import MIN_SEEDS
 from veneer.experiments.content import Content
+from veneer.experiments.deciding import seconds_per_update
+from veneer.experiments.files import read_json
 from veneer.experiments.store import Run
 from veneer.report import answer
 from veneer.report.answer import Lead
@@ -44,7 +46,7 @@ def opening(
         "marks": MARKS,
         "heads": HEADS,
         "glossary": glossary(content.experiment),
-        "few_seeds": few_seeds(content, found, alone),
+        "few_seeds": few_seeds(run, content, found, alone),
         "path": path,
         "command": command(content.experiment, alone),
         "analyse": shlex.join(["veneer", "analyse", path]),
@@ -70,14 +72,27 @@ def _described(content: Content, lead: Lead) -> dict[str, str]:
     }
 
 
-def few_seeds(content: Content, found: Sequence[Judged], path: str) -> tuple[str, str]:
+def few_seeds(run: Run, content: Content, found: Sequence[Judged], path: str) -> tuple[str, str]:
     """What the run leans to, and the command that would decide, if its seeds are too few; else nothing."""
     settings = content.experiment["fields"]
     if settings["seeds"] >= MIN_SEEDS or not settings["reft_rates"]:
         return "", ""
     more = {**content.experiment, "fields": {**settings, "seeds": MIN_SEEDS}}
     line = command(more, f"{path}-{MIN_SEEDS}-seeds")
-    hidden = sum(one.curves.kind == "wrapped" for one in found)
-    lost = sum(one.curves.kind == "not revived" for one in found)
-    leaning = f"The curves lean to hidden in {hidden} and to gone in {lost} of {len(found)} settings."
-    return leaning, line
+    leaning = [one.leaning or {"came back": "wrapped"}.get(one.kind, "") for one in found]
+    counts = {name: leaning.count(name) for name in ("wrapped", "rewritten")}
+    told = [f"{name} in {count}" for name, count in counts.items() if count]
+    first = f"It leans to {' and to '.join(told)} of {len(found)} settings. " if told else ""
+    minutes = _minutes(run, content, MIN_SEEDS)
+    return f"{first}This would decide it{minutes}:", line
+
+
+def _minutes(run: Run, content: Content, seeds: int) -> str:
+    """About how long the whole run takes with so many seeds, at the pace that it had."""
+    each = seconds_per_update(run)
+    if each is None or content.metrics is None:
+        return ""
+    planned = read_json(run.path / "plan.json")["fleets"]
+    updates = sum(fleet["updates"] for fleet in planned)
+    minutes = each * updates * seeds / content.experiment["fields"]["seeds"] / 60
+    return f" in about {max(1, round(minutes))} min"

@@ -6,11 +6,11 @@ from typing import Any
 
 import polars as pl
 
-from veneer.analysis.verdict import revival_threshold
+from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.content import Content
-from veneer.experiments.evidence import revival_tables
 from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_table
+from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
 from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
 from veneer.report import figures
@@ -35,19 +35,19 @@ SYMBOLS = {
     "not finished": "…",
 }
 MEANINGS = {
-    "wrapped": "O_PT is still there: it came back sooner than the model learns a third operand",
-    "rewritten": "O_PT is gone: the model learns it no sooner than an operand that it never had",
+    "wrapped": "the old task is only hidden: it came back sooner than the model learns one that it never had",
+    "rewritten": "the old task is gone: the model learns it no sooner than one that it never had",
     "frozen": "the model learns nothing any more, so nothing can be said",
-    "came back": "trained again, O_PT came back; whether it was there, the verdict says",
-    "did not come back": "reFT did not bring O_PT back",
-    "came part of the way": "reFT brought O_PT part of the way back",
+    "came back": "retrained, the old task came back; whether it was there, the verdict says",
+    "did not come back": "retraining did not bring the old task back",
+    "came part of the way": "retraining brought the old task part of the way back",
     "too few seeds": "the evidence leans one way, but seeds are too few or scatter too much",
     "mixed evidence": "the evidence is missing, or points both ways",
-    "unchanged": "fine-tuning left O_PT as it was",
-    "never left": "fine-tuning left O_PT as it was",
-    "not fine-tuned": "fine-tuning did not teach O_FT, so nothing can be said",
+    "unchanged": "fine-tuning left the old task as it was",
+    "never left": "fine-tuning left the old task as it was",
+    "not fine-tuned": "fine-tuning did not teach the new task, so nothing can be said",
     "diverged": "fine-tuning diverged, so nothing can be said",
-    "not reFTed": "no reFT was planned",
+    "not reFTed": "no retraining was planned",
     "not finished": "not trained yet",
 }
 
@@ -62,6 +62,8 @@ class Judged:
         strength: of the former ("weak", "moderate", "strong"), else empty.
         reasons: of the former, what decided first.
         needed: of the former, what would decide.
+        leaning: of the former, the kind that the evidence leans to where nothing is decided.
+        decides: of the former, the command that would decide, with its minutes.
     """
 
     curves: Verdict
@@ -69,6 +71,8 @@ class Judged:
     strength: str = ""
     reasons: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    leaning: str = ""
+    decides: str = ""
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -90,7 +94,9 @@ def judged(content: Content, found: list[Verdict]) -> list[Judged]:
             result.append(Judged(verdict, verdict.kind))
             continue
         strength = "" if row["strength"] == "none" else row["strength"]
-        result.append(Judged(verdict, row["kind"], strength, tuple(row["reasons"]), tuple(row["needed"])))
+        told = tuple(row["reasons"]), tuple(row["needed"])
+        more = row.get("leaning") or "", row.get("decides") or ""
+        result.append(Judged(verdict, row["kind"], strength, *told, *more))
     return result
 
 
