@@ -169,6 +169,6 @@ def test_the_verdict_of_the_analyses_stands_where_it_was_made(both: Path) -> Non
     page = Page(both.read_text())
     row = next(row for row in page.tables["evidence"] if row[:2] == ["0.001", "1"])
     assert "rewritten" in row[2] and "as long as from scratch" in row[2]
-    assert row[3].split()[1:4] == ["does", "not", "decide:"] and "96 % at 0.001" in row[3]
+    assert "does not decide" in row[3] and "% at 0.001" in row[3], "two seeds are too few for the rule"
     text = " ".join(page.text.split())
     assert "1,234 [10, 40]" in text and "72.6 [60.0, 90.0]" in text
