@@ -11,8 +11,8 @@ from typing import Any
 from veneer.analysis.evidence import MIN_SEEDS
 from veneer.experiments.content import Content
 from veneer.experiments.deciding import seconds_per_update
-from veneer.experiments.files import read_json
 from veneer.experiments.store import Run
+from veneer.models.files import read_json
 from veneer.report import answer
 from veneer.report.answer import Lead
 from veneer.report.evidence_columns import HEADS, MARKS, any_measured, columns
