@@ -14,16 +14,17 @@ from typing import Any
 
 import polars as pl
 
+from veneer.analysis.evidence import HALF_SKILL
 from veneer.analysis.revival import (
     Estimate,
     areas,
+    bounds_of_ratio,
     difference,
     estimate,
     ratio_of_times,
     survival,
     threshold_times,
 )
-from veneer.analysis.verdict import HALF_SKILL
 from veneer.experiments.relearn.settings import Lesson, Relearning, Subject, Trial
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.language.metrics import guess, metric_of
@@ -252,7 +253,11 @@ class Arm:
         """How many times as many updates the control needs."""
         return ratio_of_times(self.times, control.times)
 
-    def head_start(self, control: "Arm") -> Estimate:
+    def bounds(self, control: "Arm") -> tuple[tuple[float | None, float | None], float | None]:
+        """Between which numbers the mean ratio lies, scatter aside; and this arm's own updates."""
+        return bounds_of_ratio(self.times, control.times)
+
+    def lead(self, control: "Arm") -> Estimate:
         """How far mean skill over log-updates lies above the control's."""
         return difference(self.area(), control.area())
 

@@ -103,7 +103,9 @@ class Workshop:
     def _train(self, trial: Trial, progress: Progress) -> dict[str, Any]:
         assert trial.seed is not None
         taught, held = divide(self.questions, trial.seed, self.settings.taught_share)
-        asked = permuted_answers(taught, trial.seed) if trial.lesson == "permuted" else taught
+        asked = taught
+        if trial.lesson == "permuted":  # a capability that it never had, taught and held out alike
+            asked, held = (permuted_answers(part, trial.seed) for part in (taught, held))
         lessons = {"retain": self.retain, "unrelated": self.unrelated}.get(str(trial.lesson), asked)
 
         def measure(model: HuggingFaceModel) -> Scores:
