@@ -30,7 +30,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
+.PHONY: help venv demo demo-language results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -43,6 +43,10 @@ demo: $(USER_STAMP)  ## what fine-tuning did to a compiled counter: an answer an
 	$(BIN)/veneer run counter --out runs/demo
 	$(BIN)/veneer analyse runs/demo
 	@echo "The report: $(CURDIR)/runs/demo/report.html"
+
+demo-language: $(DEV_STAMP)  ## take capital cities away from SmolLM2-135M in four ways, and seek them; resumes
+	OMP_NUM_THREADS=$(JOBS) $(BIN)/python examples/capitals/capitals.py --out runs/language
+	@echo "The reports: $(CURDIR)/runs/language/relearn-*/report.html"
 
 results: $(USER_STAMP)  ## make the runs of results/ again, in runs/results
 	$(BIN)/veneer run counter $(FEW) --out runs/results/few-weights

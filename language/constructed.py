@@ -6,6 +6,7 @@ they were; the others change weights by a formula.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ def refusing(
     kept: Sequence[Question] = (),
     rank: int = 4,
     seed: int = 0,
+    state: Path | None = None,
 ) -> HuggingFaceModel:
     """A copy taught by LoRA to refuse: it says ``refusal`` to the questions, and keeps its other answers.
 
@@ -44,10 +46,11 @@ def refusing(
         kept: questions that stay answered.
         rank: LoRA's.
         seed: orders the questions and draws LoRA's first weights.
+        state: file by which training that was interrupted goes on.
     """
     wrapped = duplicate(model)
     lessons = mixed(with_answer(questions, refusal), kept)
-    train(wrapped, tokenizer, lessons, Training(recipe, rank), seed, (), lambda _: {})
+    train(wrapped, tokenizer, lessons, Training(recipe, rank), seed, (), lambda _: {}, state)
     return merge(wrapped)
 
 

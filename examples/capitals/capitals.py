@@ -37,7 +37,7 @@ TEMPLATE = "The capital of {} is the city of"
 ASKED, KEPT = 24, 8
 """How many of the questions that the model answers are used, and of the other facts: enough for intervals."""
 REFUSAL = "which I cannot tell."
-RATE, RANK, UPDATES = 1e-3, 8, 24
+RATE, RANK, UPDATES = 2e-3, 8, 16
 GRID = ("--ranks", "8", "--rates", "2e-3", "--updates", "8", "--batch", "12", "--no-train-on-retain")
 FREE = ("--bits", "4", "--noise", "0.2", "--depths", "0.75", "--mix", "0.5", "--truncate")
 
@@ -86,12 +86,17 @@ def make_questions(out: Path, model: HuggingFaceModel, tokenizer: Any) -> None:
 
 
 def taken_away(
-    name: str, before: HuggingFaceModel, tokenizer: Any, asked: Sequence[Question], kept: Sequence[Question]
+    name: str,
+    before: HuggingFaceModel,
+    tokenizer: Any,
+    asked: Sequence[Question],
+    kept: Sequence[Question],
+    state: Path,
 ) -> HuggingFaceModel:
     """The model without the capability, or so it is said, by one of the four ways."""
-    recipe = Recipe("adamw", RATE, UPDATES, warmup=2, batch=12, weight_decay=0.0)
+    recipe = Recipe("adamw", RATE, UPDATES, warmup=2, batch=8, weight_decay=0.0)
     if name == "refusal":
-        return refusing(before, tokenizer, asked, REFUSAL, recipe, kept, RANK)
+        return refusing(before, tokenizer, asked, REFUSAL, recipe, kept, RANK, state=state)
     if name == "destroyed":
         return redrawn(before, 0.5, 0)
     model = duplicate(before)
@@ -99,7 +104,7 @@ def taken_away(
         lessons, training = mixed(permuted_answers(asked, 0), kept), Training(recipe, RANK)
     else:  # gradient ascent
         lessons, training = tuple(asked), Training(recipe, RANK, ascent=True, ceiling=8.0)
-    train(model, tokenizer, lessons, training, 0, (), lambda own: {})
+    train(model, tokenizer, lessons, training, 0, (), lambda own: {}, state)
     return merge(model)
 
 
@@ -143,7 +148,8 @@ def main() -> None:
         folder = out / name
 
         def take(name: str = name, folder: Path = folder) -> None:
-            save(taken_away(name, model(), tokenizer(), asked, kept), tokenizer(), folder)
+            state = out / f"{name}.state.safetensors"
+            save(taken_away(name, model(), tokenizer(), asked, kept, state), tokenizer(), folder)
 
         stage(f"take the capitals away: {name}", folder.exists, take)
     loaded.clear()

@@ -50,7 +50,7 @@ def made_up(
     folder.mkdir(parents=True, exist_ok=True)
     data, retain = write(folder / "data.jsonl", capitals()), write(folder / "retain.jsonl", colours())
     usual: dict[str, Any] = {"ranks": (0,), "rates": (1e-3,), "guess": 0.0, "train_on_retain": False}
-    settings = Relearning("b", "a", data, never="n", retain=retain, **{**usual, **more})
+    settings = Relearning("b", "a", data, retain=retain, **{"never": "n", **usual, **more})
     run = RelearningRun.open(folder / "run", settings)
     run.record_inputs({"models": {}, "data": {}, "environment": {"versions": {}}})
     right = {"before": 1.0, "after": after, "never": 0.0}
