@@ -21,7 +21,7 @@ from torch import Tensor
 from veneer.experiments.relearn.settings import Relearning, Subject, Trial
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.engines import cores
+from veneer.finetune.processor import cores, fitted, settle
 from veneer.finetune.recipe import Recipe
 from veneer.language.attacks import attacked, duplicate
 from veneer.language.constructed import mixed
@@ -194,7 +194,7 @@ def work(
     for trial in run.pending():
         if deadline is not None and time.monotonic() > deadline:
             break
-        with run.claim(trial.id) as mine:
+        with run.claim(trial.id) as mine, fitted():
             if not mine or run.done(trial):
                 continue
             if trial.subject == "wrapper":
@@ -235,8 +235,7 @@ def work_beside(
 
 def _work_in(path: str, device: str, threads: int, seconds: float | None) -> int:
     """The work of one process among several: what it needs crosses as plain values."""
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    settle(threads)
     deadline = None if seconds is None else time.monotonic() + seconds
     return work(RelearningRun.read(Path(path)), torch.device(device), deadline=deadline)
 
