@@ -8,6 +8,7 @@ whole or not at all, so that neither a worker's death nor the driver's loses any
 import heapq
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
@@ -98,6 +99,7 @@ def _begin(threads: int, methods: tuple[str, ...], packed: Work) -> None:
     """A worker's beginning: its share of the cores, what methods need, and an end with its driver's."""
     global _work
     settle(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the driver, which ends its workers
     for method in methods:
         load_method(method)
     _work = packed

@@ -10,6 +10,7 @@ small model's numbers do not depend on the cores, the engine or the fleet.
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -112,14 +113,24 @@ def in_processes(count: int) -> Iterator[Callable[..., Callable[[], Any]]]:
         yield lambda work, *given: partial(work, *given)
         return
     context = multiprocessing.get_context("spawn")  # forking would copy locks of other libraries' threads
-    pool = ProcessPoolExecutor(count, context, settle, (1,))
+    pool = ProcessPoolExecutor(count, context, _begin)
     try:
         yield lambda work, *given: pool.submit(work, *given).result
     except BrokenProcessPool as error:
         problem = "a worker process was killed, perhaps for want of memory"
         raise InputError("jobs", count, "1, which needs the least memory", problem) from error
+    except BaseException:  # what they do is not wanted any more
+        for process in list((pool._processes or {}).values()):  # there is no public way to them
+            process.kill()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """A worker's beginning."""
+    settle(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the driver, which ends its workers
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Work fitted to a processor: subnormals are zero while it lasts, and bits depend on nothing but the cell."""
 
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from veneer.finetune.processor import (
     fitted,
     flushes_subnormals,
     has_bfloat16,
+    in_processes,
     is_small,
     threads_for,
 )
 from veneer.finetune.trainer import train
+from veneer.tasks.errors import InputError
 
 FLUSHING = pytest.mark.skipif(not can_flush_subnormals(), reason="this processor cannot flush subnormals")
 TINY = 2.0**-130
@@ -164,3 +168,31 @@ def test_a_fleet_is_as_large_as_cache_and_cores_ask(
     assert fleet_size(many, CPU) == 4
     monkeypatch.setattr("veneer.experiments.estimate.cores", lambda: 128)
     assert fleet_size(many, CPU) == 2
+
+
+def _killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_worker_processes_give_results_in_order_on_one_thread_each() -> None:
+    with in_processes(2) as begin:
+        waiting = [begin(pow, 2, i) for i in range(5)]
+        threads = begin(torch.get_num_threads)
+        assert [wait() for wait in waiting] == [1, 2, 4, 8, 16]
+        assert threads() == 1
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_one_line() -> None:
+    with pytest.raises(InputError, match="was killed"), in_processes(2) as begin:
+        begin(_killed)()
+
+
+def test_without_worker_processes_work_is_done_when_it_is_asked_for() -> None:
+    done = []
+    with in_processes(1) as begin:
+        wait = begin(done.append, 1)
+        assert done == []
+        wait()
+        assert done == [1]
