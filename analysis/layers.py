@@ -23,6 +23,7 @@ from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError
 
 PIECE = 256  # texts at a time
+TRIED = 10  # weights of a block, of which the costliest is flipped
 
 Change = Literal["weight flipped", "offset", "writing exchanged", "reading exchanged", "block redrawn"]
 CHANGES: tuple[Change, ...] = get_args(Change)
@@ -110,7 +111,7 @@ def localized(
         raise InputError("block", block, f"0 to {model.config.blocks - 1}")
     prefix = f"blocks.{block}."
     if change == "weight flipped":
-        return flipped_weight(model, batch, answer, within=prefix)
+        return flipped_weight(model, batch, answer, TRIED, within=prefix)
     changed = model.member(0)
     place = changed.blocks[block]
     assert isinstance(place, Block)

@@ -1,11 +1,11 @@
 """Can layer similarity be trusted? The question put to models in which the changed block is known.
 
-``python -m veneer.experiments.known_layers`` asks it of the two written capabilities and a learned one, and
-prints the tables of ``docs/layers.md``: does CKA find the block where a constructed change sits, and does it
-tell a wrapper from a rewrite? Nothing is trained.
+``python -m veneer.experiments.known_layers`` asks it of the two written capabilities and prints the tables of
+``docs/layers.md``: does CKA find the block where a constructed change sits, and does it tell a wrapper from a
+rewrite? Nothing is trained. ``known_layers`` takes any capability.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,22 +18,21 @@ from veneer.analysis.constructed import TRUTHS, construct
 from veneer.analysis.layers import CHANGES, changed_block, compare_layers, localized
 from veneer.compiled.capabilities import counter, max_identifier
 from veneer.compiled.exactness import add_noise
-from veneer.experiments.origins import Source, Written, pretrained
+from veneer.experiments.origins import Source, Written
 from veneer.models.transformer import Transformer
-from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Batch, Encoding, Task
 from veneer.tasks.max_identifier import MaxIdentifier
 from veneer.tasks.mixture import pretraining
 
 SHAMS = 20  # other draws of the same noise: the lowest of their similarities is the ceiling
-TEXTS = 2048
+SEEN = 256  # texts that changes are fitted to
+TEXTS = {"answer": 1024, "everywhere": 128}  # compared; everywhere, each position of them is a sample
 LEARNED_NOISE = 1e-3  # a learned model has no noise of its own; its weights are about 0.1
-VIEWS = ("answer", "everywhere")
 SIMILARITIES = ("cka", "unbiased")
 
 
-def known_layers(source: Source, task: Task, seeds: int = 5, shams: int = SHAMS) -> pl.DataFrame:
+def known_layers(source: Source, task: Task, seeds: int = 3, shams: int = SHAMS) -> pl.DataFrame:
     """Every change of every block, and the constructed models of the verdict, each with its original.
 
     Args:
@@ -53,16 +52,18 @@ def known_layers(source: Source, task: Task, seeds: int = 5, shams: int = SHAMS)
     for seed in range(seeds):
         noise = source.noise or LEARNED_NOISE
         original = add_noise(source.model, noise, [seed])
-        seen = _answered(original, task, encoding, "construct", seed)
-        batch = _answered(original, task, encoding, "evaluate", seed)
+        seen = _answered(original, task, encoding, "construct", seed, SEEN)
+        batch = _answered(original, task, encoding, "evaluate", seed, TEXTS["answer"])
+        changes = list(_changed(original, seen, encoding.answer, seed))
+        right = [_accuracy(changed, batch, encoding.answer) for *_, changed in changes]
         others = add_noise(source.model.select([0] * shams), noise, range(1000, 1000 + shams))
-        for view in VIEWS:
-            answer = encoding.answer if view == "answer" else None
-            ceiling = compare_layers(original, others, batch.tokens[0], answer)
-            for change, block, truth, changed in _changed(original, seen, encoding.answer, seed):
-                table = compare_layers(original, changed, batch.tokens[0], answer)
+        for view, count in TEXTS.items():
+            answer, tokens = encoding.answer if view == "answer" else None, batch.tokens[0, :count]
+            ceiling = compare_layers(original, others, tokens, answer)
+            for (change, block, truth, changed), accuracy in zip(changes, right, strict=True):
+                table = compare_layers(original, changed, tokens, answer)
                 about = {"seed": seed, "change": change, "block": block, "truth": truth, "view": view}
-                about["accuracy"] = _accuracy(changed, batch, encoding.answer)
+                about["accuracy"] = accuracy
                 rows += [{**about, **_read(table, ceiling, kind)} for kind in SIMILARITIES]
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -97,9 +98,11 @@ def _read(table: pl.DataFrame, ceiling: pl.DataFrame, kind: str) -> dict[str, An
 
 
 @torch.no_grad()
-def _answered(model: Transformer, task: Task, encoding: Encoding, stream: str, seed: int) -> Batch:
+def _answered(
+    model: Transformer, task: Task, encoding: Encoding, stream: str, seed: int, count: int
+) -> Batch:
     """Natural texts, labelled with what the model answers."""
-    batch = texts.draw(task, encoding, pretraining(), TEXTS, torch.device("cpu"), f"layers/{stream}", seed)
+    batch = texts.draw(task, encoding, pretraining(), count, torch.device("cpu"), f"layers/{stream}", seed)
     return replace(batch, labels=model(batch.tokens, answer=encoding.answer).logits.argmax(-1))
 
 
@@ -108,52 +111,56 @@ def _accuracy(model: Transformer, batch: Batch, answer: int) -> float:
     return float((model(batch.tokens, answer=answer).logits.argmax(-1) == batch.labels).double().mean())
 
 
-def capabilities() -> list[tuple[str, Source, Task]]:
-    """The quick Counter and Max-identifier, and the quick PCFG Counter that was pretrained with prior M."""
-    found: list[tuple[str, Source, Task]] = []
-    for capability, task in (
-        (counter("a", "abcdefghi", 16), Counter("abcdefghi", 16)),
-        (max_identifier(3, "abcdefgh", 6), MaxIdentifier("abcdefgh", 6, 3, 4)),
+def capabilities() -> dict[str, tuple[Source, Task]]:
+    """The quick Counter and Max-identifier."""
+    found: dict[str, tuple[Source, Task]] = {}
+    for name, capability, task in (
+        ("counter", counter("a", "abcdefghi", 16), Counter("abcdefghi", 16)),
+        ("max-identifier", max_identifier(3, "abcdefgh", 6), MaxIdentifier("abcdefgh", 6, 3, 4)),
     ):
         assert capability.calibration is not None
-        found.append((task.name, Written(capability, capability.calibration.noise_std), task))
-    learned = pretrained("M")
-    return [*found, ("learned counter", learned, OperandTask(learned.capability.layout))]
+        found[name] = Written(capability, capability.calibration.noise_std), task
+    return found
 
 
-def main(names: Sequence[str] = ()) -> None:
-    """Print the tables."""
+def located(table: pl.DataFrame) -> pl.DataFrame:
+    """How often the block of a change in one block is named rightly, wrongly, or not seen."""
+    return (
+        table.filter(pl.col("block").is_not_null())
+        .group_by("capability", "view", "similarity", "change", maintain_order=True)
+        .agg(
+            models=pl.len(),
+            right=(pl.col("found") == pl.col("block")).fill_null(False).sum(),
+            wrong=(pl.col("found") != pl.col("block")).fill_null(False).sum(),
+            unseen=pl.col("found").is_null().sum(),
+            accuracy=pl.col("accuracy").mean(),
+        )
+    )
+
+
+def similarities(table: pl.DataFrame) -> pl.DataFrame:
+    """Lowest similarities of each kind of change over its models, and the accuracy that it leaves."""
+    keys = ("capability", "view", "similarity", "truth", "change")
+    return table.group_by(*keys, maintain_order=True).agg(
+        least=pl.col("lowest").min(),
+        median=pl.col("lowest").median(),
+        most=pl.col("lowest").max(),
+        accuracy=pl.col("accuracy").median(),
+    )
+
+
+def main() -> None:
+    """Measure all capabilities and print the tables."""
     tables = [
         known_layers(source, task).with_columns(capability=pl.lit(name))
-        for name, source, task in capabilities()
-        if not names or name in names
+        for name, (source, task) in capabilities().items()
     ]
     table = pl.concat(tables, how="vertical_relaxed")
-    local = table.filter(pl.col("block").is_not_null())
     with pl.Config(tbl_rows=-1, tbl_cols=-1, fmt_str_lengths=40, tbl_hide_dataframe_shape=True):
-        print(
-            local.group_by("capability", "view", "similarity", "change", maintain_order=True).agg(
-                models=pl.len(),
-                right=(pl.col("found") == pl.col("block")).fill_null(False).mean(),
-                wrong=(pl.col("found") != pl.col("block")).fill_null(False).mean(),
-                unseen=pl.col("found").is_null().mean(),
-                accuracy=pl.col("accuracy").mean(),
-                lowest=pl.col("lowest").median(),
-            )
-        )
-        print(
-            table.group_by("capability", "view", "similarity", "truth", "change", maintain_order=True).agg(
-                pl.col("lowest").min().alias("from"),
-                pl.col("lowest").median().alias("median"),
-                pl.col("lowest").max().alias("to"),
-                pl.col("last").median(),
-                pl.col("accuracy").median(),
-            )
-        )
-        for (name, view, kind), rows in table.group_by(
-            "capability", "view", "similarity", maintain_order=True
-        ):
-            print(name, view, kind, "a wrapper is more alike than a rewrite:", round(separation(rows), 3))
+        print(located(table))
+        print(similarities(table))
+    for (name, view, kind), rows in table.group_by("capability", "view", "similarity", maintain_order=True):
+        print(f"{name}, {view}, {kind}: a wrapper is more alike than a rewrite in {separation(rows):.0%}")
 
 
 if __name__ == "__main__":
