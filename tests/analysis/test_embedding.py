@@ -63,7 +63,7 @@ def test_stability_is_one_for_the_same_picture_turned_and_small_for_another() ->
 
 
 def test_bad_input_is_refused() -> None:
-    features, labels = planted()
+    features, _ = planted()
     with pytest.raises(InputError, match="8 or more"):
         plane(features[:5])
     with pytest.raises(InputError, match="two classes"):
