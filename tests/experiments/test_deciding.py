@@ -1,0 +1,59 @@
+"""What would decide an open verdict is one command that repeats the run's own settings, and asks for more."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from veneer.analysis.verdict import Verdict
+from veneer.commands.options import RunOptions, ask
+from veneer.experiments.deciding import deciding_command
+from veneer.experiments.named import PRESETS, CounterExperiment
+from veneer.experiments.store import Run
+
+SETTING = {"fine_tuning_rate": 0.1, "c_tr": 1.0, "capability": "compiled"}
+QUICK = PRESETS["counter"]["quick"]
+OPEN = Verdict("too few seeds", "none", ("One seed.",), ("3 seeds",), "wrapped")
+
+
+def opened(folder: Path, experiment: CounterExperiment) -> Run:
+    return Run.open(folder / "run", "quick", experiment)
+
+
+def read(command: str) -> CounterExperiment:
+    """The experiment that a command asks for."""
+    words = command.split(" && ")[0].split()
+    assert words[:3] == ["veneer", "run", "counter"]
+    _, experiment = ask(RunOptions("quick"), QUICK, words[3:], "veneer run counter", "")
+    return experiment
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"length": 6, "batch": 8, "clip": None, "controls": False},
+        {"noise": 2e-4, "reft_rates": (1e-3, 1e-2)},
+    ],
+)
+def test_it_has_the_runs_settings_but_one_setting_and_more_seeds(tmp_path: Path, changes: dict) -> None:
+    own = replace(QUICK, **changes, seeds=1)
+    command = deciding_command(opened(tmp_path, own), SETTING, OPEN, seeds=1)
+    assert read(command) == replace(own, learning_rates=(0.1,), c_tr=(1.0,), seeds=3)
+    assert f"--out {tmp_path}/run-0.1-1 && veneer analyse {tmp_path}/run-0.1-1" in command
+
+
+def test_three_seeds_that_scatter_ask_for_nine(tmp_path: Path) -> None:
+    command = deciding_command(opened(tmp_path, QUICK), SETTING, OPEN, seeds=3)
+    assert read(command).seeds == 9
+
+
+def test_where_not_even_controls_get_there_reft_is_to_be_longer(tmp_path: Path) -> None:
+    short = Verdict("mixed evidence", "none", ("-.",), ("a longer reFT: not even its controls get there",))
+    command = deciding_command(opened(tmp_path, QUICK), SETTING, short, seeds=3)
+    assert read(command).reft_iterations == 3 * QUICK.reft_iterations
+
+
+def test_what_is_decided_asks_for_nothing(tmp_path: Path) -> None:
+    decided = Verdict("wrapped", "moderate", ("Back.",))
+    assert deciding_command(opened(tmp_path, QUICK), SETTING, decided, seeds=3) == ""
