@@ -30,7 +30,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo demo-language results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
+.PHONY: help venv demo docs test-wheel demo-language results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -76,14 +76,21 @@ test: check  ## check, then run all but the slow tests
 test-browser: $(DEV_STAMP)  ## open reports in a headless Chromium, if there is one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "slow or not slow"
 
+test-wheel: $(DEV_STAMP)  ## build the wheel, and use it in a folder with rooms of the same names
+	OMP_NUM_THREADS=1 timeout 600 $(BIN)/python -m pytest tests/installed -m "slow or not slow"
+
 test-slow: $(DEV_STAMP)  ## run the slow tests only
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow
 
-check: $(DEV_STAMP)  ## lint, formatting, types, and the arrows between the rooms
+docs: $(DEV_STAMP)  ## build the documentation into site/ (open site/index.html)
+	$(BIN)/zensical build --clean --strict
+
+check: $(DEV_STAMP)  ## lint, formatting, types, the arrows between the rooms, and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+	$(BIN)/zensical build --clean --strict
 
 bench: $(DEV_STAMP)  ## run the benchmarks
 	$(BIN)/python -m benchmarks
@@ -93,7 +100,7 @@ device-check: $(DEV_STAMP)  ## check and measure a GPU in ten minutes, into devi
 
 clean:  ## remove caches and build outputs (runs and the environment stay)
 	@echo "Removing caches and build outputs"
-	@rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
+	@rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache
 	@find . -path ./.venv -prune -o -path ./runs -prune -o -type d -name __pycache__ -print0 | xargs -0 rm -rf
 
 $(BIN)/python:
