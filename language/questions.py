@@ -45,7 +45,7 @@ def read_questions(path: Path, field: str = "data") -> tuple[Question, ...]:
     Raises:
         InputError: the file cannot be read, lacks a column, or a question is empty or there twice.
     """
-    rows = _rows(path, field)
+    rows = read_rows(path, field, ("prompt", "answer"))
     if not rows:
         raise InputError(field, str(path), "one question or more", "it is empty")
     found = [_question(row, number, path, field) for number, row in enumerate(rows, start=1)]
@@ -56,8 +56,13 @@ def read_questions(path: Path, field: str = "data") -> tuple[Question, ...]:
     return tuple(found)
 
 
-def _rows(path: Path, field: str) -> list[Any]:
-    valid = "a file .jsonl or .parquet with the columns prompt and answer"
+def read_rows(path: Path, field: str, columns: Sequence[str]) -> list[Any]:
+    """The rows of a file ``.jsonl`` or ``.parquet``, unchecked; ``columns`` is what the refusal asks for.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    valid = f"a file .jsonl or .parquet with the columns {', '.join(columns[:-1])} and {columns[-1]}"
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path).to_dicts()

@@ -1,0 +1,1 @@
+"""Small text tasks with exact answers, in clusters, for multi-task instruction tuning."""
