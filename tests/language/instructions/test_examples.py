@@ -54,7 +54,7 @@ def test_held_out_tasks_are_left_out() -> None:
     [
         ({"instruction": "a"}, "input is missing"),
         ({name: "" if name == "output" else "x" for name in COLUMNS}, "output is empty"),
-        ([1], "no object"),
+        ([1], "it is no object"),
     ],
 )
 def test_a_damaged_row_is_named(tmp_path: Path, row: object, says: str) -> None:
