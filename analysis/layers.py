@@ -58,6 +58,11 @@ def compare_layers(
     for part in tokens.split(PIECE):
         before, after = (_streams(model, part, answer) for model in (first, second))
         sums.add(before.expand(len(after), *before.shape[1:]), after)
+    return layer_table(sums)
+
+
+def layer_table(sums: Sums) -> pl.DataFrame:
+    """The table of ``compare_layers`` from sums whose groups are members by residual streams."""
     variances = sums.spectrum("second")
     columns = {
         "cka": sums.cka(),
