@@ -11,6 +11,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -164,7 +165,9 @@ class _Trainer:
         for batch in self.job.batches(self.step):
             loss, gradient = self._loss(batch)
             before = self.alive
-            self.alive = self.optimizer.step(loss, self.step, before, gradient)
+            # Of a gradient found in slices, the norm is summed in the same order on any number of cores too.
+            with nullcontext() if gradient is None else fitted(1):
+                self.alive = self.optimizer.step(loss, self.step, before, gradient)
             self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
             self.loss_sum += loss.detach()
             self.step += 1

@@ -3,7 +3,7 @@
 Large products that share the cores wait for each other at every operation; slices of a batch that each
 run on one core do not, and they stay in its cache. What a slice computes depends on nothing but its
 member and its samples, and slices are added in order, so a member's numbers are the same whatever the
-fleet around it, and however many cores there are (up to one for each slice).
+fleet around it, and however many cores there are (for large models, up to one for each slice).
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veneer.finetune.processor import settle
+from veneer.finetune.processor import is_small, settle
 from veneer.models.transformer import Transformer
 
 Part = Callable[[Transformer], Float[Tensor, ""]]
@@ -42,7 +42,7 @@ class Turns:
         self._half = precision == "bfloat16"
         self.models = model.views()
         self.parameters = [[p for p in own.parameters() if p.requires_grad] for own in self.models]
-        self._cores = cores
+        self._cores, self._alone = cores, is_small(model.parameter_count)
         self._pool: ThreadPoolExecutor | None = None
 
     def gradient(
@@ -73,11 +73,11 @@ class Turns:
         return loss.detach(), torch.cat([gradient.flatten() for gradient in found])
 
     def _map(self, turns: list[tuple[int, Part]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Results in order; cores that would have no slice help the others."""
+        """Results in order; cores that would have no slice help the others, if the model is large."""
         workers = min(self._cores, len(turns))
         if workers == 1:
             return map(self._turn, turns)
         if self._pool is None:
-            threads = (self._cores // workers,)
-            self._pool = ThreadPoolExecutor(workers, initializer=settle, initargs=threads)
+            threads = 1 if self._alone else self._cores // workers
+            self._pool = ThreadPoolExecutor(workers, initializer=settle, initargs=(threads,))
         return self._pool.map(self._turn, turns)
