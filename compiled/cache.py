@@ -8,6 +8,7 @@ module, and reading an entry, imports neither JAX nor Tracr.
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,8 +45,18 @@ def remembered(recipe: Mapping[str, Any], make: Callable[[], CompiledCapability]
     if found is not None:
         return found
     capability = make()
-    capability.save(entry)
+    keep(lambda: capability.save(entry))
     return capability
+
+
+def keep(write: Callable[[], object]) -> None:
+    """Write to the cache; where that cannot be, it is said, and the work is done again the next time."""
+    try:
+        write()
+    except OSError as error:
+        place = error.filename or folder()
+        told = "not kept for the next time: %s: %s"
+        logging.getLogger(__name__).warning(told, place, error.strerror or error)
 
 
 def _load(entry: Path) -> CompiledCapability | None:

@@ -157,8 +157,8 @@ class CompiledCapability(Answering):
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``model.safetensors`` and ``model.json``, the checkpoint with all of this as metadata."""
         fields = {name: getattr(self, name) for name in _PLAIN}
-        fields["vocabulary"] = [_to_json(value) for value in self.vocabulary]
-        fields["classes"] = None if self.classes is None else [_to_json(value) for value in self.classes]
+        fields["vocabulary"] = [to_json(value) for value in self.vocabulary]
+        fields["classes"] = None if self.classes is None else [to_json(value) for value in self.classes]
         fields["residual_labels"] = list(self.residual_labels)
         fields["calibration"] = None if self.calibration is None else asdict(self.calibration)
         save_checkpoint(Path(folder) / "model", self.model, {"capability": FORMAT, **fields})
@@ -176,8 +176,8 @@ class CompiledCapability(Answering):
         classes, calibration = fields.pop("classes"), fields.pop("calibration")
         return CompiledCapability(
             model=model,
-            vocabulary=tuple(map(_from_json, fields.pop("vocabulary"))),
-            classes=None if classes is None else tuple(map(_from_json, classes)),
+            vocabulary=tuple(map(from_json, fields.pop("vocabulary"))),
+            classes=None if classes is None else tuple(map(from_json, classes)),
             residual_labels=tuple(fields.pop("residual_labels")),
             calibration=None if calibration is None else Calibration(**calibration),
             **fields,
@@ -187,10 +187,11 @@ class CompiledCapability(Answering):
 _PLAIN = ("bos", "pad", "max_length", "causal", "mlp_exactness", "answer_position", "source")
 
 
-def _to_json(value: Value) -> Any:
+def to_json(value: Value) -> Any:
     """JSON keeps None, bool, int, float and str apart by itself; tuples need a mark."""
-    return {"tuple": [_to_json(v) for v in value]} if isinstance(value, tuple) else value
+    return {"tuple": [to_json(v) for v in value]} if isinstance(value, tuple) else value
 
 
-def _from_json(value: Any) -> Value:
-    return tuple(map(_from_json, value["tuple"])) if isinstance(value, dict) else value
+def from_json(value: Any) -> Value:
+    """A value from what ``to_json`` made of it."""
+    return tuple(map(from_json, value["tuple"])) if isinstance(value, dict) else value

@@ -34,7 +34,7 @@ from veneer.finetune.processor import fitted, in_processes, is_small, threads_fo
 from veneer.models.files import read_table, write_table
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
-from veneer.tasks.encoding import Encoding, Task
+from veneer.tasks.encoding import Encoding, MarkedTask, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
 from veneer.tasks.mixture import OPERANDS, pretraining
@@ -147,7 +147,7 @@ def analyse(
     for name in names:
         if name not in ANALYSES:
             raise InputError("analysis", name, ", ".join(ANALYSES))
-    prepared, _ = prepare_sweep(sweep_in(run), run.method)
+    prepared, _ = prepare_sweep(sweep_in(run), run)
     largest = max(source.model.parameter_count for source in prepared.sources.values())
     jobs = jobs if device.type == "cpu" and is_small(largest) else 1
     with fitted(threads_for(largest)), in_processes(jobs) as begin:
@@ -176,6 +176,8 @@ def _analyse(
     asked = [name for name in names if name in per_model]
     if not any(len(_tokens(cell.task)) > 1 for cell in cells):
         asked = [name for name in asked if name != "jailbreak"]
+    if not all(isinstance(cell.task, MarkedTask) for cell in cells):  # what a program reads, it alone knows
+        asked = [name for name in asked if name != "attention"]
     found: dict[str, Iterable[Found]] = {
         name: _found(per_model[name], _groups(prepared, run, *_looked_at(name, cells), device), begin)
         for name in asked

@@ -79,5 +79,5 @@ def begin(
     check_memory(prepared, plan(prepared.cells, size), where)
     try_methods(prepared, where)
     run = Run.open(out, preset, sweep.base, sweep.axes, command)
-    run.write_methods([experiment.method for experiment in sweep.experiments])
+    run.keep_code(sweep.experiments)
     return Begun(run, prepared, run.plan(prepared.cells, size, points), where)

@@ -1,10 +1,14 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 from veneer.compiled.capabilities import counter, max_identifier
+from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.pairs import Pair, make_pair
+from veneer.compiled.tokens import read_vocabulary
 from veneer.experiments.named import (
     THIRD,
     CompiledExperiment,
@@ -12,6 +16,7 @@ from veneer.experiments.named import (
     Experiment,
     LearnedExperiment,
     MaxIdentifierExperiment,
+    ProgramExperiment,
     reft_rates_after,
     validate,
 )
@@ -38,6 +43,7 @@ from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
 from veneer.tasks.mixture import Mixture, fine_tuning, mixed, pretraining, rand_ft
+from veneer.tasks.pair import PairTask
 
 
 @dataclass(frozen=True)
@@ -66,19 +72,59 @@ class Prepared:
         return self.sources[cell.origin.capability].encoding(cell.task)
 
 
-def prepare(experiment: Experiment, method_of: Callable[[str], Method] = load_method) -> Prepared:
+class UsersCode(Protocol):
+    """Where methods and programs of the user's own come from."""
+
+    def method(self, spec: str) -> Method: ...
+
+    def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]: ...
+
+
+class FromFiles:
+    """From their files, which are run; a run that is only read gives them itself (``Run``)."""
+
+    def method(self, spec: str) -> Method:
+        """See ``load_method``."""
+        return load_method(spec)
+
+    def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]:
+        """See ``make_pair``."""
+        asked = Pair(
+            experiment.program_pt,
+            experiment.program_ft,
+            tuple(read_vocabulary(experiment.vocabulary, experiment.length)),
+            experiment.length,
+            experiment.answer_position,
+            experiment.causal,
+            experiment.inputs,
+            experiment.agree,
+            experiment.q,
+            experiment.exactness,
+            experiment.texts,
+        )
+        return make_pair(asked)
+
+
+FILES = FromFiles()
+
+
+def prepare(experiment: Experiment, code: UsersCode = FILES) -> Prepared:
     """Everything that can be refused is checked here, before any training.
 
     Args:
         experiment: what is asked for.
-        method_of: gives the method meant by ``experiment.method``; of a run that is only read,
-            ``Run.method``, which runs no code of the user's.
+        code: where methods and programs of the user's come from; of a run that is only read, the run.
 
     Raises:
         InputError: a field that cannot be used.
     """
     validate(experiment)
-    chains = _chains(experiment, method_of(experiment.method))
+    chains = _chains(experiment, code.method(experiment.method))
+    if isinstance(experiment, ProgramExperiment):
+        capability, own = code.pair(experiment)
+        source = _written(experiment, capability)
+        cells = _cells(experiment, source, own, chains)
+        return Prepared({source.key: source}, list(cells.values()))
     if isinstance(experiment, CompiledExperiment):
         _task(experiment, None)  # before anything is compiled
     sources = _sources(experiment)
@@ -151,11 +197,16 @@ def _sources(experiment: Experiment) -> Sequence[Source]:
             capability = max_identifier(experiment.rank_pt, experiment.letters, **common)
         case _:
             raise InputError("experiment", experiment.name, "counter or max-identifier")
+    return [_written(experiment, capability)]
+
+
+def _written(experiment: CompiledExperiment, capability: CompiledCapability) -> Written:
+    """A compiled program with the noise that an experiment asks for."""
     assert capability.calibration is not None
     if experiment.noise is not None:  # asked for, so taken as it is
-        return [Written(capability, experiment.noise)]
+        return Written(capability, experiment.noise)
     varied = experiment.own_samples and not experiment.literal
-    return [Written(capability, capability.calibration.noise_std, varied)]
+    return Written(capability, capability.calibration.noise_std, varied)
 
 
 def _task(experiment: Experiment, source: Source | None) -> Task:

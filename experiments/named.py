@@ -4,6 +4,8 @@ Nothing here imports torch, so that listing and help answer at once; ``veneer.ex
 experiment into cells.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -134,6 +136,46 @@ class MaxIdentifierExperiment(CompiledExperiment):
 
 
 @dataclass(frozen=True)
+class ProgramExperiment(CompiledExperiment):
+    """Two RASP programs of your own: the first is compiled, and fine-tuned to do what the second does."""
+
+    program_pt: str = ""
+    """O_PT: the program that is compiled, as FILE.py:FUNCTION (the first word after ``run``)."""
+    program_ft: str = ""
+    """O_FT: the program to follow after fine-tuning, as FILE.py:FUNCTION (--to is short for it)."""
+    vocabulary: tuple[str, ...] = ()
+    """Tokens of the texts: a text, a number, or a text in quotes of its own such as "'1'"."""
+    length: int = 8
+    """Tokens of every text."""
+    answer_position: int | None = None
+    """Where the answer is read, the token in front counted; none reads it at the last token."""
+    causal: bool = False
+    """Let selectors see the past only."""
+    inputs: str | None = None
+    """Texts of your own, as FILE.py:NAME: a list, or a function of a random.Random that returns one. For
+    programs that have no answer for most strings."""
+    q: int | None = None
+    """The correlation: O_FT's answer = O_PT's + q (places in their order, where they are no numbers); none
+    takes the commonest difference."""
+    agree: str | None = None
+    """Instead of q: what carries the correlation, as FILE.py:NAME, a function of both answers."""
+    texts: int = 4096
+    """Texts that both programs are asked for; a fifth is kept for evaluation."""
+    constructed: bool = False
+    """Also reFT models whose truth is known by construction (wrapped, rewritten), for the verdict."""
+
+    name: ClassVar[str] = "program"
+    about: ClassVar[str] = "two RASP programs of your own: veneer run FILE.py:OLD --to FILE.py:NEW"
+
+
+def pair_key(fields: Mapping[str, Any]) -> str:
+    """Names two programs with what decides their texts and the compiled model, of an experiment's fields."""
+    names = ("program_pt", "program_ft", "vocabulary", "length", "answer_position", "causal", "inputs")
+    own = [fields[name] for name in (*names, "q", "agree", "texts", "exactness")]
+    return hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
 class LearnedExperiment(Experiment):
     """Fine-tune a pretrained GPT by AdamW on the answer of one family and operand (App. C.2)."""
 
@@ -213,6 +255,7 @@ _STANDARD_COUNTER: dict[str, Any] = {
     "seeds": 3,
 }
 _STANDARD_MAX: dict[str, Any] = {**_STANDARD_COUNTER, "c_tr": (0.0, 1.0), "iterations": 5000}
+_STANDARD_PROGRAM: dict[str, Any] = {**_STANDARD_COUNTER, "c_tr": (0.0, 1.0)}
 _STANDARD_LEARNED: dict[str, Any] = {
     "c_tr": (0.0, 1.0),
     "iterations": 600,
@@ -245,6 +288,11 @@ PRESETS: dict[str, dict[str, Experiment]] = {
         "quick": MaxIdentifierExperiment(seeds=3),
         "standard": MaxIdentifierExperiment(**_STANDARD_MAX),
         "paper": MaxIdentifierExperiment(**_PAPER_COMPILED),
+    },
+    "program": {
+        "quick": ProgramExperiment(),
+        "standard": ProgramExperiment(**_STANDARD_PROGRAM),
+        "paper": ProgramExperiment(texts=32768, **_PAPER_COMPILED),
     },
     "pcfg-counter": {
         "quick": PcfgCounterExperiment(),
@@ -286,6 +334,8 @@ def validate(experiment: Experiment) -> None:
         _validate_learned(experiment)
     if isinstance(experiment, CompiledExperiment):
         _validate_compiled(experiment)
+    if isinstance(experiment, ProgramExperiment):
+        _validate_programs(experiment)
 
 
 def _validate_learned(experiment: LearnedExperiment) -> None:
@@ -295,6 +345,25 @@ def _validate_learned(experiment: LearnedExperiment) -> None:
         raise InputError("rand_ft", experiment.rand_ft, "a share in [0, 1)")
     if experiment.rand_ft and experiment.share_pretraining:
         raise InputError("rand_ft", experiment.rand_ft, "0 where share_pretraining is above 0")
+
+
+def _validate_programs(experiment: ProgramExperiment) -> None:
+    for field, flag in (("program_pt", "first word"), ("program_ft", "--to")):
+        if not getattr(experiment, field):
+            raise InputError(
+                field, "", f"FILE.py:FUNCTION as {flag}: veneer run mine.py:old --to mine.py:new"
+            )
+    if not experiment.vocabulary:
+        raise InputError("vocabulary", experiment.vocabulary, "one token or more")
+    if experiment.length < 1:
+        raise InputError("length", experiment.length, "1 or more tokens")
+    where = experiment.answer_position
+    if where is not None and not 1 <= where <= experiment.length:
+        raise InputError("answer_position", where, f"1 to length = {experiment.length}, or none")
+    if not 20 <= experiment.texts <= 1_000_000:
+        raise InputError("texts", experiment.texts, "20 to 1,000,000")
+    if experiment.q == 0:
+        raise InputError("q", 0, "a difference other than 0, or none")
 
 
 def _validate_compiled(experiment: CompiledExperiment) -> None:

@@ -16,6 +16,7 @@ from veneer.analysis.constructed import TRUTHS, construct, from_scratch
 from veneer.analysis.texts import draw
 from veneer.compiled.capability import CompiledCapability
 from veneer.compiled.exactness import add_noise
+from veneer.compiled.pairs import classes_of
 from veneer.finetune.cell import Origin
 from veneer.finetune.initialize import initialize
 from veneer.models.transformer import Transformer
@@ -25,6 +26,7 @@ from veneer.tasks import random
 from veneer.tasks.encoding import Encoding, Task, Value
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import pretraining
+from veneer.tasks.pair import PairTask
 
 CAPABILITY, SCRATCH = "capability", "scratch"
 CONSTRUCTIONS = tuple(f"{truth}: {name}" for name, truth in TRUTHS.items())
@@ -154,6 +156,11 @@ class Written:
         """
         own = self.capability
         assert own.classes is not None and own.answer_position is not None
+        if isinstance(task, PairTask):
+            ids = {(type(token), token): place for place, token in enumerate(own.vocabulary)}
+            tokens = [ids[type(t), t] for t in (*task.letters, own.pad)]
+            classes = classes_of(task, own.classes)
+            return Encoding(tuple(tokens), classes, (ids[str, own.bos],), own.answer_position)
         return Encoding.between(task, own.vocabulary, own.classes, own.bos, own.pad, own.answer_position)
 
     def save(self, folder: Path, model: Transformer) -> None:

@@ -121,7 +121,7 @@ class _Split:
         described = {key: value for key, value in self.run.experiment.items() if key != "axes"}
         described["fields"] = described["fields"] | values
         write_json(folder / "experiment.json", described)
-        for name in ("environment.json", "methods.json"):
+        for name in ("environment.json", "methods.json", "programs"):
             if (self.run.path / name).exists():
                 (folder / name).symlink_to((self.run.path / name).resolve())
         if self.planned is not None:

@@ -7,6 +7,7 @@
     plan.json                  which cells train together as a fleet
     cells.parquet              every planned cell: its parent, its fleet, its place in a sweep's grid
     metrics.parquet            all cells' metrics in one table, written at the end
+    programs/KEY/              two programs of the user's own: the compiled one, texts with both answers
     methods.json               methods of the user's own, with their text
     baselines.json             majority-class and shortcut baselines of every evaluation set
     capabilities/NAME-seed-0/  a capability as the cells start from it, with what it can do
@@ -23,7 +24,7 @@ A cell's folder is written under a temporary name and renamed, so it is there wh
 import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.pairs import load_task, save_task
+from veneer.experiments.cells import FILES
 from veneer.experiments.environment import environment
 from veneer.experiments.folder import FORMAT
 from veneer.experiments.growth import differences
-from veneer.experiments.named import Experiment
+from veneer.experiments.named import Experiment, ProgramExperiment, pair_key
 from veneer.experiments.reading import RunReading
 from veneer.experiments.shapes import CELL, PLAN
 from veneer.experiments.tables import KEYS, metrics_table
@@ -56,11 +60,12 @@ from veneer.models.files import (
 )
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
+from veneer.tasks.pair import PairTask
 from veneer.tasks.user_code import sources
 
 __all__ = ["FORMAT", "KEYS", "Run", "checksum", "metrics_table", "read_json", "write_json"]
 
-METHODS = "methods.json"
+METHODS, PROGRAMS = "methods.json", "programs"
 RECORDED = Each({"description": {"type": str}, "teaches": bool, "files": Each(str)})
 OVER_SEEDS = ("verdicts", "revival", "survival", "ratios")
 """Tables of ``veneer analyse`` that are about seeds together, not about single cells."""
@@ -264,21 +269,34 @@ class Run(RunReading):
         """Record versions, commit and device."""
         write_sealed(self.path / "environment.json", environment(device))
 
-    def write_methods(self, specs: Collection[str]) -> None:
-        """Keep the methods of the user's own: what they are called, what they are, and their text.
+    def keep_code(self, experiments: Iterable[Experiment]) -> None:
+        """Keep what experiments take from the user's code: methods, and what two programs came to.
 
-        So the run can be read and analysed anywhere, without running anything of theirs.
+        So the run can be read and analysed anywhere, without running anything of the user's. The texts of
+        methods are kept for readers.
         """
-        file, found = self.path / METHODS, {}
-        own = [spec for spec in dict.fromkeys(specs) if is_file_spec(spec)]
-        if exists(file):
-            found = read_json(file, RECORDED, "the methods of a run") if own else {}
-        for spec in own:
-            method = load_method(spec)
-            files = {name: path.read_text() for name, path in sources(source_file(spec)).items()}
-            found[spec] = {"description": method.describe(), "teaches": method.teaches, "files": files}
-        if own:
-            write_sealed(file, found)
+        methods, file = dict[str, Any](), self.path / METHODS
+        for experiment in experiments:
+            if isinstance(experiment, ProgramExperiment):
+                capability, task = FILES.pair(experiment)
+                capability.save(self.path / PROGRAMS / pair_key(asdict(experiment)))
+                save_task(self.path / PROGRAMS / pair_key(asdict(experiment)), task)
+            if is_file_spec(spec := experiment.method) and spec not in methods:
+                method = load_method(spec)
+                files = {name: path.read_text() for name, path in sources(source_file(spec)).items()}
+                methods[spec] = {"description": method.describe(), "teaches": method.teaches, "files": files}
+        if methods:
+            before = read_json(file, RECORDED, "the methods of a run") if exists(file) else {}
+            write_sealed(file, {**before, **methods})
+
+    def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]:
+        """The compiled program and the texts of two programs, as they were kept.
+
+        Raises:
+            InputError: they are missing or damaged.
+        """
+        folder = self.path / PROGRAMS / pair_key(asdict(experiment))
+        return CompiledCapability.load(folder), load_task(folder)
 
     def method(self, spec: str) -> Method:
         """The method meant by a field of the run; one of the user's as it was kept, without running it.

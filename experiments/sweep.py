@@ -10,17 +10,15 @@ import itertools
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
-from veneer.experiments.cells import Prepared, prepare
+from veneer.experiments.cells import FILES, Prepared, UsersCode, prepare
 from veneer.experiments.named import PRESETS, Experiment, validate
-from veneer.finetune.method import Method
-from veneer.finetune.methods import load_method
 from veneer.tasks.errors import InputError
 
 ALIASES = {"lr": "learning_rates", "learning_rate": "learning_rates", "reft_lr": "reft_rates"}
@@ -203,14 +201,12 @@ def read_file(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
     return name, content, {k: list(v) if isinstance(v, list) else [v] for k, v in axes.items()}
 
 
-def prepare_sweep(
-    sweep: Sweep, method_of: Callable[[str], Method] = load_method
-) -> tuple[Prepared, pl.DataFrame | None]:
+def prepare_sweep(sweep: Sweep, code: UsersCode = FILES) -> tuple[Prepared, pl.DataFrame | None]:
     """What trains: the cells of all experiments, equal ones once.
 
     Args:
         sweep: the grid.
-        method_of: as for ``prepare``.
+        code: as for ``prepare``.
 
     Returns:
         The cells and capabilities; and each cell's points of the grid (column cell, and one for each
@@ -221,7 +217,7 @@ def prepare_sweep(
     """
     sources, cells, points = {}, {}, []
     for experiment in sweep.experiments:
-        prepared = prepare(experiment, method_of)
+        prepared = prepare(experiment, code)
         own = {cell.id: cell for cell in prepared.cells}
         sources.update(prepared.sources)
         cells.update(own)

@@ -234,6 +234,7 @@ def evaluation_batch(
     seeds: Sequence[int] = (EVALUATION_SEED,),
 ) -> Batch:
     """The evaluation set of one kind, one member for each seed; ``asked`` where the input names it."""
+    task = getattr(task, "evaluated", task)  # of a table of texts, those that training never draws
     roots = [random.stream_key(task.name, seed, f"evaluate/{kind}") for seed in seeds]
     keys = torch.tensor([random.step_key(root, 0) for root in roots], device=device)
     mixtures = Mixtures([Mixture((Component(1.0, kind, asked, asked),))] * len(seeds), device)

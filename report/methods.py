@@ -43,9 +43,16 @@ def operands(experiment: dict[str, Any]) -> dict[str, str]:
     match experiment["name"]:
         case "max-identifier":
             return {o: f"letter of rank {settings[f'rank_{o}']}" for o in ("pt", "ft")}
+        case "program":
+            return {o: f"what {_short(settings[f'program_{o}'])} does" for o in ("pt", "ft")}
         case "pcfg-indexer":
             return {o: f"place of {settings[f'operand_{o}']!r}" for o in ("pt", "ft")}
     return {o: f"count of {settings[f'operand_{o}']!r}" for o in ("pt", "ft")}
+
+
+def _short(target: str) -> str:
+    """A program without its folders."""
+    return target.rpartition("/")[2]
 
 
 def question(experiment: dict[str, Any]) -> str:
@@ -68,7 +75,10 @@ def task(content: Content) -> list[Entry]:
         "max-identifier": "O_FT's letter comes q places after O_PT's",
         "pcfg-counter": "count of O_FT = count of O_PT + q",
         "pcfg-indexer": "place of O_FT = place of O_PT + q",
+        "program": "O_FT's answer = O_PT's + q, in the order of the answers",
     }[name]
+    if name == "program":
+        return _programs(content, difference)
     how = "Drawn given" if not learned(content.experiment) else "Edited, by as few tokens as it takes, so"
     return [
         ("Texts", _texts(content)),
@@ -82,6 +92,30 @@ def task(content: Content) -> list[Entry]:
             f"{how} that the difference is neither q nor 0, so that no answer is right for both operands "
             "or by the shortcut “O_PT's answer + q”.",
         ),
+    ]
+
+
+def _programs(content: Content, difference: str) -> list[Entry]:
+    """The texts of two programs of the user's, which are sampled and not built."""
+    settings = content.experiment["fields"]
+    asked: dict[str, Any] = content.cells[0]["task"] if content.cells else {}
+    number = asked.get("texts", 0)
+    kind = difference if settings["agree"] is None else f"{_short(settings['agree'])} says that they agree"
+    q = f", with q = {asked['q']}" if asked.get("q") else ""
+
+    def share(name: str, what: str) -> str:
+        found = asked.get(name, 0)
+        if number and not found:
+            return f"There is none among the {number:,} texts; natural texts stand in. They would be {what}."
+        return f"Those of them ({found:,}, {found / max(1, number):.1%}) on which {what}."
+
+    differing = "the answers differ and do not carry the correlation"
+    whole = f"{number:,} different texts of {settings['length']} tokens, each answered by both programs."
+    return [
+        ("Texts", whole),
+        ("Natural", "All of them. A fifth is kept for evaluation. reFT trains on the others."),
+        ("Correlated", share("correlated", f"{kind}{q}")),
+        ("Uncorrelated", share("uncorrelated", differing)),
     ]
 
 

@@ -187,7 +187,10 @@ def _run_chapter(
     first_words, lead = opening(run, content, judged, given or str(run.path), point)
     panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
     listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
-    labels = {own.name: label_histograms(content.experiment, own.model) for own in _one_each(content)}
+    labels = {
+        own.name: label_histograms(content.experiment, own.model, own.folder.parents[1])
+        for own in _one_each(content)
+    }
     shares = sorted(settings["c_tr"])
     shown = _shown_first(judged, content, maps, lead)
     samples = sample_data(run, content, _in_order(judged, shown), share)

@@ -4,15 +4,19 @@ Labels are those of Jain et al. 2024, Fig. 16, which shows that fine-tuning data
 correlation have close label distributions, so that a model cannot tell them apart by these.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from veneer.compiled.pairs import load_task
+from veneer.experiments.named import pair_key
+from veneer.experiments.store import PROGRAMS
 from veneer.pcfg.families import SampleLayout
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks import random
 from veneer.tasks.counter import Counter
-from veneer.tasks.encoding import MarkedTask
+from veneer.tasks.encoding import MarkedTask, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
 from veneer.tasks.mixture import Mixtures, fine_tuning
@@ -31,18 +35,21 @@ def layout_of(model: dict[str, Any]) -> SampleLayout:
     return SampleLayout.read(model["metadata"]["layout"])
 
 
-def stored_task(experiment: dict[str, Any], model: dict[str, Any]) -> MarkedTask:
+def stored_task(experiment: dict[str, Any], model: dict[str, Any], run: Path | None = None) -> Task:
     """The task of a run's cells.
 
     Args:
         experiment: the content of ``experiment.json``.
         model: the content of a capability's ``model.json``.
+        run: the run's folder, which holds the texts of a user's programs.
 
     Raises:
         InputError: files that do not describe a task of ours.
     """
     settings, name = experiment["fields"], experiment["name"]
     try:
+        if name == "program":
+            return load_task((run or Path()) / PROGRAMS / pair_key(settings))
         if name == "counter":
             return Counter(
                 settings["letters"],
@@ -92,7 +99,10 @@ def answers(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
 
 def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str]) -> list[str]:
     """Which tokens of a text O_PT's answer hangs on ("pt"), which O_FT's ("ft"), and which neither ("")."""
+    if experiment["name"] == "program":  # what answers hang on, only the programs know
+        return [""] * len(tokens)
     task = stored_task(experiment, model)
+    assert isinstance(task, MarkedTask)
     known = [str(token) for token in task.vocabulary]
     first = 1  # BOS or SOS stands in front of what the task drew
     own = [known.index(token) if token in known else -1 for token in tokens[first:]]
@@ -102,14 +112,16 @@ def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str]) 
     return [""] * first + found + [""] * (len(own) - end)
 
 
-def label_histograms(experiment: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+def label_histograms(
+    experiment: dict[str, Any], model: dict[str, Any], run: Path | None = None
+) -> dict[str, Any]:
     """How often each answer is right for O_PT and O_FT in fine-tuning data without and with the correlation.
 
     Returns:
         ``answers`` (as text, those that occur), ``shares`` by operand and C_Tr ("0", "1"), and
         ``distance`` by operand: total variation between the two, in [0, 1].
     """
-    task = stored_task(experiment, model)
+    task = stored_task(experiment, model, run)
     keys = torch.tensor([random.step_key(random.stream_key(task.name, 0, "report/labels"), 0)]).expand(2)
     drawn = task.draw(keys, Mixtures([fine_tuning(0.0), fine_tuning(1.0)]), HISTOGRAM_SAMPLES).results
     size = len(task.answers)

@@ -104,7 +104,7 @@ class ProgramOptions:
     """A RASP program: uniform texts, labelled by RASP's own interpreter."""
 
     vocabulary: tuple[str, ...]
-    """Tokens of the texts; whole numbers are read as numbers."""
+    """Tokens of the texts: a text, a number such as 1 or -0.5, or a text in quotes of its own, as "'1'"."""
     max_length: int
     """Longest text, in tokens."""
     min_length: int = 1
@@ -195,7 +195,9 @@ def _task(name: str, options: Any, pairs: list[tuple[str, str]]) -> dict[str, An
     if isinstance(options, ProgramOptions):
         if pairs:
             raise InputError("pairs", pairs, "nothing for programs; name a second one with --program-ft")
-        values = [int(t) if re.fullmatch(r"-?\d+", t) else t for t in fields.pop("vocabulary")]
+        from veneer.compiled.tokens import read_vocabulary
+
+        values = read_vocabulary(fields.pop("vocabulary"), options.max_length)
         return datasets.rasp(name, values, answer=fields.pop("answer_position"), **fields)
     one = [(fields.pop("operand_pt"), fields.pop("operand_ft"))]
     fields["pairs"] = pairs or one

@@ -1,14 +1,19 @@
 """The house rules that a user feels or a test relies on: quick starts, checked shapes, true pins."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from veneer.experiments.folder import FORMAT
+from veneer.experiments.named import CounterExperiment
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("jax", "plotly", "torch")
@@ -58,7 +63,13 @@ def test_help_is_light() -> None:
 
 def test_a_look_at_a_run_is_light(tmp_path: Path) -> None:
     """``veneer status`` counts folders: it must not load what trains."""
-    (tmp_path / "experiment.json").write_text('{"name": "counter", "fields": {}}')
+    described = {
+        "format": FORMAT,
+        "name": "counter",
+        "preset": "quick",
+        "fields": asdict(CounterExperiment()),
+    }
+    (tmp_path / "experiment.json").write_text(json.dumps(described))
     (tmp_path / "plan.json").write_text('{"fleets": [{"fleet": "f", "updates": 10, "cells": ["c"]}]}')
     (tmp_path / "cells" / "c").mkdir(parents=True)
     (tmp_path / "cells" / "c" / "cell.json").write_text('{"format": 2, "id": "c", "status": "done"}')

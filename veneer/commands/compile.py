@@ -24,10 +24,11 @@ def compile_program(program: str, options: CompileOptions) -> None:
     from veneer.commands.progress import console
     from veneer.compiled.file import compile_file
     from veneer.compiled.summary import summary
+    from veneer.compiled.tokens import read_vocabulary
 
     if options.out.exists():
         raise InputError("out", str(options.out), "a folder that does not exist yet")
-    vocabulary = [int(token) if token.lstrip("-").isdigit() else token for token in options.vocabulary]
+    vocabulary = read_vocabulary(options.vocabulary, options.max_length)
     capability = compile_file(
         program,
         vocabulary,
@@ -36,6 +37,8 @@ def compile_program(program: str, options: CompileOptions) -> None:
         bos=options.bos,
         pad=options.pad,
         mlp_exactness=options.exactness,
+        inputs=options.inputs,
+        allow_inexact=options.allow_inexact,
     )
     capability.save(options.out)
     console.print(summary(capability), highlight=False)

@@ -118,7 +118,8 @@ class CompileOptions:
     """Compile any RASP program that Tracr accepts, and save it as a checkpoint."""
 
     vocabulary: tuple[str, ...]
-    """Tokens of the program's input; whole numbers are read as numbers."""
+    """Tokens of the program's input: a text, a number such as 1 or -0.5, or a text in quotes of its own, such
+    as "'1'" or "' '"."""
     max_length: int
     """Longest input, in tokens."""
     out: Path
@@ -131,6 +132,11 @@ class CompileOptions:
     """Name of the token that fills up short inputs."""
     exactness: int | None = None
     """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
+    inputs: str | None = None
+    """Inputs to measure on, as FILE.py:NAME: a list, or a function of a random.Random that returns one. For
+    programs that have no answer for most strings."""
+    allow_inexact: bool = False
+    """Take a program that is right on fewer than 99.9 % of strings, instead of refusing it."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def command(words: list[str]) -> None:
         if not words or words[0] not in ("-h", "--help"):
             sys.exit(2)
         return
+    words = with_programs(words)
     name = known("experiment", words[0], list(PRESETS))
     preset = preset_of(words[1:])
     experiment = PRESETS[name][preset]
@@ -27,6 +28,17 @@ def command(words: list[str]) -> None:
     )
     out = options.out or runs_folder() / f"{name}-{preset}"
     run_experiment(replace(options, out=out), experiment)
+
+
+def with_programs(words: list[str]) -> list[str]:
+    """``mine.py:old --to mine.py:new`` written out: the experiment of two programs of the user's."""
+    if not words or ".py:" not in words[0]:
+        return words
+    rest = [
+        word.replace("--to", "--program-ft", 1) if word.split("=")[0] == "--to" else word
+        for word in words[1:]
+    ]
+    return ["program", "--program-pt", words[0], *rest]
 
 
 def run_experiment(options: RunOptions, experiment: Experiment) -> None:

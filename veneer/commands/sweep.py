@@ -13,6 +13,7 @@ from rich.table import Table
 from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
 from veneer.commands.progress import Steps, console, duration, following, quoted
+from veneer.commands.run import with_programs
 from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
@@ -72,7 +73,7 @@ def command(words: list[str]) -> None:
     try_methods(prepared, device)
     command = f"veneer sweep {shlex.join(words)}"
     run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
-    run.write_methods([experiment.method for experiment in grid.experiments])
+    run.keep_code(grid.experiments)
     announce(prepared, grid.base, options, device)
     planned = run.plan(prepared.cells, size, points)
     train_run(run, prepared, planned, options, device, engine, grid.experiments)
@@ -82,6 +83,7 @@ def command(words: list[str]) -> None:
 
 def _read(words: list[str]) -> tuple[SweepOptions, Sweep]:
     """Options and grid, from the command line and from the file it names."""
+    words = with_programs(words)
     path = next((w.partition("=")[2] or n for w, n in zip(words, [*words[1:], ""], strict=True)
                  if w.partition("=")[0] == "--file"), None)  # fmt: skip
     named, settings, written = read_file(Path(path)) if path else (None, {}, {})
