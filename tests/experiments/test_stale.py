@@ -1,4 +1,4 @@
-"""Nothing old passes for new: what a result depends on is in its key, and what is not planned is left aside."""
+"""Nothing old passes for new: a key holds what a result depends on; what is not planned is left aside."""
 
 from dataclasses import replace
 from pathlib import Path
