@@ -26,7 +26,8 @@ MEASURED = 2
 """Version of how programs are measured; part of the cache keys."""
 ABSOLUTE, RELATIVE = 1e-3, 5e-3
 """How near a number must come to the right one."""
-Guard = Callable[[], AbstractContextManager[object]]
+Guard = Callable[..., AbstractContextManager[object]]
+"""A context in which code of the user's runs; takes seconds, how long it may, or None for no limit."""
 
 
 def compile_chosen(
@@ -42,7 +43,7 @@ def compile_chosen(
     source: str = "a RASP program",
     inputs: Sequence[list[Value]] | None = None,
     allow_inexact: bool = False,
-    guard: Guard = nullcontext,
+    guard: Guard = lambda seconds=None: nullcontext(),
 ) -> CompiledCapability:
     """A program compiled with the smallest exactness that does what the program says.
 
@@ -77,7 +78,7 @@ def compile_chosen(
     reader.answers(strings[0])  # code that never ends is found before Tracr runs it
 
     def compiled_with(chosen: int) -> CompiledCapability:
-        with guard():
+        with guard(seconds=None):
             return compiler.compile_program(
                 program, vocabulary, max_length, mlp_exactness=chosen, source=source, **names
             )

@@ -27,7 +27,7 @@ from types import CodeType, FrameType, ModuleType
 
 from veneer.tasks.errors import InputError
 
-SECONDS = 60.0  # a file, or one call of a function in it, may take so long
+SECONDS = 60.0  # of the processor's time, for a file or one call of a function in it
 NEEDED = frozenset(
     {"beartype", "chex", "datasets", "filelock", "haiku", "jax", "jaxlib", "jaxtyping", "jinja2"}
     | {"matplotlib", "nltk", "numpy", "peft", "plotly", "polars", "pyarrow", "pytest", "ray", "rich"}
@@ -273,22 +273,25 @@ def _listed(frames: list[traceback.FrameSummary]) -> str:
 
 @contextmanager
 def _ended_within(seconds: float | None) -> Iterator[None]:
-    """Raise ``TooLong`` where what follows takes longer; only the main thread can be interrupted so."""
+    """Raise ``TooLong`` where what follows takes longer; only the main thread can be interrupted so.
+
+    What counts is the processor's time, so that nothing is ended for running on a busy machine.
+    """
     main = threading.current_thread() is threading.main_thread()
-    left = signal.getitimer(signal.ITIMER_REAL)[0] if main and hasattr(signal, "setitimer") else -1.0
+    left = signal.getitimer(signal.ITIMER_VIRTUAL)[0] if main and hasattr(signal, "setitimer") else -1.0
     if seconds is None or left < 0 or 0 < left <= seconds:  # somebody else's alarm comes first
         yield
         return
-    began = time.monotonic()
-    handler = signal.signal(signal.SIGALRM, partial(_too_long, seconds))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    began = time.process_time()
+    handler = signal.signal(signal.SIGVTALRM, partial(_too_long, seconds))
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, handler)
         if left:
-            signal.setitimer(signal.ITIMER_REAL, max(1e-3, left - (time.monotonic() - began)))
+            signal.setitimer(signal.ITIMER_VIRTUAL, max(1e-3, left - (time.process_time() - began)))
 
 
 def _too_long(seconds: float, number: int, frame: FrameType | None) -> None:
