@@ -14,8 +14,8 @@ PYTHON ?=
 TORCH ?=
 JOBS ?= 2
 DEVICE ?= auto
-FEW := --learning-rates 1e-3 --c-tr 1 --seeds 3 --iterations 1000 --reft-rates --no-controls --no-third-operand \
-    --evaluation-samples 400
+FEW := --length 16 --learning-rates 1e-3 --c-tr 1 --seeds 3 --iterations 1000 --reft-rates --no-controls \
+    --no-third-operand --no-constructed --batch 96 --evaluation-samples 400
 PRIORS := --pretrained L H --learning-rates 3e-4 1e-4 --c-tr 0.8 1 --seeds 3 --evaluation-samples 100 \
     --reft-rates --no-controls --no-third-operand
 USER_EXTRAS := compile,figures
