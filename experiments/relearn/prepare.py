@@ -58,7 +58,7 @@ def prepare(
         other = load_tokenizer(settings.source(subject))
         check_tokenizers(tokenizer, other, questions, settings.source(subject))
     hashes = input_hashes(settings)
-    same = _same(settings, hashes["models"])
+    same = not (out / "trials").exists() and _same(settings, hashes["models"])
     run = RelearningRun.open(out, settings)
     run.record_inputs({**hashes, "environment": environment(device)})
     if like is not None:

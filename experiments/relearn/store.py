@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 
 from veneer.experiments.relearn.settings import Relearning, Trial
 from veneer.models.files import checksum, read_json, write_json
-from veneer.models.loading import source_hashes
+from veneer.models.loading import load_model, source_hashes, weights_hash
 from veneer.tasks.errors import InputError
 
 FORMAT = 1
@@ -200,7 +200,13 @@ class RelearningRun:
 
 
 def input_hashes(settings: Relearning) -> dict[str, Any]:
-    """SHA-256 of every file that goes in: models by subject, data by role."""
-    models = {subject: source_hashes(settings.source(subject)) for subject in settings.subjects}
+    """SHA-256 of every file that goes in: models by subject, data by role.
+
+    Of a model by a hub's name, which has no file here, its weights' instead.
+    """
+    models = {}
+    for subject in settings.subjects:
+        source = settings.source(subject)
+        models[subject] = source_hashes(source) or {"weights": weights_hash(load_model(source))}
     files = {"data": settings.data, "retain": settings.retain, "unrelated": settings.unrelated}
     return {"models": models, "data": {name: checksum(Path(own)) for name, own in files.items() if own}}

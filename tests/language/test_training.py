@@ -31,6 +31,7 @@ def right(model: HuggingFaceModel, questions: Any, metric: str = "exact") -> flo
     return sum(found) / len(found)
 
 
+@pytest.mark.slow
 def test_metrics_know_a_model_that_knows_from_one_that_does_not() -> None:
     for metric in ("exact", "choice"):
         assert right(knowing(), capitals(), metric) > 0.95
@@ -41,6 +42,7 @@ def test_metrics_know_a_model_that_knows_from_one_that_does_not() -> None:
     assert right(untrained(), capitals(), "log-probability") < -3
 
 
+@pytest.mark.slow
 def test_a_metric_of_ones_own_reads_what_is_written(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("def starts(prompt, answer, text):\n    return float(text.startswith(answer))\n"
@@ -109,6 +111,7 @@ def test_lora_moves_blocks_only_and_merges(family: str) -> None:
         train(model, words(), capitals(), Training(recipe(1e-2, 1), rank=999), 0, (), lambda _: {})
 
 
+@pytest.mark.slow
 def test_held_out_facts_come_back_to_a_wrapped_model_and_not_to_one_that_never_had_them() -> None:
     """The heart of it: both learn what is taught; only a wrapped one answers what was not."""
     taught, held = divide(capitals(), 0)
@@ -124,6 +127,7 @@ def test_held_out_facts_come_back_to_a_wrapped_model_and_not_to_one_that_never_h
     assert right(never, held) < 0.3
 
 
+@pytest.mark.slow
 def test_constructions_do_what_they_say() -> None:
     model = knowing()
     ids = [words()(f"city{i}")["input_ids"][0] for i in range(12)]
@@ -140,6 +144,7 @@ def test_constructions_do_what_they_say() -> None:
     assert right(gone, capitals()) < 0.4
 
 
+@pytest.mark.slow
 def test_free_attacks_change_what_they_say() -> None:
     model, taught = knowing(), capitals()[:10]
     hidden = refusing(model, words(), capitals(), "no", recipe(3e-3, 60), colours())
