@@ -18,7 +18,6 @@ from veneer.analysis.evidence import revival_threshold
 from veneer.analysis.revival import Estimate, estimate
 from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.returns import revival_tables
-from veneer.experiments.shapes import ACCURACY
 from veneer.experiments.store import Run
 from veneer.models.files import read_json, read_table
 from veneer.report.stored_task import layout_of
@@ -309,7 +308,7 @@ class View:
 
     def about(self, capability: str) -> dict[str, Any]:
         """What is known of a learned capability: operand_prior, iterations, parameters."""
-        return read_json(self._capability(capability) / "accuracy.json", ACCURACY)["about"]
+        return read_json(self._capability(capability) / "accuracy.json", {"about": dict})["about"]
 
     def prior(self, capability: str) -> float:
         """How often pretraining asked for O_FT."""

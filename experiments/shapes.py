@@ -19,7 +19,7 @@ EXPERIMENT: dict[str, Any] = {
 }
 PLAN = {"fleets": [{"fleet": str, "updates": int, "cells": [str]}]}
 ENVIRONMENT = {"versions": Perhaps(Each(str))}
-TEXTS = {"majority": {"pt": float, "ft": float}, "answer": dict, "shortcut": float}
+TEXTS = {"majority": {"pt": float, "ft": float}, "answer": Perhaps(dict), "shortcut": Perhaps(float)}
 MAJORITIES = Each({"texts": Each({"majority": {"pt": float, "ft": float}})})
 BASELINES = Each({"samples": int, "texts": Each(TEXTS)})
 _COMPONENT = {"weight": float, "kind": str, "operand": str, "label": str}

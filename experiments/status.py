@@ -217,7 +217,7 @@ def _fault_of_file(run: RunFolder) -> Callable[[str], str]:
 def capability_damage(folder: Path) -> list[str]:
     """What of a capability's folder in a run is missing or damaged."""
     try:
-        files = read_json(folder / "accuracy.json", ACCURACY)["files"] or {}
+        files = read_json(folder / "accuracy.json", ACCURACY).get("files") or {}
     except InputError as error:
         return [f"accuracy.json is damaged: {error.problem}"]
     return _faults(folder, files)

@@ -54,6 +54,7 @@ from veneer.models.files import (
     exists,
     put_in_place,
     read_json,
+    read_table,
     write_json,
     write_sealed,
     write_table,
@@ -227,7 +228,10 @@ class Run(RunReading):
             recorded = self._recorded_plan()
             planned = {i for ids in recorded for i in ids}
             if planned == by_id.keys():
-                return [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+                fleets = [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded]
+                if not _is_table(self.path / "cells.parquet"):
+                    self._write_cells(fleets, points)
+                return fleets
             kept = [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded if by_id.keys() >= {*ids}]
             known = {cell.id for fleet in kept for cell in fleet.cells}
             fleets = [*kept, *plan([cell for cell in cells if cell.id not in known], size, known)]
@@ -311,6 +315,14 @@ class Run(RunReading):
         if spec not in found:
             raise InputError("run", str(self.path), "a run that keeps its methods", f"it lacks {spec}")
         return recorded(found[spec]["description"], found[spec]["teaches"])
+
+
+def _is_table(file: Path) -> bool:
+    """Whether the planned cells can be read."""
+    try:
+        return bool(len(read_table(file, ["cell", "parent"])))
+    except InputError:
+        return False
 
 
 def _lacks_only_its_experiment(path: Path) -> bool:

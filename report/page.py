@@ -339,8 +339,7 @@ def _majority_note(content: Content) -> str:
     for texts in list(content.baselines.values())[:1]:
         for kind, text in texts.items():
             for o in ("pt", "ft"):
-                share = percent(text["majority"][o])
-                parts.append(
-                    f"{figures.NAMES[o]} {share} % (always {answer_word(text['answer'][o])}) on {kind} texts"
-                )
+                share, answer = percent(text["majority"][o]), (text.get("answer") or {}).get(o)
+                always = "" if answer is None else f" (always {answer_word(answer)})"
+                parts.append(f"{figures.NAMES[o]} {share} %{always} on {kind} texts")
     return "; ".join(parts)
