@@ -76,6 +76,8 @@ def make_pair(pair: Pair) -> tuple[CompiledCapability, PairTask]:
         InputError: programs that cannot be compiled or run, that never differ, or whose answers the compiled
             model cannot give.
     """
+    if pair.inputs is not None:
+        _texts(pair)  # refuses what it cannot use before anything is compiled
     capability = compile_file(
         pair.program_pt,
         pair.vocabulary,
