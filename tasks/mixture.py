@@ -23,6 +23,7 @@ from veneer.tasks.errors import InputError
 
 Kind = Literal["natural", "uncorrelated", "correlated"]
 Operand = Literal["pt", "ft"]
+MOST_Q = 1_000_000
 KINDS: tuple[Kind, ...] = get_args(Kind)
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 
@@ -167,9 +168,14 @@ class PairTable:
         pairs: the possible pairs.
         weights: their probabilities under natural text, up to a factor.
         q: the correlation's constant, r_FT - r_PT.
+
+    Raises:
+        InputError: a q beyond all differences of answers.
     """
 
     def __init__(self, pairs: Int[Tensor, "pair 2"], weights: Float[Tensor, "pair"], q: int) -> None:
+        if abs(q) > MOST_Q:
+            raise InputError("q", q, f"a difference of two answers, {-MOST_Q:,} to {MOST_Q:,}")
         difference = pairs[:, 1] - pairs[:, 0]
         self.pairs = pairs
         self.possible_q = sorted(set(difference[weights > 0].tolist()) - {0})
