@@ -8,6 +8,7 @@ python -m benchmarks [NAME ...] [--device cuda] [--json FILE] [--record]
 import argparse
 import importlib
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,9 +59,14 @@ def record(rows: list[dict[str, Any]], machine: str, device: torch.device) -> No
         "cores": made_with["cores"],
         "torch": made_with["versions"]["torch"],
         "commit": made_with["commit"],
+        "conditions": f"load {os.getloadavg()[0]:.1f} at the end",
         "ratios": {row["benchmark"]: round(row["ratio"], 3) for row in rows if "ratio" in row},
     }
     history = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
+    before = {name: r for old in history if old["machine"] == machine for name, r in old["ratios"].items()}
+    for name, ratio in entry["ratios"].items():
+        if name in before:
+            print(f"{name}: ratio {ratio:g}, last time on this machine {before[name]:g}")
     HISTORY.write_text(json.dumps([*history, entry], indent=1) + "\n")
 
 
