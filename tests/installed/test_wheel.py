@@ -59,20 +59,21 @@ class Mine(veneer.Method):
 """
 TINY = "--length 6 --letters abcd --iterations 10 --reft-iterations 10 --evaluation-samples 20 --c-tr 1"
 ONE = f"{TINY} --learning-rates 0.01 --reft-rates 0.001"
+BARE = "--no-controls --no-third-operand"
 RANKS = ONE.replace("abcd", "abcdefghij").replace("--length 6", "--length 8")
 FEW = (
     "--iterations 4 --reft-iterations 4 --evaluation-samples 8 --c-tr 1 --learning-rates 0.001 "
-    "--reft-rates 0.0001"
+    f"--reft-rates 0.0001 {BARE}"
 )
 COMMANDS = f"""
 list
 run counter {ONE} --out runs/demo
-run counter {ONE} --seeds 2 --out runs/seeds
-run max-identifier --rank-pt 3 --rank-ft 6 --q 5 {RANKS} --out runs/max
+run counter {ONE} {BARE} --seeds 2 --out runs/seeds
+run max-identifier --rank-pt 3 --rank-ft 6 --q 5 {RANKS} {BARE} --out runs/max
 run pcfg-counter --pretrained M {FEW} --out runs/pcfg
-run counter {ONE} --method lora:4 --out runs/lora
-run counter {ONE} --method method.py:Mine --out runs/mine
-sweep counter {ONE} --batch 8,16 --out runs/sweep
+run counter {ONE} {BARE} --method lora:4 --out runs/lora
+run counter {ONE} {BARE} --method method.py:Mine --out runs/mine
+sweep counter {ONE} {BARE} --batch 8,16 --out runs/sweep
 analyse runs/demo --only revival verdicts
 claims runs/demo
 compare runs/demo runs/lora
