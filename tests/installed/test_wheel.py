@@ -175,7 +175,7 @@ def spoken(environment: Path, folder: Path, *words: str) -> str:
     known |= {"VENEER_CACHE": str(folder.parent / "veneer-cache"), "OMP_NUM_THREADS": "1"}
     program = str(environment / "bin" / words[0])
     done = subprocess.run(
-        [program, *words[1:]], cwd=folder, env=known, capture_output=True, text=True, timeout=280
+        [program, *words[1:]], cwd=folder, env=known, capture_output=True, text=True, timeout=560
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -206,6 +206,7 @@ def test_the_wheel_adds_one_name_and_what_it_needs(wheel: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(580)
 def test_everything_works_in_a_folder_with_rooms_of_the_same_names(environment: Path, folder: Path) -> None:
     said = spoken(environment, folder, "python", "driver.py")
     assert f"all done in {environment}" in said
