@@ -67,14 +67,14 @@ def write_report(run: Run) -> Path:
     return write_reports([run], run.path / "report.html")
 
 
-def write_reports(runs: Sequence[Run], path: Path) -> Path:
+def write_reports(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     """Write one page about several runs, each a chapter, whole or not at all.
 
     Raises:
         InputError: no runs or one twice, a folder that is no run of ours, damaged files, or a page
             that cannot be written.
     """
-    paths = [run.path.resolve() for run in runs]
+    path, paths = Path(path), [run.path.resolve() for run in runs]
     if not paths or len(set(paths)) != len(paths):
         raise InputError("run", [str(run.path) for run in runs], "one or more different runs")
     page = render(runs)

@@ -50,7 +50,11 @@ _LIBRARIES = ("numpy", "polars", "torch")
 
 
 def generate(
-    plan: Plan, make: Make, out: Path, jobs: int = 1, progress: Progress = lambda samples: None
+    plan: Plan,
+    make: Make,
+    out: str | os.PathLike[str],
+    jobs: int = 1,
+    progress: Progress = lambda samples: None,
 ) -> Path:
     """Make a dataset.
 
@@ -65,6 +69,7 @@ def generate(
         InputError: a folder that is in use, or more samples than there are different texts. Nothing
             is left behind then.
     """
+    out = Path(out)
     if jobs < 1:
         raise InputError("jobs", jobs, "1 or more processes")
     need("figures")  # of its card

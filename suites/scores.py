@@ -5,6 +5,7 @@ on uncorrelated ones it is wrong, and how often it is given tells how far a mode
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,7 +106,9 @@ class Scores:
         return asdict(self)
 
 
-def evaluate(folder: Path, predictions: Path, split: str | None = None) -> Scores:
+def evaluate(
+    folder: str | os.PathLike[str], predictions: str | os.PathLike[str], split: str | None = None
+) -> Scores:
     """Score predictions for one split.
 
     Args:
@@ -117,6 +120,7 @@ def evaluate(folder: Path, predictions: Path, split: str | None = None) -> Score
         InputError: no such dataset or split, a file that cannot be read, or one that has not exactly
             one prediction for every sample.
     """
+    folder, predictions = Path(folder), Path(predictions)
     manifest = read_manifest(folder)
     plan = read_plan(manifest)
     names = [each.name for each in plan.splits]

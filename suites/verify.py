@@ -4,6 +4,7 @@ Labels are recomputed from the text by a second, plain implementation that the c
 sample of rows; all other checks read every row.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -46,13 +47,13 @@ class Problem:
         return f"{self.kind}: {self.where}: {self.what}"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """``dataset.json``.
 
     Raises:
         InputError: none there, or of another format version.
     """
-    valid = "a folder made by veneer generate"
+    folder, valid = Path(folder), "a folder made by veneer generate"
     try:
         version = read_json(folder / "dataset.json", {"format": object}, valid)["format"]
         if version != FORMAT:
@@ -106,7 +107,7 @@ def read_plan(manifest: dict[str, Any]) -> Plan:
     return plan
 
 
-def verify(folder: Path, relabel: Relabel | None, sample: int = 10_000) -> list[Problem]:
+def verify(folder: str | os.PathLike[str], relabel: Relabel | None, sample: int = 10_000) -> list[Problem]:
     """Check a dataset.
 
     Args:
@@ -117,6 +118,7 @@ def verify(folder: Path, relabel: Relabel | None, sample: int = 10_000) -> list[
     Raises:
         InputError: a folder that is no dataset.
     """
+    folder = Path(folder)
     manifest = read_manifest(folder)
     plan = read_plan(manifest)
     problems = list(_files(folder, manifest))

@@ -5,6 +5,7 @@ drawn and in which style; the figures are functions from tables in ``veneer.repo
 ``veneer.report.paper.maps``.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ COMMON: dict[Any, Any] = {
 }
 
 
-def figures(run: Run, style: str, out: Path) -> list[Path]:
+def figures(run: Run, style: str, out: str | os.PathLike[str]) -> list[Path]:
     """Write every figure that the run has tables for.
 
     One file per figure and capability, as NAME-CAPABILITY.svg and .pdf: behaviour (Fig. 5, 6), reft
@@ -58,6 +59,7 @@ def figures(run: Run, style: str, out: Path) -> list[Path]:
     need("figures")
     import matplotlib as mpl
 
+    out = Path(out)
     if style not in STYLES:
         raise InputError("style", style, " or ".join(STYLES))
     run = ReadRun(run.path)
