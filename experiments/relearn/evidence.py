@@ -65,6 +65,9 @@ class Measured:
 
     def __init__(self, run: RelearningRun) -> None:
         self.run, self.settings = run, run.settings
+        self._as_they_are: dict[Subject, dict[str, Any] | None] = {}
+        self._room: dict[tuple[int, str], float] = {}
+        self._arms: dict[tuple[Subject, Lesson, str], Arm | None] = {}
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
@@ -84,7 +87,9 @@ class Measured:
 
     def as_it_is(self, subject: Subject) -> dict[str, Any] | None:
         """The scores of a subject before any attack; None if not measured yet."""
-        return self.run.result(Trial(subject, None))
+        if subject not in self._as_they_are:
+            self._as_they_are[subject] = self.run.result(Trial(subject, None))
+        return self._as_they_are[subject]
 
     @cached_property
     def guess(self) -> float:
@@ -109,9 +114,11 @@ class Measured:
         Raises:
             InputError: ``before`` does not have the capability.
         """
-        before = self.as_it_is("before")
-        assert before is not None
-        room = self.level(before["scores"], seed, part) - self.guess
+        if (seed, part) not in self._room:
+            before = self.as_it_is("before")
+            assert before is not None
+            self._room[seed, part] = self.level(before["scores"], seed, part) - self.guess
+        room = self._room[seed, part]
         if room < LEAST:
             problem = f"it scores {room:.2f} above not knowing ({self.guess:.2f}) on the {part} part"
             raise InputError("before", self.settings.before, "a model that has the capability", problem)
@@ -177,13 +184,17 @@ class Measured:
 
     def arm(self, subject: Subject, lesson: Lesson = "taught", part: str = "held") -> "Arm | None":
         """The selected recipe's curves on a set of questions; None if the arm is not finished."""
+        key = (subject, lesson, part)
+        if key not in self._arms:
+            self._arms[key] = self._arm(*key)
+        return self._arms[key]
+
+    def _arm(self, subject: Subject, lesson: Lesson, part: str) -> "Arm | None":
         recipe = self.selected(subject, lesson)
         if recipe is None:
             return None
-        curves = self.of(subject, lesson, part).filter(
-            (pl.col("rank") == recipe.rank) & (pl.col("rate") == recipe.rate)
-        )
-        return Arm(subject, lesson, recipe, curves.drop(RECIPE))
+        chosen = (pl.col("rank") == recipe.rank) & (pl.col("rate") == recipe.rate)
+        return Arm(subject, lesson, recipe, self.of(subject, lesson, part).filter(chosen).drop(RECIPE))
 
     @cached_property
     def free(self) -> pl.DataFrame:
