@@ -69,7 +69,7 @@ def until_training(process: subprocess.Popen[str]) -> None:
     said = []
     for line in process.stdout:
         said.append(line)
-        if line.startswith("fleet "):
+        if ": from fleet " in line:
             return
     if process.wait() == 0:  # all was finished before
         return
