@@ -183,7 +183,7 @@ def test_by_token_agrees_with_the_shares_of_letters() -> None:
     model, encoding = fleet(COUNTER), encoding_of(COUNTER)
     tokens = texts_of(COUNTER)
     row = attention.answer_attention(model, tokens, 2)
-    on = attention._on(COUNTER, encoding, tokens)
+    on = attention.positions_on(COUNTER, encoding, tokens)
     for operand, letter in enumerate(encoding.tokens[:2]):
         assert torch.equal(on[..., operand], tokens == letter)
     assert torch.allclose((row.unsqueeze(-1) * on[:, None]).sum((-1, -2)), torch.ones(()))

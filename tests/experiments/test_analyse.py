@@ -14,6 +14,7 @@ from veneer.analysis.constructed import TRUTHS
 from veneer.analysis.grafting import Grafting
 from veneer.analysis.probing import ProbeSettings
 from veneer.analysis.pruning import Pruning
+from veneer.analysis.search import Search
 from veneer.experiments.analyse import ANALYSES, analyse, sweep_in
 from veneer.experiments.cells import prepare
 from veneer.experiments.evidence import evidence_of, known, verdict_table
@@ -51,6 +52,9 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         few = Pruning(ks=(1, 5), draws=1, gradient_texts=32, samples=16)
         patch.setattr("veneer.experiments.analyse.PRUNING", few)
+        tries = {"scored": 8, "moved": 4, "choosing": 16, "finalists": 2, "confirming": 16, "most": 2}
+        searched = Search(**tries, gradient_texts=32, samples=16)
+        patch.setattr("veneer.experiments.analyse.SEARCH", searched)
         patch.setattr("veneer.experiments.analyse.GRAFTING", Grafting(singles=1, ks=(1, 10), samples=16))
         patch.setattr("veneer.experiments.analyse.PROBES", ProbeSettings(train=128, test=64))
         run = made(EXPERIMENT, tmp_path_factory.mktemp("analysed"))
