@@ -84,8 +84,11 @@ class Made:
     def capability(self, name: str, prior: tuple[float, ...], iterations: int = 6000) -> None:
         """Files of a learned capability."""
         folder = self.path / "capabilities" / f"{name}-seed-0"
-        about = {"operand_prior": prior, "iterations": iterations, "parameters": 1000}
-        write_json(folder / "accuracy.json", {"about": about})
+        about = {"kind": "learned", "operand_prior": prior, "iterations": iterations, "parameters": 1000}
+        origin = {"capability": "0", "name": name, "noise": 0.0, "seed": 0, "start": "capability"}
+        measured = {"as_started": {texts: {"pt": 1.0, "ft": 1.0} for texts, _ in KINDS}}
+        content = {"origin": origin, "texts": 100, "accuracy": measured, "about": about}
+        write_json(folder / "accuracy.json", content)
         write_json(folder / "model.json", {"metadata": {"layout": SampleLayout().describe()}})
 
     def table(self, name: str, rows: Rows) -> None:
