@@ -321,6 +321,7 @@ def validate(experiment: Experiment) -> None:
             raise InputError(field, values, "different values")
     if experiment.seeds < 1:
         raise InputError("seeds", experiment.seeds, "1 or more")
+    _validate_sizes(experiment)
     if not 0 <= experiment.warmup <= 1:
         raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
     if experiment.evaluation_samples < 1:
@@ -336,6 +337,27 @@ def validate(experiment: Experiment) -> None:
         _validate_compiled(experiment)
     if isinstance(experiment, ProgramExperiment):
         _validate_programs(experiment)
+
+
+LARGEST = {
+    "batch": 1_000_000,
+    "evaluation_samples": 10_000_000,
+    "iterations": 10**9,
+    "reft_iterations": 10**9,
+}
+MOST_CELLS = 1_000_000
+"""What no machine does in a lifetime is refused before anything is made ready."""
+
+
+def _validate_sizes(experiment: Experiment) -> None:
+    for field, most in LARGEST.items():
+        if getattr(experiment, field) > most:
+            raise InputError(field, getattr(experiment, field), f"at most {most:,}")
+    settings = len(experiment.learning_rates) * len(experiment.c_tr)
+    cells = experiment.seeds * settings * (1 + 2 * len(experiment.reft_rates))
+    if cells > MOST_CELLS:
+        problem = f"they make some {cells:,} models to train"
+        raise InputError("seeds", experiment.seeds, f"at most {MOST_CELLS:,} models in a run", problem)
 
 
 def _validate_learned(experiment: LearnedExperiment) -> None:
