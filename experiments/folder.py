@@ -3,6 +3,7 @@
 So that asking how far a run is answers at once. ``veneer.experiments.store`` reads and writes the rest.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from veneer.experiments.shapes import CELL, EXPERIMENT, MAJORITIES, PLAN, experiment_fault
-from veneer.models.files import exists, read_json
+from veneer.models.files import exists, read_json, read_text
 from veneer.tasks.errors import InputError
 
 FORMAT = 3
@@ -48,14 +49,15 @@ class RunFolder:
             InputError: it is missing or damaged, or is not that of a run of this version.
         """
         file, valid = self.path / "experiment.json", "that of a run made by this version of veneer"
-        found = read_json(file, {"format": object}, valid)["format"]
-        if found != FORMAT:
+        if (found := _format_of(file)) not in (None, FORMAT):  # another version may have sealed it otherwise
             other = (
                 f"a run of format {FORMAT}; read this one with the version in its environment.json, or "
                 "run it again into a new folder"
             )
             raise InputError("run", str(self.path), other, f"it has format {found!r}")
         described = read_json(file, EXPERIMENT, valid)
+        if described["format"] != FORMAT:
+            raise InputError("file", str(file), valid, f"its format is {described['format']!r}")
         if wrong := experiment_fault(described):
             raise InputError("file", str(file), valid, wrong)
         return described
@@ -156,3 +158,12 @@ class RunFolder:
                 file = self.cell_path(name) / "cell.json"
                 raise InputError("file", str(file), "that of a cell of this version", "it is another cell's")
         return found
+
+
+def _format_of(file: Path) -> object:
+    """The format that an ``experiment.json`` states; None where it states none or cannot be read."""
+    try:
+        content = json.loads(read_text(file))
+    except (ValueError, RecursionError):
+        return None
+    return content.get("format") if isinstance(content, dict) else None

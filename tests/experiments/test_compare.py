@@ -16,6 +16,7 @@ from veneer.experiments.named import CounterExperiment, Experiment, MaxIdentifie
 from veneer.experiments.store import Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin
 from veneer.finetune.fleet import EVALUATED, Evaluation
+from veneer.models.files import read_json
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.tasks.counter import Counter
 from veneer.tasks.errors import InputError
@@ -86,7 +87,7 @@ def test_only_what_differs_is_a_change(found: Comparison) -> None:
 def test_versions_commit_and_device_are_compared(pair: tuple[Run, Run], tmp_path: Path) -> None:
     shutil.copytree(pair[0].path, tmp_path / "later")
     file = tmp_path / "later" / "environment.json"
-    environment = json.loads(file.read_text())
+    environment = read_json(file)
     environment |= {"commit": "f00", "device": "a GPU"}
     environment["versions"]["torch"] = "9.9"
     write_json(file, environment)
@@ -161,7 +162,7 @@ def test_a_point_of_a_sweep_is_held_against_a_run_with_the_same_value(
     shutil.copytree(pair[0].path, tmp_path / "sweep")
     write_json(
         tmp_path / "sweep" / "experiment.json",
-        {**json.loads((tmp_path / "sweep" / "experiment.json").read_text()), "axes": {"batch": [32, 96]}},
+        {**read_json(tmp_path / "sweep" / "experiment.json"), "axes": {"batch": [32, 96]}},
     )
     file = tmp_path / "sweep" / "cells.parquet"
     table = pl.read_parquet(file)
