@@ -62,8 +62,8 @@ def ended(words: list[str], capsys: pytest.CaptureFixture[str]) -> Ended:
     assert "Traceback" not in said.err + said.out, words
     assert len(lines) <= 1, (words, lines)
     if code == 2:
-        assert lines, words
-        assert lines[0].startswith("veneer: "), lines
+        assert said.out or lines, words
+        assert not lines or lines[0].startswith("veneer: "), lines
     return Ended(code, said.out, said.err)
 
 
@@ -201,7 +201,7 @@ def throw_files(run: Path, commands: tuple[str, ...], every: int, tmp_path: Path
 def test_damaged_files_of_a_run_are_told_by_what_looks_at_it(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert throw_files(run, QUICK, 11, tmp_path, capsys) > 500
+    assert throw_files(run, QUICK, 60, tmp_path, capsys) > 500
     assert ended(["verify", str(run)], capsys).code == 0
 
 
