@@ -114,9 +114,9 @@ def _events(generator: random.Random, plot: Plot, features: set[str]) -> list[li
     if quarrel:
         middle.append(said(choose(words.QUARRELS)))
     middle.append(choose(plot.troubles))
+    middle.append(said(choose(words.REACTIONS)))
     if quarrel:
         middle.append(choose(words.PEACE))
-    middle.append(said(choose(words.REACTIONS)))
 
     late = [said(choose(plot.attempts), always=True)]
     if "Twist" in features:

@@ -357,11 +357,11 @@ GARDEN = Plot(
         ),
     ),
     losses=(
-        "But it was too late, and in the end only a brown stalk was left.",
+        "When they looked again, only a brown stalk was left.",
         "At the fair another child got the prize, and the {thing} went to the pigs.",
     ),
     lessons=(
-        "a good fence saves much work",
+        "what you love needs protection",
         "growing things takes patience",
         "you should look at small signs early",
     ),

@@ -226,7 +226,7 @@ BOAT = Plot(
 
 CASTLE = Plot(
     name="castle",
-    things=("castle", "tower", "sand house", "bridge"),
+    things=("castle", "tower", "fort", "bridge"),
     looks=("tall", "huge", "fine", "round", "pretty"),
     places=("the beach", "the bay", "the seaside", "the sandy shore"),
     wants=(
