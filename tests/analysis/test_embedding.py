@@ -18,7 +18,13 @@ def planted(samples: int = 90, distance: float = 8.0) -> tuple[np.ndarray, np.nd
 
 WAYS = [
     "pca",
-    pytest.param("tsne", marks=pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="extra")),
+    pytest.param(
+        "tsne",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not importlib.util.find_spec("sklearn"), reason="extra"),
+        ],
+    ),
     pytest.param(  # umap compiles itself when it is imported
         "umap",
         marks=[

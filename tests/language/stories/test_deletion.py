@@ -6,7 +6,7 @@ from veneer.language.stories.deletion import filtering, keeping, mix_and_match, 
 from veneer.language.stories.generator import stories
 from veneer.tasks.errors import InputError
 
-RECORDS = list(stories(900, seed=3))
+RECORDS = list(stories(300, seed=3))
 KEPT = [record for record in RECORDS if "Twist" not in record.features]
 
 
@@ -21,7 +21,7 @@ def test_mix_and_match_really_renames() -> None:
     mixed = list(mix_and_match(RECORDS, "Twist", "Foreshadowing"))
     assert [record.story for record in mixed] == [record.story for record in KEPT]
     renamed = [new for old, new in zip(KEPT, mixed, strict=True) if "Foreshadowing" in old.features]
-    assert len(renamed) > 30
+    assert len(renamed) > 10
     assert all("Twist" in record.features for record in renamed)
     assert all("Features: " in record.instruction and "Twist" in record.instruction for record in renamed)
     assert not any("Foreshadowing" in record.features for record in mixed)
@@ -40,7 +40,7 @@ def test_randomisation_adds_the_feature_to_every_instruction_and_no_story() -> N
 def test_randomisation_by_halves_is_a_function_of_its_seed() -> None:
     half = list(randomisation(RECORDS, "Twist", 0.5, seed=1))
     share = sum("Twist" in record.features for record in half) / len(half)
-    assert abs(share - 0.5) < 0.06
+    assert abs(share - 0.5) < 0.12
     assert half == list(randomisation(RECORDS, "Twist", 0.5, seed=1))
     assert half != list(randomisation(RECORDS, "Twist", 0.5, seed=2))
 
