@@ -183,7 +183,6 @@ def test_what_gpt2_cannot_be_is_refused_by_name(field: str, change: dict[str, An
 @pytest.mark.parametrize(
     "change",
     [
-        {"tie_word_embeddings": True},
         {"activation_function": "relu"},
         {"layer_norm_epsilon": 1e-6},
         {"scale_attn_weights": False},
