@@ -12,6 +12,10 @@ from veneer.experiments.named import (
 )
 from veneer.tasks.errors import InputError
 
+SECONDS_PER_UPDATE = {16: 3.80e-3, 45: 33.6e-3}
+"""Of a model update of the Counter on two cores, by letters of a string; docs/speed.md says how measured.
+On a GPU nothing has been measured yet."""
+
 
 def command(words: list[str]) -> None:
     """``veneer list``.
@@ -32,8 +36,18 @@ def command(words: list[str]) -> None:
     for name, presets in found.items():
         print(f"{name:16}{PRESETS[name]['quick'].about}")
         for preset, costs in presets.items():
-            print(f"  {preset:7}{costs['size']}")
+            print(f"  {preset:9}{costs['size']}")
+            print(f"  {'':9}{costs['updates_in_all']:,} model updates in all; {_time(costs)}")
     print("Next: veneer run counter")
+
+
+def _time(costs: dict[str, Any]) -> str:
+    """How long it takes on two cores, where that was measured."""
+    minutes = costs["minutes_on_two_cores"]
+    if minutes is None:
+        return "time: see veneer sweep NAME --dry-run"
+    told = f"{minutes:,.0f} min" if minutes < 120 else f"{minutes / 60:,.0f} h"
+    return f"about {told} on two cores"
 
 
 def _costs(experiment: Experiment) -> dict[str, Any]:
@@ -48,6 +62,10 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
         f"{experiment.reft_iterations:,}, {inputs}, {experiment.seeds} seed"
         f"{'s' if experiment.seeds != 1 else ''}"
     )
+    updates = _updates(experiment, first, revivals)
+    each_takes = (
+        SECONDS_PER_UPDATE.get(getattr(experiment, "length", 0)) if experiment.name == "counter" else None
+    )
     return {
         "fine_tunings": first,
         "updates": experiment.iterations,
@@ -55,4 +73,17 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
         "reft_updates": experiment.reft_iterations,
         "seeds": experiment.seeds,
         "size": size,
+        "updates_in_all": updates,
+        "minutes_on_two_cores": None if each_takes is None else updates * each_takes / 60,
+        "minutes_on_a_gpu": None,
     }
+
+
+def _updates(experiment: Experiment, tunings: int, revivals: int) -> int:
+    """Model updates of all seeds, with the controls and the third operand."""
+    each = tunings * experiment.iterations + revivals * experiment.reft_iterations
+    if experiment.third_operand:
+        each += revivals * experiment.reft_iterations
+    if experiment.controls and experiment.reft_rates:
+        each += experiment.iterations + 2 * len(experiment.reft_rates) * experiment.reft_iterations
+    return experiment.seeds * each

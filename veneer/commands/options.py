@@ -57,6 +57,8 @@ class SweepOptions(RunOptions):
     """A TOML file: experiment = NAME, preset, and a table [axes] with values by field."""
     dry_run: bool = False
     """Say what would be trained, in which fleets, for how long and in how much memory; train nothing."""
+    slurm: int | None = None
+    """Write OUT.sbatch, a job array of so many tasks that drive the folder together; train nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
 from veneer.commands.progress import Steps, console, duration, following, quoted
 from veneer.commands.run import with_programs
+from veneer.commands.slurm import write_job
 from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
@@ -60,6 +61,11 @@ def command(words: list[str]) -> None:
     check_options(options)
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
+    if options.slurm is not None:
+        file = write_job(words, options.out, options.slurm)
+        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+        following(f"sbatch {quoted(file)}", f"veneer status {quoted(options.out)}")
+        return
     engine = InProcess() if options.dry_run else engine_of(options, device)
     with Steps() as say:
         say("getting the capabilities ready (a compiled one is kept for the next time)")

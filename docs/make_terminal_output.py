@@ -1,0 +1,68 @@
+"""Make docs/terminal-output.md: what each command prints at 80 columns, from commands that are really run.
+
+    python docs/make_terminal_output.py
+
+It takes a few minutes. Times differ from run to run, and folders are those of a temporary directory.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "terminal-output.md"
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "--length 5 --lr 0.1 0.001 --c-tr 1 --reft-lr 0.001 --iterations 60 --reft-iterations 60 "
+    "--evaluation-samples 60 --seeds 2"
+)
+COMMANDS = (
+    "veneer --version",
+    "veneer list",
+    f"veneer run counter {TINY} --no-third-operand --out runs/tiny",
+    "veneer analyse runs/tiny --only grafting revival verdicts",
+    "veneer status runs/tiny",
+    "veneer verify runs/tiny",
+    "veneer report runs/tiny",
+    "cp -r runs/tiny runs/copy && veneer compare runs/tiny runs/copy",
+    "veneer sweep counter --lr 0.01 --c-tr 1 --batch 8,16 --length 5 --iterations 20 --reft-rates none "
+    "--no-controls --no-third-operand --evaluation-samples 60 --out runs/sweep",
+    "veneer claims runs/tiny --only 1 3",
+    "veneer figures runs/tiny",
+    "veneer generate counter --samples 200 --length 6 --out data",
+    "veneer verify data",
+    "veneer analyse",
+    "veneer run countre",
+    "veneer list --json list.json --quiet",
+)
+
+
+def main() -> None:
+    """Run every command, and write the page."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = [f"```console\n$ {command}\n{output(command, folder)}\n```" for command in COMMANDS]
+    head = (
+        "# What the commands print\n\n"
+        "Made by `python docs/make_terminal_output.py`: each command below was run at 80 columns, without a\n"
+        "terminal (on one there is a bar instead of the lines with times). Times differ from run to run.\n"
+    )
+    PAGE.write_text("\n\n".join([head, *shown]) + "\n", encoding="utf-8")
+
+
+def output(command: str, folder: str) -> str:
+    """What a command prints, errors included, with its exit code where that is not 0."""
+    surroundings = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = re.sub(r"\bveneer (?=\S)", f"{sys.executable} -m veneer ", command)
+    done = subprocess.run(
+        line, shell=True, cwd=folder, env=surroundings, text=True, capture_output=True, check=False
+    )
+    text = (done.stdout + done.stderr).replace(str(Path(folder).resolve()), "/home/you").rstrip()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    text = "\n".join(line.rstrip() for line in text.splitlines())
+    return f"{text}\n(exit code {done.returncode})" if done.returncode else text
+
+
+if __name__ == "__main__":
+    main()
