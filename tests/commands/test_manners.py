@@ -12,6 +12,7 @@ from veneer.commands import main as cli
 from veneer.commands import manners, options
 from veneer.commands.completion import words_of
 from veneer.experiments.analyse import ANALYSES
+from veneer.experiments.named import PRESETS
 from veneer.tasks.errors import InputError
 
 ALONE = {"list", "claims"}  # these say something without an argument
@@ -48,7 +49,9 @@ def test_json_is_printed_alone_or_written_beside_the_table(
     cli.main(["list", "--json"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["command"] == "list" and printed["format"] == manners.FORMAT
-    assert printed["experiments"]["counter"]["quick"]["fine_tunings"] == 8
+    quick = PRESETS["counter"]["quick"]
+    models = len(quick.learning_rates) * len(quick.c_tr)
+    assert printed["experiments"]["counter"]["quick"]["fine_tunings"] == models
     cli.main(["list", "--json", str(tmp_path / "list.json")])
     assert "counter" in capsys.readouterr().out
     assert json.loads((tmp_path / "list.json").read_text()) == printed
