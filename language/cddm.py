@@ -153,7 +153,9 @@ def trials(
         raise InputError("templates", tuple(templates), "one or more")
     generator = random.Random(f"cddm/{seed}/{stream}/{held_out}")
     pairs = {coherence: split_pairs(coherence)[held_out] for coherence in COHERENCES}
-    cells = [(c, side, same) for c in FEATURES for side in SIDES for same in (True, False)]
+    cells: list[tuple[Feature, Side, bool]] = [
+        (context, side, same) for context in FEATURES for side in SIDES for same in (True, False)
+    ]
     for index in range(count):
         if index % len(cells) == 0:
             generator.shuffle(cells)
