@@ -10,7 +10,15 @@ from veneer.analysis.evidence import Evidence
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import FEW_WEIGHTS, RULE_VERSION, Verdict, decide
 from veneer.experiments.deciding import deciding_command
-from veneer.experiments.returns import KNOWN, equal, revival_curves, revivals_of, setting_columns, texts_of
+from veneer.experiments.returns import (
+    IS_THIRD,
+    KNOWN,
+    equal,
+    revival_curves,
+    revivals_of,
+    setting_columns,
+    texts_of,
+)
 from veneer.experiments.store import KEYS, Run
 from veneer.models.files import read_table
 
@@ -121,7 +129,7 @@ def _constructed_evidence(
     inside: dict[str, pl.DataFrame],
 ) -> Evidence:
     guess = run.baselines(values["task"])["natural"]["majority"]["pt"]
-    start, back = own["start"][0], own.filter(pl.col("arm") != "third")
+    start, back = own["start"][0], own.filter(~IS_THIRD)
     first = back.filter((pl.col("step") == 0) & (pl.col("learning_rate") == back["learning_rate"].min()))
     return Evidence(
         guess_pt=guess,

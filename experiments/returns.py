@@ -19,6 +19,7 @@ from veneer.tasks.errors import InputError
 
 NOT_SETTING = ("cell", "parent", "stage", "learning_rate", "seed", "status", "start")
 MOMENT = ("step", "measure", "texts", "operand", "value")
+IS_THIRD = pl.col("stage") == THIRD
 KNOWN = "^(wrapped|rewritten): "
 """How the starts of models whose truth is known by construction begin."""
 
@@ -36,12 +37,15 @@ def revival_curves(metrics: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         Its rows of reFTs, up to where a cell diverged, with a column arm: "reft" (after fine-tuning),
-        "third" (the same for an operand that the model never had: value is that operand's accuracy),
-        "scratch-ft" (Scr. + FT), "scratch" (Scr.), or the start of a constructed model.
+        "third" (the same for an operand that the model never had: value is that operand's accuracy; "third, "
+        and its start after a constructed one), "scratch-ft" (Scr. + FT), "scratch" (Scr.), or the start of
+        a constructed model.
     """
     arm = (
-        pl.when(pl.col("stage") == THIRD)
+        pl.when((pl.col("stage") == THIRD) & (pl.col("start") == "capability"))
         .then(pl.lit("third"))
+        .when(pl.col("stage") == THIRD)
+        .then(pl.concat_str(pl.lit("third, "), pl.col("start")))
         .when(pl.col("start") == "capability")
         .then(pl.lit("reft"))
         .when(pl.col("start") != "scratch")
@@ -158,11 +162,11 @@ def revivals_of(
     third_guess = _third_guess(run, own)
     for (rate,), both in own.group_by(["learning_rate"], maintain_order=True):
         shared = {**values, "learning_rate": rate}
-        group, third = both.filter(pl.col("arm") != "third"), both.filter(pl.col("arm") == "third")
+        group, third = both.filter(~IS_THIRD), both.filter(IS_THIRD)
         if group.is_empty():
             continue
         known = curves.filter(
-            pl.col("start").str.starts_with("wrapped: ") & (pl.col("arm") != "third"),
+            pl.col("start").str.starts_with("wrapped: ") & ~IS_THIRD,
             pl.col("start") != (leave_out or ""),
             *equal({name: shared[name] for name in ("capability", "task", "learning_rate")}),
         )
@@ -224,7 +228,7 @@ def _areas(table: pl.DataFrame) -> dict[int, float]:
 
 def _third_guess(run: Run, own: pl.DataFrame) -> float:
     """Accuracy of always giving the third operand's commonest answer; 0 where there is none."""
-    third = own.filter(pl.col("arm") == "third")
+    third = own.filter(IS_THIRD)
     if third.is_empty():
         return 0.0
     task = read_json(run.cell_path(third["cell"][0]) / "cell.json")["task_id"]
