@@ -218,7 +218,7 @@ def _near(table: pl.DataFrame) -> Bool[np.ndarray, "sample"]:
     A compiled program's output is a sum of rounded numbers, and no model's is more exact than that.
     """
     label, prediction = (table[name].cast(pl.String).cast(pl.Float64, strict=False) for name in _ANSWERED)
-    whole = (label == label.round()).fill_null(True).fill_nan(True)
+    whole = (label.is_nan() | (label == label.round())).fill_null(True)
     bound = ABSOLUTE + RELATIVE * label.abs()
     return ((label - prediction).abs() <= bound).fill_null(False).to_numpy() & ~whole.to_numpy()
 

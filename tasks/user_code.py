@@ -14,6 +14,7 @@ import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -42,7 +43,7 @@ class TooLong(BaseException):
 
 
 def load(path: Path, field: str, target: str, valid: str) -> ModuleType:
-    """A file as a module, run once for each content of it and of what it imports from beside it.
+    """A file as a module, run once for each place and content of it and of what it imports from beside it.
 
     Args:
         path: the file.
@@ -53,7 +54,8 @@ def load(path: Path, field: str, target: str, valid: str) -> ModuleType:
     Raises:
         InputError: no file that can be read, or one that fails while it runs.
     """
-    name = f"user_{path.stem}_{digest(path, field, target, valid)}"
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]  # frames are told by their file
+    name = f"user_{path.stem}_{digest(path, field, target, valid)}_{place}"
     if name in sys.modules:
         return sys.modules[name]
     _forget()

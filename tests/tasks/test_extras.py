@@ -31,7 +31,7 @@ import sys
 for name in ("haiku", "jax", "tracr", "matplotlib"):
     sys.modules[name] = None
 import veneer
-print(veneer.load_capability("M").answer(40 * "a", operand="a"))
+print(veneer.load_capability("M").answer("abcabcabcacbbcabcabacbabcabcabcabcabcbab", operand="a"))
 for attempt in (lambda: veneer.run("counter", "r"), lambda: veneer.compile(lambda: None, "ab", 3),
                 lambda: veneer.compile("mine.py:program", "ab", 3)):
     try:
