@@ -132,12 +132,21 @@ def test_a_rank_above_a_matrix_is_refused() -> None:
     assert (refused.value.field, refused.value.value, refused.value.valid) == ("rank", 7, "1 to 6")
 
 
+@dataclass(frozen=True)
+class Whole(FullFineTuning):
+    """Ordinary fine-tuning whose batches are not cut into slices, as those of other losses are not."""
+
+    @property
+    def is_mean_over_samples(self) -> bool:
+        return False
+
+
 def test_a_strong_spring_holds_at_the_start_and_none_is_ordinary_fine_tuning() -> None:
     def moved(method: Method) -> Tensor:
         sgd = replace(job(method, 40, clip=None), recipe=Recipe("sgd", 1.0, 40, batch=16, clip=None))
         return weights(train(sgd).model) - weights(started())
 
-    free, held = moved(FullFineTuning()), moved(TowardsStart(100.0))
+    free, held = moved(Whole()), moved(TowardsStart(100.0))
     assert torch.equal(moved(TowardsStart(0.0)), free)
     assert (held.norm(dim=1) < 0.1 * free.norm(dim=1)).all()
     assert (held.norm(dim=1) > 0).all()
@@ -185,7 +194,7 @@ def test_difference_learns_the_new_capability_while_the_old_one_goes() -> None:
 
 
 def test_difference_of_weight_zero_is_ordinary_fine_tuning() -> None:
-    ours, ordinary = train(job(GradientDifference(0.0))), train(job(FullFineTuning()))
+    ours, ordinary = train(job(GradientDifference(0.0))), train(job(Whole()))
     assert torch.equal(weights(ours.model), weights(ordinary.model))
 
 
