@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.shapes import ACCURACY, BASELINES, CELL, ENVIRONMENT, PLAN, PROGRESS
-from veneer.models.files import checksum, read_json, read_table, write_json
+from veneer.models.files import checksum, is_file, read_json, read_table, write_json
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:  # fleets load PyTorch, and a look at a folder should answer at once
@@ -258,8 +258,11 @@ def diverged_cells(run: RunFolder, finished: set[str]) -> set[str]:
     """Finished cells that diverged, found without parsing what they hold."""
     found = set()
     for cell in finished:
+        file = run.cell_path(cell) / "cell.json"
+        if not is_file(file):  # a pipe in its place would never end
+            continue
         try:
-            head = (run.cell_path(cell) / "cell.json").read_bytes()[:200]
+            head = file.read_bytes()[:200]
         except OSError:
             continue
         if b'"status": "diverged' in head:
