@@ -131,7 +131,7 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
         ``dropped`` (positions left out at the beginning), and ``map_figure`` and ``activation_figure``, to
         be filled with a map.
     """
-    tensors = _attention(first.folder / "attention.safetensors")
+    tensors = read_maps(first.folder / "attention.safetensors")
     vocabulary, answer = words(experiment, first.model)
     settings = experiment["fields"]
     tokens = [vocabulary[token] for token in tensors["example_tokens"].tolist()]
@@ -194,7 +194,7 @@ def _packed_within(
     packed: dict[str, dict[str, Any]] = {}
     used, missing = 0, 0
     for name, folder in folders.items():
-        tensors = _attention(folder / "attention.safetensors")  # also a damaged one left out is refused
+        tensors = read_maps(folder / "attention.safetensors")  # also a damaged one left out is refused
         if not np.isfinite(tensors["example"]).all():  # it diverged: there is nothing to look at
             continue
         if used >= budget:
@@ -242,7 +242,12 @@ def _fit_vocabulary(maps: Mapping[str, dict[str, Any]], described: dict[str, Any
     described["token_figure"] = _plain(figure)
 
 
-def _attention(file: Path) -> dict[str, np.ndarray]:
+def read_maps(file: Path) -> dict[str, np.ndarray]:
+    """Attention maps that a run keeps.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import load_file
 
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
 from veneer.report.figures import OPERAND_COLOURS
+from veneer.report.page_data import read_maps
 from veneer.report.stored_task import roles, words
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ def attention(run: Run, content: Content, name: str, size: tuple[float, float]) 
     first = content.first_of(name)
     if first is None or content.metrics is None:
         return None
-    before = load_file(first.folder / "attention.safetensors")
+    before = read_maps(first.folder / "attention.safetensors")
     tuned = _tuned(content.metrics, first)
     if tuned.is_empty():
         return None
     shares = {"before": before["example"]}
     for rate, cell in tuned.select("learning_rate", "cell").iter_rows():
-        shares[f"rate {rate:g}"] = load_file(run.cell_path(cell) / "attention.safetensors")["example"]
+        shares[f"rate {rate:g}"] = read_maps(run.cell_path(cell) / "attention.safetensors")["example"]
     vocabulary, answer = words(content.experiment, first.model)
     tokens = [vocabulary[token] for token in before["example_tokens"].tolist()]
     role = roles(content.experiment, first.model, tokens)

@@ -23,6 +23,7 @@ from veneer.claims import rules_inside as inside
 from veneer.claims.evidence import Measured, Part, judge
 from veneer.claims.list import CLAIMS, COMMANDS, OUTCOMES
 from veneer.commands.main import main
+from veneer.experiments.folder import FORMAT
 from veneer.experiments.named import PRESETS
 from veneer.experiments.paper import paper_table
 from veneer.experiments.store import Run, write_json
@@ -128,7 +129,8 @@ def test_rates_are_named_as_the_paper_names_them(tmp_path: Path) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run's folder of the Counter."""
     made = counter(tmp_path / "run")
-    write_json(tmp_path / "run" / "experiment.json", made.experiment)
+    described = {"format": FORMAT, "preset": "quick", **made.experiment}
+    write_json(tmp_path / "run" / "experiment.json", described)
     monkeypatch.setattr(Run, "metrics", lambda self: made.metrics())
     monkeypatch.setattr(Run, "baselines", lambda self, task: made.baselines(task))
     monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def no_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
         ("counter", ["--c-tr", "nan"], ["C = nan", "[0, 1]"]),
         ("counter", ["--c-tr", "0.5", "0.5"], ["c_tr = (0.5, 0.5)", "different"]),
         ("counter", ["--q", "0"], ["q = 0"]),
-        ("counter", ["--q", "17"], ["q = 17", "-16 to 16"]),
+        ("counter", ["--q", "17"], ["q = 17", "-8 to 8"]),
         ("max-identifier", ["--q", "1"], ["q = 1", "2 to 18"]),
         ("max-identifier", ["--q", "-2"], ["q = -2", "2 to 18"]),
         ("counter", ["--learning-rates", "0.1", "0"], ["learning rate = 0.0", "above 0"]),

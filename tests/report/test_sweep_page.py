@@ -120,7 +120,8 @@ def test_a_point_has_the_report_that_a_run_of_it_alone_has(swept: Run, overview:
 def test_a_point_can_be_repeated_as_a_run(overview: Page) -> None:
     line = re.search(r'<pre class="again"><code>(.*?)</code></pre>', point(overview, 2)["markup"])
     assert line and "veneer run counter" in line[1]
-    assert "--batch" not in line[1], "96 is the preset's"
+    assert "--batch 96" in line[1]
+    assert "--momentum" not in line[1], "it is the preset's"
     assert "--length 3" in line[1]
     assert "veneer sweep counter --batch 32,96 --length 3,4" in overview.text
 
