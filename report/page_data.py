@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.checkpoint import load_checkpoint
+from veneer.models.checkpoint import checkpoint_files, load_checkpoint
 from veneer.report import figures, map_figures
 from veneer.report.methods import operands
 from veneer.report.stored_task import answers, roles, words
@@ -180,7 +180,8 @@ def _unit_names(first: CapabilityFiles, channels: list[int]) -> list[str]:
     Tracr names these directions (``answer_1:0``); of a learned model nothing has a name.
     """
     labels = first.model["metadata"].get("residual_labels")
-    if not labels or not channels:
+    weights, _ = checkpoint_files(first.folder / "model")
+    if not labels or not channels or not weights.exists():  # a kept run has no weights
         return []
     model, _ = load_checkpoint(first.folder / "model")
     written = model.state_dict()["blocks.0.mlp_out.weight"][0].abs().argmax(-1)

@@ -170,7 +170,8 @@ def compile(
         answer_position: where the answer is read, BOS counted; None for everywhere.
 
     Raises:
-        InputError: a program that cannot be compiled, or an unusable vocabulary.
+        InputError: a program that cannot be compiled, or an unusable vocabulary. What a function given
+            here raises is passed on as it is.
     """
     settings: dict[str, Any] = {
         "causal": causal,

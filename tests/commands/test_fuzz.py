@@ -312,9 +312,9 @@ def test_what_cannot_be_written_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", "stdout")
 
-    monkeypatch.setattr(sys.stdout, "flush", full)
-    try:
-        main(["list"])
-    except SystemExit as left:
-        assert left.code == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.stdout, "flush", full)
+        with pytest.raises(SystemExit) as left:
+            main(["list"])
+    assert left.value.code == 2
     assert "No space left" in capsys.readouterr().err

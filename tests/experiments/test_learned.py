@@ -1,7 +1,8 @@
 """Learned capabilities go through the same protocols; ready checkpoints do what they say."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +13,9 @@ import torch
 from tests.tiny import CPU, Quiet
 from veneer.experiments.analyse import analyse
 from veneer.experiments.cells import Prepared, prepare
-from veneer.experiments.named import PcfgCounterExperiment
+from veneer.experiments.named import PRESETS, PcfgCounterExperiment
 from veneer.experiments.origins import SCRATCH, pretrained
+from veneer.experiments.paper import comparable_table
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
 from veneer.experiments.summary import summary_table
@@ -110,6 +112,21 @@ def test_both_operands_are_asked_for_and_the_capability_answers(run: Run) -> Non
     assert first.filter(pl.col("capability") == "H", pl.col("operand") == "ft")["value"].min() == 1.0
 
 
+def test_the_papers_table_stands_beside_runs_of_a_presets_size_and_method_alone(run: Run) -> None:
+    own = json.loads(json.dumps(asdict(PRESETS["pcfg-counter"]["quick"])))
+    whole = {"name": "pcfg-counter", "fields": own}
+    assert len(comparable_table(whole))
+    assert comparable_table({**whole, "fields": {**own, "method": "ascent"}}).is_empty()
+    assert comparable_table(run.experiment).is_empty()
+
+
+@pytest.fixture
+def as_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stands for one of the quick preset, beside which the paper's table is shown."""
+    monkeypatch.setattr("veneer.experiments.paper._preset", lambda described: "quick")
+
+
+@pytest.mark.usefixtures("as_quick")
 def test_the_table_has_a_row_per_model_rate_and_share(run: Run) -> None:
     table = summary_table(run)
     assert table.columns[:3] == ["model", "rate", "C_Tr"]
@@ -119,6 +136,7 @@ def test_the_table_has_a_row_per_model_rate_and_share(run: Run) -> None:
     assert "Table 5" in table.caption and "0.3 as 0.0001" in table.caption
 
 
+@pytest.mark.usefixtures("as_quick")
 def test_table_5_stands_beside_the_rates_that_move_a_weight_as_far(run: Run) -> None:
     high, low = (
         next(row for row in summary_table(run).rows if row[:2] == ["M", rate]) for rate in ("0.3", "0.0001")
