@@ -16,7 +16,7 @@ from veneer.compiled.capability import CompiledCapability
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
 from veneer.finetune.fleet import EVALUATED, evaluation_sets
-from veneer.models.checkpoint import load_checkpoint
+from veneer.models.checkpoint import checkpoint_files, load_checkpoint
 from veneer.models.transformer import Transformer
 from veneer.pcfg.operand_task import OperandTask
 from veneer.report.stored_task import answers, learned, stored_task, words
@@ -57,8 +57,8 @@ def sample_data(
     for name in content.names:
         files = content.first_of(name)
         own = [setting for setting in settings if setting[0] == name][:most]
-        if files is None or not own:
-            continue
+        if files is None or not own or not checkpoint_files(files.folder / "model")[0].exists():
+            continue  # a kept run has no weights, and so nothing to ask
         found[name] = _of_capability(run, content, files, own, budget // len(content.names))
     return found or None
 

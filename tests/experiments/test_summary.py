@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Run:
     run = Run.open(tmp_path / "run", "quick", EXPERIMENT)
     majority = {"natural": {"pt": GUESSING, "ft": 0.2}, "uncorrelated": {"pt": 0.4, "ft": 0.5}}
     texts = {k: {"majority": v} for k, v in majority.items()}
-    write_json(run.path / "baselines.json", {"task": {"texts": texts}})
+    write_json(run.path / "baselines.json", {"task": {"samples": 50, "texts": texts}})
     return run
 
 
@@ -148,7 +148,8 @@ def test_a_run_without_reft_says_nothing_about_revival(run: Run) -> None:
     assert revival_sentences(Run.read(run.path)) == []
 
 
-def test_the_table_holds_ours_the_papers_and_the_reft(run: Run) -> None:
+def test_the_table_holds_ours_the_papers_and_the_reft(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veneer.experiments.paper._preset", lambda described: "quick")  # whatever its size
     store_all(run, {(0.1, 0.0): (0.10, 0.20, 0.31), (0.1, 1.0): (0.10, 0.92, 0.97)})
     table = summary_table(run)
     columns = [
@@ -241,7 +242,7 @@ def seeds(tmp_path: Path) -> Run:
     run, made = Run.open(tmp_path / "three", "quick", three), planned(three)
     majority = {"pt": GUESSING, "ft": 0.2}
     texts = {kind: {"majority": majority} for kind in EVALUATED}
-    write_json(run.path / "baselines.json", {"task": {"texts": texts}})
+    write_json(run.path / "baselines.json", {"task": {"samples": 50, "texts": texts}})
     for seed, end in enumerate((0.1, 0.2)):
         store(run, made[2 * seed], (1.0, 0.5, end))
     store(run, made[1], (0.1, 0.9, 0.98))
