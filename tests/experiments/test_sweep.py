@@ -26,7 +26,7 @@ ONE = replace(EXPERIMENT, learning_rates=(1e-2,), iterations=6, reft_iterations=
 RAY = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install veneer[ray])")
 SMALL = (
     "--length 6 --lr 0.01 --c-tr 1.0 --reft-rates none --iterations 4 --evaluation-samples 20 --no-controls "
-    "--no-constructed --no-third-operand"
+    "--no-constructed --no-third-operand --seeds 1"
 )
 
 
@@ -204,7 +204,7 @@ def test_a_sweep_from_a_file_is_that_of_the_command_line(
     file.write_text(
         'experiment = "counter"\npreset = "quick"\nfleet = 4\n[axes]\nlength = 6\nlr = 0.01\nc_tr = 1.0\n'
         'reft_rates = "none"\niterations = 4\nevaluation_samples = 20\ncontrols = false\nbatch = [8, 16]\n'
-        "constructed = false\nthird_operand = false\n"
+        "constructed = false\nthird_operand = false\nseeds = 1\n"
     )
     out = tmp_path / "run"
     main(["sweep", "--file", str(file), "--out", str(out)])
