@@ -11,14 +11,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import mean, stdev
-from typing import Any
+from statistics import NormalDist, mean, stdev
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from veneer.tasks.errors import InputError
+
+if TYPE_CHECKING:  # takes a second to import, and most commands do without
+    from scipy import stats
 
 THRESHOLDS = (0.5, 0.9, 0.99)
 CONFIDENCE = 0.95
@@ -159,6 +161,8 @@ def median_time(
     times: Sequence[float], reached: Sequence[bool]
 ) -> tuple[float | None, float | None, float | None]:
     """Kaplan–Meier median and its interval; None where not reached within the budget."""
+    from scipy import stats
+
     if not any(reached):
         return None, None, None
     function = stats.ecdf(_censored(times, reached)).sf
@@ -180,7 +184,9 @@ def _crossing(at: np.ndarray, share: np.ndarray) -> float | None:
     return float(at[below[0]]) if len(below) else None
 
 
-def _censored(times: Sequence[float], reached: Sequence[bool]) -> stats.CensoredData:
+def _censored(times: Sequence[float], reached: Sequence[bool]) -> "stats.CensoredData":
+    from scipy import stats
+
     pairs = list(zip(times, reached, strict=True))
     return stats.CensoredData(uncensored=[t for t, r in pairs if r], right=[t for t, r in pairs if not r])
 
@@ -193,6 +199,8 @@ def log_rank(
     Rests on large numbers: with three seeds a side it is a description, not evidence. None where no
     seed of either group reached the threshold.
     """
+    from scipy import stats
+
     if not any((*one_reached, *other_reached)):
         return None
     test = stats.logrank(_censored(one, one_reached), _censored(other, other_reached))
@@ -266,12 +274,19 @@ def _sampling(share: float, texts: int | None) -> float:
     """Half the width of the normal interval of a share of so many texts."""
     if texts is None:
         return 0.0
-    quantile = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
+    quantile = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     return quantile * math.sqrt(max(share * (1 - share), 0.0) / texts)
 
 
+def _student(freedom: float) -> float:
+    """The quantile of Student's t at the confidence's upper end."""
+    from scipy import special
+
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
+
+
 def _half_width(values: Sequence[float]) -> float:
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    quantile = _student(float(len(values) - 1))
     return quantile * stdev(values) / math.sqrt(len(values))
 
 
@@ -291,7 +306,7 @@ def _welch(slow: list[float], fast: list[float], side: int) -> float | None:
     if total == 0:
         return centre
     freedom = total**2 / sum(variance**2 / count for variance, count in parts)
-    return centre + side * float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * math.sqrt(total)
+    return centre + side * _student(float(freedom)) * math.sqrt(total)
 
 
 def areas(curves: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:

@@ -12,7 +12,6 @@ from itertools import product
 import numpy as np
 import torch
 from jaxtyping import Int
-from nltk.grammar import Nonterminal
 from torch import Tensor
 
 from veneer.pcfg.grammar import Grammar, Symbol
@@ -142,7 +141,7 @@ def _drawn_as_whole(grammar: Grammar, largest: int) -> set[Symbol]:
 
     @cache
     def count(symbol: Symbol) -> float:
-        if not isinstance(symbol, Nonterminal):
+        if isinstance(symbol, str):
             return 1.0
         if symbol in recursive:
             return math.inf
@@ -168,7 +167,7 @@ def _derivations(grammar: Grammar, symbols: list[Symbol]) -> list[_Derivations]:
 
     @cache
     def of(symbol: Symbol) -> _Derivations:
-        if not isinstance(symbol, Nonterminal):
+        if isinstance(symbol, str):
             return _Derivations([(terminal[symbol],)], np.ones(1), none)
         strings: list[tuple[int, ...]] = []
         probabilities, uses = [], []

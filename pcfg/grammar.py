@@ -11,19 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
-from nltk.grammar import PCFG, Nonterminal, ProbabilisticProduction
-from nltk.parse import ChartParser
-from nltk.parse.pchart import InsideChartParser
-from nltk.parse.viterbi import ViterbiParser
-from nltk.tree import ProbabilisticTree
-from scipy.sparse.csgraph import connected_components
 
 from veneer.tasks.errors import InputError
 
-Symbol = Nonterminal | str
+if (
+    TYPE_CHECKING
+):  # importing nltk loads scipy, and scikit-learn where there is one: a third of a command's start
+    from nltk.grammar import PCFG, Nonterminal, ProbabilisticProduction
+    from nltk.tree import ProbabilisticTree
+
+    Symbol = Nonterminal | str
+else:
+    Symbol = object
 
 SUM_TOLERANCE = 1e-6
 CRITICAL = 1 - 1e-9  # spectral radius from which the expected length counts as infinite
@@ -52,8 +55,8 @@ class Grammar:
     """
 
     name: str
-    start: Nonterminal
-    productions: tuple[ProbabilisticProduction, ...]
+    start: "Nonterminal"
+    productions: "tuple[ProbabilisticProduction, ...]"
     max_length: int | None = None
 
     def __post_init__(self) -> None:
@@ -69,6 +72,8 @@ class Grammar:
             InputError: a line that is no rule (its line and column are given), and all that the
                 class itself refuses.
         """
+        from nltk.grammar import PCFG
+
         try:
             pcfg = PCFG.fromstring(text)
         except ValueError as error:
@@ -92,13 +97,15 @@ class Grammar:
         return Grammar.from_text(text, name or path.stem, max_length)
 
     @staticmethod
-    def from_nltk(pcfg: PCFG, name: str, max_length: int | None = None) -> "Grammar":
+    def from_nltk(pcfg: "PCFG", name: str, max_length: int | None = None) -> "Grammar":
         """Take over an NLTK grammar."""
         return Grammar(name, pcfg.start(), tuple(pcfg.productions()), max_length)
 
     @cached_property
-    def pcfg(self) -> PCFG:
+    def pcfg(self) -> "PCFG":
         """The grammar as NLTK's object."""
+        from nltk.grammar import PCFG
+
         return PCFG(self.start, list(self.productions))
 
     @cached_property
@@ -106,22 +113,20 @@ class Grammar:
         """The grammar in NLTK's notation, one rule a line; ``from_text`` reads it back."""
         lines = [f"%start {self.start}"]
         for rule in self.productions:
-            children = " ".join(str(x) if isinstance(x, Nonterminal) else repr(x) for x in rule.rhs())
+            children = " ".join(repr(x) if isinstance(x, str) else str(x) for x in rule.rhs())
             probability = f"{rule.prob():.17f}".rstrip("0")
             lines.append(f"{rule.lhs()} -> {children} [{probability}]")
         return "\n".join(lines)
 
     @cached_property
-    def nonterminals(self) -> tuple[Nonterminal, ...]:
+    def nonterminals(self) -> "tuple[Nonterminal, ...]":
         """Parents in the order of their first rule."""
         return tuple(dict.fromkeys(rule.lhs() for rule in self.productions))
 
     @cached_property
     def terminals(self) -> tuple[str, ...]:
         """Terminals in sorted order: the indices that a sampler gives."""
-        return tuple(
-            sorted({x for rule in self.productions for x in rule.rhs() if not isinstance(x, Nonterminal)})
-        )
+        return tuple(sorted({x for rule in self.productions for x in rule.rhs() if isinstance(x, str)}))
 
     @cached_property
     def mean_children(self) -> Float[np.ndarray, "parent child"]:
@@ -140,6 +145,8 @@ class Grammar:
         Taken over the strongly connected components, since the eigenvalues of a matrix without
         cycles are all 0 but numerically far from it.
         """
+        from scipy.sparse.csgraph import connected_components
+
         count, component = connected_components(self.mean_children, connection="strong")
         members = [np.flatnonzero(component == i) for i in range(count)]
         blocks = [self.mean_children[np.ix_(inside, inside)] for inside in members]
@@ -148,9 +155,9 @@ class Grammar:
     @cached_property
     def is_left_recursive(self) -> bool:
         """Whether some nonterminal can begin with itself."""
-        first = {parent: set[Nonterminal]() for parent in self.nonterminals}
+        first: dict[Nonterminal, set[Nonterminal]] = {parent: set() for parent in self.nonterminals}
         for rule in self.productions:
-            if isinstance(rule.rhs()[0], Nonterminal):
+            if not isinstance(rule.rhs()[0], str):
                 first[rule.lhs()].add(rule.rhs()[0])
         for _ in self.nonterminals:
             for reached in first.values():
@@ -159,6 +166,8 @@ class Grammar:
 
     def contains(self, tokens: Sequence[str]) -> bool:
         """Whether the grammar makes this string (NLTK's chart parser; cubic in its length)."""
+        from nltk.parse import ChartParser
+
         if not tokens or not set(tokens) <= set(self.terminals):
             return False
         if self.max_length is not None and len(tokens) > self.max_length:
@@ -170,12 +179,16 @@ class Grammar:
 
         NLTK's inside chart parser lists the parses one by one, so this is for short strings.
         """
+        from nltk.parse.pchart import InsideChartParser
+
         if not tokens or not set(tokens) <= set(self.terminals):
             return 0.0
         return float(sum(tree.prob() for tree in InsideChartParser(self.pcfg).parse(list(tokens))))
 
-    def best_parse(self, tokens: Sequence[str]) -> ProbabilisticTree | None:
+    def best_parse(self, tokens: Sequence[str]) -> "ProbabilisticTree | None":
         """The most probable parse (NLTK's Viterbi parser), None for a string that has none."""
+        from nltk.parse.viterbi import ViterbiParser
+
         if not tokens or not set(tokens) <= set(self.terminals):
             return None
         return next(iter(ViterbiParser(self.pcfg).parse(list(tokens))), None)
@@ -268,7 +281,7 @@ def _is_probability(text: str) -> bool:
         return False
 
 
-def _check_rules(name: str, productions: Sequence[ProbabilisticProduction]) -> None:
+def _check_rules(name: str, productions: "Sequence[ProbabilisticProduction]") -> None:
     if not productions:
         raise InputError("grammar", name, "at least one rule")
     total: dict[Nonterminal, float] = {}
@@ -293,7 +306,7 @@ def _check_symbols(grammar: Grammar) -> None:
     children = {p: {x for r in grammar.productions if r.lhs() == p for x in r.rhs()} for p in parents}
     reached, front = {grammar.start}, [grammar.start]
     while front:
-        new = {x for x in children.get(front.pop(), ()) if isinstance(x, Nonterminal)} - reached
+        new = {x for x in children.get(front.pop(), ()) if not isinstance(x, str)} - reached
         reached |= new
         front.extend(new)
     finite: set[Nonterminal] = set()

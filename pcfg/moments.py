@@ -7,7 +7,6 @@ descendants. The distribution of lengths is the fixed point of the rules' genera
 
 import numpy as np
 from jaxtyping import Float
-from nltk.grammar import Nonterminal
 
 from veneer.pcfg.grammar import CRITICAL, Grammar
 from veneer.tasks.errors import InputError
@@ -34,7 +33,7 @@ def length_variance(grammar: Grammar) -> float:
     mean = dict(zip(grammar.nonterminals, _mean_lengths(grammar), strict=True))
     within = {parent: -(value**2) for parent, value in mean.items()}
     for rule in grammar.productions:
-        total = sum(mean[x] if isinstance(x, Nonterminal) else 1.0 for x in rule.rhs())
+        total = sum(1.0 if isinstance(x, str) else mean[x] for x in rule.rhs())
         within[rule.lhs()] += (rule.prob() or 0.0) * total**2
     start = grammar.nonterminals.index(grammar.start)
     return float((_descendants(grammar) @ np.array([within[p] for p in grammar.nonterminals]))[start])
@@ -75,7 +74,7 @@ def length_distribution(grammar: Grammar, up_to: int) -> Float[np.ndarray, "leng
         for rule in grammar.productions:
             product = np.full(1, rule.prob())
             for child in rule.rhs():
-                factor = known[child] if isinstance(child, Nonterminal) else one
+                factor = one if isinstance(child, str) else known[child]
                 product = np.convolve(product, factor)[: up_to + 1]
             new[rule.lhs()] += product
         if all(np.abs(new[p] - known[p]).max() < 1e-15 for p in known):

@@ -25,7 +25,6 @@ from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
 from veneer.finetune.methods import is_file_spec, source_file
 from veneer.finetune.processor import can_flush_subnormals, cores
-from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
 
@@ -135,6 +134,8 @@ def file_methods(experiments: Iterable[Experiment]) -> tuple[str, ...]:
 
 def show_run(run: Run, command: str = "run") -> Path:
     """Write the report, and print what came out; returns the report."""
+    from veneer.report.page import write_report  # loads plotly, which workers and refusals do without
+
     report = write_report(run)
     found = [asdict(verdict) for verdict in verdicts(run)]
     if not tell(command, {"run": str(run.path), "cells": len(run.finished()), "curves": found}):
