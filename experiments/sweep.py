@@ -136,7 +136,7 @@ def _read(name: str, hint: Any, text: str) -> Any:
     try:
         if hint is bool:
             return {"true": True, "false": False}[text.lower()]
-        if hint is int and not text.lstrip("+-").isdigit():
+        if hint is int and not text.lstrip("+-").isdecimal():
             whole = float(text)
             if not whole.is_integer():
                 raise ValueError

@@ -286,7 +286,7 @@ def _check_answers(address: str) -> None:
     """Refuse an address where nothing listens at once; Ray itself would try for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     valid = "the address of a running Ray cluster"
-    if not port.isdigit():
+    if not port.isdecimal():
         raise InputError("address", address, f"{valid}, as HOST:PORT or ray://HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()

@@ -42,10 +42,10 @@ def cores() -> int:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if QUOTA.exists():
         quota, period = QUOTA.read_text().split()[:2]
-        if quota.isdigit():
+        if quota.isdecimal():
             allowed = min(allowed, max(1, round(int(quota) / int(period))))
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(allowed, max(1, int(asked))) if asked.isdigit() else allowed
+    return min(allowed, max(1, int(asked))) if asked.isdecimal() else allowed
 
 
 def is_small(parameters: int) -> bool:

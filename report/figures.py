@@ -8,6 +8,7 @@ some of a figure's traces without drawing it again.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,11 @@ def _panel(title: str, axis: "UpdatesAxis", traces: list[dict[str, Any]]) -> Fig
     return {"data": traces, "layout": layout}
 
 
+def literal(name: str) -> str:
+    """A name in a template of plotly's, which would read tags and ``%{places}`` in it."""
+    return escape(name).replace("{", "&#123;")
+
+
 def _level(
     axis: "UpdatesAxis", level: float, colour: str, name: str, meta: dict[str, list[str]]
 ) -> dict[str, Any]:
@@ -189,7 +195,7 @@ def _level(
         "line": {"color": colour, "width": 1, "dash": "dot"},
         "name": name,
         "meta": {**meta, "level": ["yes"]},
-        "hovertemplate": f"{name}: %{{y:.1%}}<extra></extra>",
+        "hovertemplate": f"{literal(name)}: %{{y:.1%}}<extra></extra>",
     }
 
 
@@ -221,7 +227,7 @@ def _curves(
             "marker": {"symbol": symbol, "size": 5, "color": color},
             "name": label,
             "meta": {**meta, "seed": shown},
-            "hovertemplate": f"{label}<br>update %{{customdata}}: %{{y:.1%}}<extra></extra>",
+            "hovertemplate": f"{literal(label)}<br>update %{{customdata}}: %{{y:.1%}}<extra></extra>",
         }
 
     traces = []
@@ -279,5 +285,5 @@ def _cross(
         "textposition": "top center",
         "marker": {"symbol": "x", "size": 10, "color": "#CC79A7"},
         "meta": meta,
-        "hovertemplate": f"{name}<br>diverged at step {step}<extra></extra>",
+        "hovertemplate": f"{literal(name)}<br>diverged at step {step}<extra></extra>",
     }

@@ -60,10 +60,10 @@ def card(manifest: dict[str, Any]) -> str:
     plan = manifest["plan"]
     parts = [
         front_matter(manifest),
-        f"# {manifest['name']}",
+        f"# {literal(manifest['name'])}",
         _about(manifest),
         "## Made by",
-        f"```console\n{manifest['command']}\n```",
+        fenced(manifest["command"]),
         "With " + ", ".join(f"{name} {version}" for name, version in manifest["made_with"].items()) + ". "
         "The same command with the same versions gives the same bytes, on any number of processes.",
         "## Splits",
@@ -83,6 +83,18 @@ def card(manifest: dict[str, Any]) -> str:
         _checksums(manifest),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def literal(text: str) -> str:
+    """A name or token in Markdown, in which it would otherwise be read as markup."""
+    return re.sub(r"([\\`*_\[\]<>#|&~$!])", r"\\\1", " ".join(text.split()))
+
+
+def fenced(command: str) -> str:
+    """A command as a block of code, in a fence longer than any in it."""
+    longest = max(map(len, re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}console\n{command}\n{fence}"
 
 
 def front_matter(manifest: dict[str, Any]) -> str:
@@ -122,8 +134,8 @@ def _features(manifest: dict[str, Any], suffix: str) -> list[str]:
 def _about(manifest: dict[str, Any]) -> str:
     plan = manifest["plan"]
     task = plan["task"]
-    pairs = ", ".join(f"{pt} and {ft}" for pt, ft in task["pairs"])
-    lines = [f"{task['about']} O_PT and O_FT: {pairs}."]
+    pairs = ", ".join(f"{literal(pt)} and {literal(ft)}" for pt, ft in task["pairs"])
+    lines = [f"{literal(task['about'])} O_PT and O_FT: {pairs}."]
     if manifest["q"] is not None:
         lines.append(
             f"A sample carries the spurious correlation when r(x, O_FT) − r(x, O_PT) = {manifest['q']} "
@@ -133,12 +145,12 @@ def _about(manifest: dict[str, Any]) -> str:
     lines.append("No text occurs twice, in one split or in two.")
     if plan["held_out_by"]:
         names = ", ".join(split["name"] for split in plan["splits"] if split["held_out"])
-        values = ", ".join(map(str, plan["held_out"]))
+        values = ", ".join(literal(str(value)) for value in plan["held_out"])
         lines.append(
             f"Held out: texts with {plan['held_out_by']} {values} occur in {names}, and nowhere else."
         )
     if task.get("held_out_pairs"):
-        held = ", ".join(f"{pt} and {ft}" for pt, ft in task["held_out_pairs"])
+        held = ", ".join(f"{literal(pt)} and {literal(ft)}" for pt, ft in task["held_out_pairs"])
         names = ", ".join(split["name"] for split in plan["splits"] if split["held_out"])
         lines.append(f"Held out: the operands {held} are asked in {names}, and nowhere else.")
     return " ".join(lines)
@@ -155,7 +167,7 @@ def _splits(manifest: dict[str, Any]) -> str:
         shares = [f"{found[name] / found['samples']:.2%}" for name in ("correlated", "uncorrelated")]
         pearson = "–" if found["pearson"] is None else f"{found['pearson']:.3f}"
         shortcut = "–" if found["shortcut"] is None else f"{found['shortcut']:.2%}"
-        majority = f"{found['majority']:.2%} ({found['majority_label']})"
+        majority = f"{found['majority']:.2%} ({literal(str(found['majority_label']))})"
         cells = [split["name"], f"{found['samples']:,}", c, *shares, pearson, majority, shortcut]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -227,13 +239,13 @@ def draw_differences(splits: dict[str, dict[str, Any]], q: int | None, path: Pat
 def _common(*tallies: dict[str, int]) -> list[str]:
     """The values that occur, in their order, and whole numbers between them; of very many, the commonest."""
     values = list(dict.fromkeys(value for tally in tallies for value in tally))
-    if values and all(value.lstrip("-").isdigit() for value in values):
+    if values and all(re.fullmatch(r"-?\d+", value) for value in values):
         whole = [int(value) for value in values]
         if max(whole) - min(whole) < _MOST_BARS:
             return [str(value) for value in range(min(whole), max(whole) + 1)]
     often = {value: sum(tally.get(value, 0) for tally in tallies) for value in values}
     kept = set(sorted(values, key=lambda value: -often[value])[:_MOST_BARS])
-    numeric = all(value.lstrip("-").replace(".", "", 1).isdigit() for value in values)
+    numeric = all(re.fullmatch(r"-?(\d+\.?\d*|\.\d+)", value) for value in values)
     return sorted(kept, key=float) if numeric else sorted(kept)
 
 
@@ -249,7 +261,9 @@ def _rows_of_axes(count: int) -> tuple[Any, list[Any]]:
 
 def _label(axis: Any, values: list[str], title: str) -> None:
     step = max(1, len(values) // 15)
-    axis.set_xticks(range(0, len(values), step), [value[:12] for value in values[::step]], fontsize=8)
+    axis.set_xticks(
+        range(0, len(values), step), [value[:12] for value in values[::step]], fontsize=8, parse_math=False
+    )
     axis.set_title(title, fontsize=9, loc="left")
     axis.set_ylabel("share", fontsize=8)
     axis.tick_params(axis="y", labelsize=8)

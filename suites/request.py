@@ -259,7 +259,7 @@ def parse_values(field: str, text: str, words: bool = False) -> tuple[int | str,
         elif span or not part.strip():
             raise InputError(field, text, "values and ranges such as 7,10-12")
         else:
-            found.append(int(part) if part.isdigit() and not words else part)
+            found.append(int(part) if part.isdecimal() and not words else part)
     return tuple(dict.fromkeys(found))
 
 
@@ -316,7 +316,7 @@ def _sizes(text: str, samples: int) -> dict[str, int]:
         raise InputError("split", text, valid) from None
     if not all(0 < number < float("inf") for number in numbers):
         raise InputError("split", text, valid, "every split needs at least one sample")
-    if all(value.isdigit() for _, _, value in entries):
+    if all(value.isdecimal() for _, _, value in entries):
         if sum(numbers) != samples:
             raise InputError(
                 "split", text, f"sizes that sum to --samples {samples:,}", f"they sum to {sum(numbers):,.0f}"

@@ -61,7 +61,7 @@ def max_identifier(
         InputError: a rank that is no number.
     """
     for rank in (rank for pair in pairs for rank in pair):
-        if not rank.isdigit():
+        if not rank.isdecimal():
             raise InputError("rank", rank, f"1 to length = {length}")
     about = "Max-identifier: the letter of a rank, in the order a, b, c, ...; no letter occurs twice."
     fields = {"letters": letters, "length": length, "q": q}
@@ -153,7 +153,7 @@ def rasp(
         raise InputError("bos, pad", [bos, pad], "two names that are not in the vocabulary")
     if not 1 <= min_length <= max_length:
         raise InputError("min_length", min_length, f"1 to max_length = {max_length}")
-    if answer not in ("last", "everywhere") and not (answer.isdigit() and 1 <= int(answer) <= min_length):
+    if answer not in ("last", "everywhere") and not (answer.isdecimal() and 1 <= int(answer) <= min_length):
         valid = f"last, everywhere, or 1 to min_length = {min_length} (BOS counted)"
         raise InputError("answer_position", answer, valid)
     targets = [program] if program_ft is None else [program, program_ft]
@@ -172,7 +172,7 @@ def rasp(
         "vocabulary": tokens,
         "min_length": min_length,
         "max_length": max_length,
-        "answer": int(answer) if answer.isdigit() else answer,
+        "answer": int(answer) if answer.isdecimal() else answer,
         "causal": causal,
         "names": [bos, pad],
         "q": None if program_ft is None else q,
@@ -184,7 +184,7 @@ def rasp(
 def _read_at(answer: str) -> str:
     return (
         f"at position {answer} (BOS counted)"
-        if answer.isdigit()
+        if answer.isdecimal()
         else f"at the {answer} token".replace("the everywhere token", "every token")
     )
 

@@ -111,6 +111,14 @@ def test_nothing_is_imported_by_the_name_of_a_room_alone() -> None:
     assert not [path for path in own if bare.search(path.read_text())]
 
 
+def test_one_module_alone_knows_the_library_of_the_terminal() -> None:
+    """It would read a user's ``[red]`` as a colour; ``veneer/commands/screen.py`` has that switched off."""
+    files = [path for folder in ("veneer/commands", *ROOMS) for path in (ROOT / folder).rglob("*.py")]
+    loads = re.compile(r"^\s*(?:from|import) rich\b|import_module\(.rich", re.MULTILINE)
+    found = [str(path.relative_to(ROOT)) for path in files if loads.search(path.read_text())]
+    assert found == ["veneer/commands/screen.py"]
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Also inside a room. Imports for types alone do not count: they never run."""
     from graphlib import TopologicalSorter

@@ -179,7 +179,7 @@ def _text(axis: "Axes", maps: Maps) -> None:
                 )
         axis.tick_params(axis="x", pad=10)
         return
-    axis.set_xticks(range(len(maps.tokens)), maps.tokens, fontsize="x-small")
+    axis.set_xticks(range(len(maps.tokens)), maps.tokens, fontsize="x-small", parse_math=False)
     for token, role, label in zip(maps.tokens, maps.roles, axis.get_xticklabels(), strict=True):
         label.set_color(OPERAND_COLOURS.get(role, "#888888"))
         label.set_fontweight("bold" if role else "normal")

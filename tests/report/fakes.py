@@ -1,6 +1,6 @@
 """Runs that no training made, with the accuracies that were put into them, for tests of the report."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
@@ -157,14 +157,14 @@ def write_baselines(run: Run, task_id: str) -> None:
     )
 
 
-def learned_run(folder: Path) -> Run:
-    """Two learned capabilities with one setting each; reFT revives that of L alone."""
+def learned_run(folder: Path, names: tuple[str, str] = ("L", "H")) -> Run:
+    """Two learned capabilities with one setting each; reFT revives the first alone."""
     run, layout = (
-        Run.open(folder, "quick", PCFG),
+        Run.open(folder, "quick", replace(PCFG, pretrained=names)),
         SampleLayout(window=6, count_last=4, occurrence=1, token_back=2),
     )
     task, cells = OperandTask(layout), []
-    for name, prior in (("L", (0.999, 0.001, 0.0)), ("H", (0.5, 0.3, 0.2))):
+    for name, prior in zip(names, ((0.999, 0.001, 0.0), (0.5, 0.3, 0.2)), strict=True):
         begin = Origin(f"weights of {name}", name, 0.0, 0)
         tune = Stage("fine-tune", fine_tuning(1.0), Recipe("adamw", 1e-3, 20))
         first = Cell(begin, task, tune, Evaluation(50, STEPS), 0)
@@ -174,7 +174,7 @@ def learned_run(folder: Path) -> Run:
     write_baselines(run, task_id=cells[0].task_id)
     for cell in cells:
         values = torch.full((len(STEPS), len(EVALUATED), 2), 0.25, dtype=torch.float64)
-        values[-1, EVALUATED.index("natural"), 0] = 0.97 if cell.origin.name == "L" else 0.25
+        values[-1, EVALUATED.index("natural"), 0] = 0.97 if cell.origin.name == names[0] else 0.25
         if not isinstance(cell.start, Cell):
             values[-1] = torch.tensor([0.25, 0.62])
         table = metrics_table(STEPS, values, values, torch.zeros(len(STEPS)), EVALUATED)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
-from veneer.commands.progress import Steps, console, following, quoted
+from veneer.commands.progress import Steps, following, quoted
+from veneer.commands.screen import console
 from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.analyse import ANALYSES, Selection, analyse
 from veneer.experiments.begin import device_of
@@ -44,7 +45,6 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
         return
     if verdicts is not None:
         show_verdicts(verdicts)
-    console.print(
-        f"[dim]{time.monotonic() - began:.0f} s; tables in {run.path / 'analysis'}[/]", soft_wrap=True
-    )
+    told = f"{time.monotonic() - began:.0f} s; tables in {run.path / 'analysis'}"
+    console.print(told, style="dim", soft_wrap=True)
     following(f"veneer figures {quoted(run.path)}", page=report)

@@ -158,18 +158,14 @@ def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
 
 def _show(judged: Judged) -> None:
     """The table, then one sentence for each claim."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from veneer.claims.evidence import interval, shown
     from veneer.commands.progress import following
+    from veneer.commands.screen import Table, at_most, styled
     from veneer.experiments.points import point_name
 
     findings = judged.findings
     where = f"\n{judged.runs[0]} at {point_name(judged.point)}" if judged.point else ""
-    console = Console()
-    console = Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH)
+    console = at_most(WIDTH)
     table = Table(
         title=f"The claims of Jain et al. 2024 (arXiv 2311.12786v2){where}",
         caption="Effects: accuracy in points, × a ratio of updates, else a share; the weakest of the "
@@ -197,17 +193,18 @@ def _show(judged: Judged) -> None:
             number = "–" if value is None else f"{sign}{shown(value, found.unit)}"
             values = [number, interval(effect, found.unit), str(found.seeds)]
         paper = "–" if found.paper is None else shown(found.paper, found.unit)
-        outcome = f"[{COLOURS[found.outcome]}]{found.outcome}[/]"
-        place = f"{paper}\n[dim]{claim.place}[/]"
-        table.add_row(claim.number, escape(claim.statement), *values, place, outcome)
+        outcome = styled((found.outcome, COLOURS[found.outcome]))
+        place = styled(f"{paper}\n", (claim.place, "dim"))
+        table.add_row(claim.number, claim.statement, *values, place, outcome)
     counts = Counter(found.outcome for _, found in findings)
-    told = ", ".join(f"[{COLOURS[name]}]{counts[name]} {name}[/]" for name in COLOURS if counts[name])
-    console.print(f"{len(findings)} claims: {told}.", highlight=False)
+    told = [(f"{counts[name]} {name}", colour) for name, colour in COLOURS.items() if counts[name]]
+    between = [part for pair in told for part in (", ", pair)][1:]
+    console.print(styled(f"{len(findings)} claims: ", *between, "."))
     if table.row_count:
         console.print(table)
     for line, numbers in missing.items():
-        console.print(f"[bold]{', '.join(numbers)}[/] [dim]no run[/]; this makes one:", highlight=False)
-        console.print(f"  {line}", highlight=False, soft_wrap=True, markup=False)
+        console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
+        console.print(f"  {line}", soft_wrap=True)
     alike: dict[str, list[str]] = {}
     for claim, found in findings:
         if claim.number in lacking:
@@ -216,8 +213,8 @@ def _show(judged: Judged) -> None:
     colours = {found.explanation: COLOURS[found.outcome] for _, found in findings}
     for explanation, numbers in alike.items():
         word, _, rest = explanation.partition(":")
-        about = f"[bold]{', '.join(numbers)}[/] [{colours[explanation]}]{escape(word)}[/]:{escape(rest)}"
-        console.print(about, highlight=False, soft_wrap=word == "no run")  # commands are to be copied
+        about = styled((", ".join(numbers), "bold"), " ", (word, colours[explanation]), f":{rest}")
+        console.print(about, soft_wrap=word == "no run")  # commands are to be copied
     if missing:
         following("veneer claims --run")
 

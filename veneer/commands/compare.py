@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from veneer.commands.manners import tell
 from veneer.commands.options import CompareOptions, parse
+from veneer.commands.screen import Screen, Table, Text, at_most, styled
 from veneer.experiments.compare import Comparison, compare
 from veneer.experiments.store import Run
 
@@ -41,29 +39,29 @@ def command(words: list[str]) -> None:
     found = compare(Run.read(options.run_a), Run.read(options.run_b))
     if tell("compare", found.plain()):
         return
-    console = Console()
-    show(found, Console(width=min(console.width, WIDTH)) if console.is_terminal else Console(width=WIDTH))
+    show(found, at_most(WIDTH))
 
 
-def show(found: Comparison, console: Console) -> None:
+def show(found: Comparison, console: Screen) -> None:
     """Print a comparison: what differs in the making, then the results."""
-    first, second = map(escape, found.runs)
+    first, second = found.runs
     done = f"{found.cells[0]} and {found.cells[1]} finished cells"
     console.print(
-        f"A is [bold]{first}[/] ({found.experiments[0]}), B is [bold]{second}[/] ({found.experiments[1]}); "
-        f"{done}",
-        highlight=False,
+        styled(
+            *("A is ", (first, "bold"), f" ({found.experiments[0]}), "),
+            *("B is ", (second, "bold"), f" ({found.experiments[1]}); {done}"),
+        )
     )
     if found.equal:
         settings = f"all {found.alike} settings, every accuracy, every time and every verdict"
-        console.print(f"They are equal: {settings}.", highlight=False)
+        console.print(f"They are equal: {settings}.")
         return
     for note in found.notes:
-        console.print(f"[yellow]{escape(note)}[/]", highlight=False)
+        console.print(note, style="yellow")
     if found.changes:
         console.print(_changes(found))
     else:
-        console.print(f"Made with the same settings: all {found.alike} fields agree.", highlight=False)
+        console.print(f"Made with the same settings: all {found.alike} fields agree.")
     for title, own in _parts(found, found.fine_tuning):
         console.print(_grid(f"Fine-tuning{title}", own))
     for title, own in _parts(found, found.revival):
@@ -91,7 +89,7 @@ def _changes(found: Comparison) -> Table:
 
 def _value(value: Any) -> str:
     text = "–" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return escape(text if len(text) <= MOST else f"{text[: MOST - 1]}…")
+    return text if len(text) <= MOST else f"{text[: MOST - 1]}…"
 
 
 def _parts(found: Comparison, table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -159,37 +157,37 @@ def _points(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
-def _cell(row: dict[str, Any]) -> str:
+def _cell(row: dict[str, Any]) -> Text:
     """Both means, then their difference: coloured where the interval leaves out zero."""
     mark = "*" if row["diverged_first"] or row["diverged_second"] else ""
     means = f"{_percent(row['first'])} → {_percent(row['second'])}{mark}"
     if row["difference"] is None:
-        return means
+        return styled(means)
     apart = row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
-    interval = "" if row["low"] is None else escape(f" [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]")
+    interval = "" if row["low"] is None else f" [{100 * row['low']:+.0f}, {100 * row['high']:+.0f}]"
     style = ("green" if row["difference"] > 0 else "red") if apart else "dim"
-    return f"{means}\n[{style}]{_points(row['difference'])}{interval}[/]"
+    return styled(f"{means}\n", (f"{_points(row['difference'])}{interval}", style))
 
 
-def _updates(row: dict[str, Any]) -> str:
+def _updates(row: dict[str, Any]) -> Text:
     medians = [row["updates_first"], row["updates_second"]]
     shown = " → ".join("–" if value is None else f"{value:,.0f}" for value in medians)
     ends = [row["ratio_low"], row["ratio_high"]]
     if row["ratio"] is None and ends == [None, None]:
-        return shown
+        return styled(shown)
     interval = (
         "" if ends == [None, None] else f" [{', '.join('–' if e is None else f'{e:.2g}' for e in ends)}]"
     )
     ratio = "" if row["ratio"] is None else f"× {row['ratio']:.2g}"
-    return f"{shown}\n[dim]{escape(ratio + interval)}[/]"
+    return styled(f"{shown}\n", (ratio + interval, "dim"))
 
 
-def _print_verdicts(found: Comparison, console: Console) -> None:
+def _print_verdicts(found: Comparison, console: Screen) -> None:
     if found.verdicts.is_empty():
         return
     changed = found.verdicts.filter("changed")
     count = f"{len(changed)} of {len(found.verdicts)} verdicts" if len(changed) else "No verdict"
-    console.print(f"{count} changed, by {found.judged_by}.", highlight=False)
+    console.print(f"{count} changed, by {found.judged_by}.")
     if changed.is_empty():
         return
     table = Table(title="Verdicts that changed", title_justify="left")
@@ -200,5 +198,5 @@ def _print_verdicts(found: Comparison, console: Console) -> None:
     table.add_column("B")
     for row in changed.iter_rows(named=True):
         setting = [f"{v:g}" if isinstance(v, float) else str(v) for v in (row[n] for n in found.setting)]
-        table.add_row(*map(escape, setting), row["first"], f"[bold]{row['second']}[/]")
+        table.add_row(*setting, row["first"], styled((row["second"], "bold")))
     console.print(table)

@@ -21,7 +21,7 @@ def compile_program(program: str, options: CompileOptions) -> None:
     Raises:
         InputError: what cannot be compiled, or a folder that is there already.
     """
-    from veneer.commands.progress import console
+    from veneer.commands.screen import console
     from veneer.compiled.file import compile_file
     from veneer.compiled.summary import summary
     from veneer.compiled.tokens import read_vocabulary
@@ -41,5 +41,5 @@ def compile_program(program: str, options: CompileOptions) -> None:
         allow_inexact=options.allow_inexact,
     )
     capability.save(options.out)
-    console.print(summary(capability), highlight=False)
-    console.print(f"wrote {options.out}/model.safetensors and model.json", highlight=False)
+    console.print(summary(capability))
+    console.print(f"wrote {options.out}/model.safetensors and model.json")

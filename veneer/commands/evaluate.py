@@ -4,13 +4,10 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
 from veneer.commands.manners import tell
 from veneer.commands.options import EvaluateOptions, folder_of, parse
+from veneer.commands.screen import Table, console
 from veneer.tasks.errors import InputError
-
-console = Console()
 
 
 def command(words: list[str]) -> None:
@@ -32,8 +29,6 @@ def command(words: list[str]) -> None:
 
 
 def _show(scores: Any) -> None:
-    from rich.table import Table
-
     table = Table(title=f"{scores.dataset}, split {scores.split}")
     for name in ("on", "samples", "accuracy", "95 % interval"):
         table.add_column(name, justify="left" if name == "on" else "right")
@@ -48,11 +43,10 @@ def _show(scores: Any) -> None:
     shortcut = (
         "" if scores.shortcut is None else f"; of the shortcut (O_PT's answer + q): {scores.shortcut:.2%}"
     )
-    console.print(f"accuracy of the commonest label: {scores.majority:.2%}{shortcut}", highlight=False)
+    console.print(f"accuracy of the commonest label: {scores.majority:.2%}{shortcut}")
     if scores.reliance is not None:
         r = scores.reliance
         console.print(
             f"shortcut reliance: {r.index:+.3f} (95 % {r.low:+.3f} to {r.high:+.3f}): the shortcut's answer "
-            f"on {r.given.value:.2%} of {r.given.samples:,} uncorrelated samples, {r.chance:.2%} by chance",
-            highlight=False,
+            f"on {r.given.value:.2%} of {r.given.samples:,} uncorrelated samples, {r.chance:.2%} by chance"
         )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import make_dataclass
 from typing import Annotated
 
-from rich.console import Console
-
 from veneer.commands.options import SuiteOptions, parse
+from veneer.commands.screen import Bar, BarColumn, MofNCompleteColumn, TimeRemainingColumn, console
 from veneer.suites.request import DatasetOptions, formats_of, plan_of, task_options_of
 from veneer.tasks.errors import InputError
 
@@ -19,8 +18,6 @@ usage: veneer generate TASK --samples N --out DIR [options]
 tasks: counter, max-identifier, pcfg-c, pcfg-cc, pcfg-i, pcfg-ic, pcfg-t, or a RASP program of your own
 veneer generate TASK --help lists the options
 """
-
-console = Console()
 
 
 def command(words: list[str]) -> None:
@@ -48,9 +45,7 @@ def command(words: list[str]) -> None:
 
     with _Progress(plan.samples) as progress:
         made = make_dataset(plan, make, options.dataset.out, options.dataset.jobs, progress)
-    console.print(
-        f"wrote {made}: {plan.samples:,} samples; its README.md is the dataset card", highlight=False
-    )
+    console.print(f"wrote {made}: {plan.samples:,} samples; its README.md is the dataset card")
 
 
 def _command(words: Sequence[str]) -> str:
@@ -79,17 +74,15 @@ def _generate_suite(words: list[str]) -> None:
     command = _command(["generate", "suite", *words])
     with _Progress(sum(plan.samples for plan in suite.plans)) as progress:
         write_suite(words[0], suite, options.out, command, formats_of(options.format), options.jobs, progress)
-    console.print(f"wrote {options.out}: {len(suite.plans)} datasets", highlight=False)
+    console.print(f"wrote {options.out}: {len(suite.plans)} datasets")
 
 
 class _Progress:
     """A bar on a terminal, nothing elsewhere."""
 
     def __init__(self, samples: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
         columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = Bar(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("samples", total=samples)
 
     def __enter__(self) -> Callable[[int], None]:

@@ -130,7 +130,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _refuse(message: str, frames: str = "") -> int:
-    print(f"veneer: {' '.join(message.split())}", file=sys.stderr)
+    print(f"veneer: {manners.harmless(' '.join(message.split()))}", file=sys.stderr)
     if frames:
         print(frames, file=sys.stderr)
     return 2

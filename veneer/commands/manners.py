@@ -61,6 +61,13 @@ def current() -> Manners:
     return _current
 
 
+def harmless(text: str) -> str:
+    """A text without what moves a terminal's cursor or colours it: such signs become question marks."""
+    return "".join(
+        "?" if (sign < " " and sign not in "\n\t") or "\x7f" <= sign < "\xa0" else sign for sign in text
+    )
+
+
 def runs_folder() -> Path:
     """Where runs lie that are not given a folder: $VENEER_RUNS, else runs."""
     return Path(os.environ.get("VENEER_RUNS") or "runs")
@@ -112,7 +119,7 @@ def behave(manners: Manners, command: str) -> None:
     shape = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=manners.log_level.upper(), format=shape, stream=sys.stderr)
     printed = manners.json == "print"
-    shown = sys.modules.get("veneer.commands.progress")  # one loaded later asks for the manners itself
+    shown = sys.modules.get("veneer.commands.screen")  # one loaded later asks for the manners itself
     if shown is not None:
         shown.console.quiet = printed
 

@@ -30,9 +30,8 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
-    from rich.table import Table
-
-    from veneer.commands.progress import LiveProgress, console, following, quoted
+    from veneer.commands.progress import LiveProgress, following, quoted
+    from veneer.commands.screen import Table, console, styled
     from veneer.experiments.begin import device_of
     from veneer.experiments.pretrain import PretrainingRun
     from veneer.finetune.trainer import check_device
@@ -42,10 +41,11 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     check_device(device.type, experiment.precision, experiment.compile)
     run = PretrainingRun(experiment, options.out, command)
     members, began = len(run.names), time.monotonic()
-    console.print(
-        f"[bold]pretraining[/] ({options.preset}) on {device.type}: {members} models, "
-        f"{experiment.iterations:,} updates each; results in {options.out}"
+    about = (
+        f" ({options.preset}) on {device.type}: {members} models, {experiment.iterations:,} updates each; "
+        f"results in {options.out}"
     )
+    console.print(styled(("pretraining", "bold"), about))
     if not run.finished:
         with LiveProgress(members * experiment.iterations) as progress:
             last = 0
@@ -63,5 +63,5 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     for question, *values in final.iter_rows():
         table.add_row(question, *(f"{100 * value:.1f}" for value in values))
     console.print(table)
-    console.print(f"[dim]{time.monotonic() - began:.0f} s[/]")
+    console.print(f"{time.monotonic() - began:.0f} s", style="dim")
     following(f"veneer run pcfg-counter --pretrained {quoted(options.out)}/*.safetensors")

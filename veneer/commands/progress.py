@@ -9,16 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
-
 from veneer.commands.manners import current
+from veneer.commands.screen import Bar, BarColumn, Waiting, console, words
 
 if TYPE_CHECKING:  # listing and help answer at once
     from veneer.finetune.cell import Fleet
-
-console = Console(quiet=current().json == "print")
 
 
 class LiveProgress:
@@ -31,9 +26,9 @@ class LiveProgress:
     def __init__(self, total: int) -> None:
         columns = ("{task.fields[done]}", "{task.fields[rate]}", "{task.fields[left]}")
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            words("{task.description}"),
             BarColumn(20),
-            *map(TextColumn, columns),
+            *map(words, columns),
             console=console,
             disable=not console.is_terminal or current().quiet,
         )
@@ -84,7 +79,7 @@ class LiveProgress:
     def notice(self, text: str) -> None:
         """Say what a reader should know."""
         if not current().quiet:
-            self._bar.console.print(text, highlight=False)
+            self._bar.console.print(text)
 
 
 class Steps:
@@ -95,21 +90,19 @@ class Steps:
 
     def __init__(self) -> None:
         self._began, self._stage = time.monotonic(), ""
-        self._status = console.status("") if console.is_terminal and not current().quiet else None
+        self._line = Waiting(not current().quiet)
 
     def __enter__(self) -> "Steps":
-        if self._status:
-            self._status.start()
+        self._line.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._status:
-            self._status.stop()
+        self._line.__exit__(*exception)
 
     def __call__(self, text: str) -> None:
         stage = text.partition(":")[0]
-        if self._status:
-            self._status.update(f"{text} ({duration(time.monotonic() - self._began)})")
+        if self._line.shown:
+            self._line.update(f"{text} ({duration(time.monotonic() - self._began)})")
         elif stage != self._stage:
             stages(text, self._began)
         self._stage = stage
@@ -118,7 +111,7 @@ class Steps:
 def stages(text: str, began: float) -> None:
     """A line about a stage, with the time since ``began``, where there is no bar."""
     if not console.is_terminal and not current().quiet:
-        console.print(f"{duration(time.monotonic() - began):>7}  {text}", highlight=False, soft_wrap=True)
+        console.print(f"{duration(time.monotonic() - began):>7}  {text}", soft_wrap=True)
 
 
 def following(*commands: str, page: Path | None = None) -> None:
@@ -131,9 +124,9 @@ def following(*commands: str, page: Path | None = None) -> None:
     if current().quiet:
         return
     for command in commands:
-        console.print(f"Next: {command}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"Next: {command}", soft_wrap=True)
     if page is not None:
-        console.print(f"Open: {page.resolve().as_uri()}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"Open: {page.resolve().as_uri()}", soft_wrap=True)
 
 
 def quoted(path: Path) -> str:

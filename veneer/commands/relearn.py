@@ -6,11 +6,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from rich.table import Table
-
 from veneer.commands.manners import current, tell
 from veneer.commands.options import parse
-from veneer.commands.progress import console, duration, following
+from veneer.commands.progress import duration, following
+from veneer.commands.screen import Table, Waiting, console, styled
 from veneer.experiments.relearn.settings import Relearning
 from veneer.tasks.errors import InputError
 
@@ -132,17 +131,17 @@ def evaluate(settings: Relearning, options: Any) -> None:
     page = write_relearning_page(prepared.run, outcome)
     if not tell("relearn", {**outcome.plain(), "run": str(prepared.run.path)}):
         _show(outcome, prepared.run)
-        _say(f"[dim]{duration(time.monotonic() - began)}[/]")
+        _say(duration(time.monotonic() - began), "dim")
         following(page=page)
     limit = options.fail_if_revived_within
     if limit is not None and outcome.revived_within(limit):
         sys.exit(1)
 
 
-def _say(text: str) -> None:
+def _say(text: str, style: str | None = None) -> None:
     """A line on the way to the result."""
     if not current().quiet:
-        console.print(text, highlight=False)
+        console.print(text, style=style)
 
 
 def _work(run: Any, device: Any, options: Any) -> None:
@@ -153,11 +152,12 @@ def _work(run: Any, device: Any, options: Any) -> None:
     if pending < total:
         _say(f"{total - pending} of {total} trials were done before")
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    with console.status(f"{pending} trials", spinner="line") as status:
+    with Waiting(not current().quiet) as line:
+        line.update(f"{pending} trials")
 
         def progress(told: str, step: int) -> None:
             left = len(run.pending())
-            status.update(f"{total - left} of {total} trials done; {told}, {step} updates")
+            line.update(f"{total - left} of {total} trials done; {told}, {step} updates")
             if step == 0 and not console.is_terminal:
                 _say(f"{total - left}/{total} {told}")
 
@@ -179,14 +179,12 @@ def _show(outcome: Any, run: Any) -> None:
         table.add_row(*row)
     console.print(table)
     strength = "" if outcome.strength == "none" else f" ({outcome.strength})"
-    console.print(f"[bold]{outcome.kind}[/]{strength}: {outcome.headline}", highlight=False)
+    console.print(styled((outcome.kind, "bold"), f"{strength}: {outcome.headline}"))
     for reason in outcome.reasons:
-        console.print(f"• {reason}", highlight=False)
+        console.print(f"• {reason}")
     if outcome.worst is not None:
         own = outcome.worst
         within = "" if own.retain is None else f" within {100 * outcome.utility_loss:.0f} points of retain"
-        console.print(
-            f"• Worst case{within}, selected on T: {own.recipe}; V {100 * own.held:.0f} %.", highlight=False
-        )
+        console.print(f"• Worst case{within}, selected on T: {own.recipe}; V {100 * own.held:.0f} %.")
     for need in outcome.needed:
-        console.print(f"it would take {need}", highlight=False)
+        console.print(f"it would take {need}")

@@ -47,7 +47,8 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
-    from veneer.commands.progress import Steps, console, following, quoted
+    from veneer.commands.progress import Steps, following, quoted
+    from veneer.commands.screen import console
     from veneer.commands.training import announce, engine_of, show_run, train_run
     from veneer.experiments.begin import begin, device_of
     from veneer.experiments.sweep import Sweep
@@ -60,7 +61,7 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     announce(begun.prepared, experiment, options, begun.device)
     train_run(begun.run, begun.prepared, begun.fleets, options, begun.device, engine, [experiment])
     page = show_run(begun.run)
-    console.print(f"[dim]{time.monotonic() - clock:.0f} s[/]")
+    console.print(f"{time.monotonic() - clock:.0f} s", style="dim")
     following(f"veneer analyse {quoted(begun.run.path)}", page=page)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from veneer.commands.manners import tell
-from veneer.commands.progress import console, duration, following, quoted
+from veneer.commands.progress import duration, following, quoted
+from veneer.commands.screen import console
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.status import status as look
 
@@ -19,11 +20,11 @@ def command(words: list[str]) -> None:
     if tell("status", {"run": str(run.path), **asdict(found), "seconds_left": found.seconds_left}):
         return
     share = f" ({done / planned:.0%} of the updates)" if planned else ""
-    console.print(f"{found.done:,} of {found.cells:,} cells are finished{share}", highlight=False)
+    console.print(f"{found.done:,} of {found.cells:,} cells are finished{share}")
     page = run.path / "report.html"
     if found.diverged:
         lost = f"; {found.without_start:,} that would start from them are not trained"
-        console.print(f"{found.diverged:,} diverged{lost if found.without_start else ''}", highlight=False)
+        console.print(f"{found.diverged:,} diverged{lost if found.without_start else ''}")
     moments: tuple[tuple[Literal["running", "interrupted"], str], ...] = (
         ("running", "in training"),
         ("interrupted", "begun, but in nobody's hands"),
@@ -33,13 +34,13 @@ def command(words: list[str]) -> None:
             rate = f", {at.rate:,.0f} model updates/s" if kind == "running" and at.rate else ""
             where = f", process {at.process} on {at.host}" if kind == "running" else ""
             shown = f"{at.step:,} of {at.updates:,} updates{rate}{where}"
-            console.print(f"{text}: fleet {fleet}, {at.members} cells, {shown}", highlight=False)
+            console.print(f"{text}: fleet {fleet}, {at.members} cells, {shown}")
     for fleet, why in found.failed.items():
-        console.print(f"given up: fleet {fleet}: {why}", highlight=False)
+        console.print(f"given up: fleet {fleet}: {why}")
     if found.seconds_left is not None:
-        console.print(f"about {duration(found.seconds_left)} left at this rate", highlight=False)
+        console.print(f"about {duration(found.seconds_left)} left at this rate")
     elif done < planned:
-        console.print("nobody is at work on it; the same command goes on", highlight=False)
+        console.print("nobody is at work on it; the same command goes on")
         command = run.experiment.get("command")
         following(*([command] if command else []))
     else:

@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 import torch
-from rich.table import Table
 
 from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
-from veneer.commands.progress import Steps, console, duration, following, quoted
+from veneer.commands.progress import Steps, duration, following, quoted
 from veneer.commands.run import with_programs
+from veneer.commands.screen import Table, console
 from veneer.commands.slurm import write_job
 from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
@@ -63,7 +63,7 @@ def command(words: list[str]) -> None:
     Run.check(options.out, grid.base, grid.axes)
     if options.slurm is not None:
         file = write_job(words, options.out, options.slurm)
-        console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {file}", soft_wrap=True)
         following(f"sbatch {quoted(file)}", f"veneer status {quoted(options.out)}")
         return
     engine = InProcess() if options.dry_run else engine_of(options, device)
@@ -157,8 +157,7 @@ def _show_plan(
     points = len(grid.experiments)
     console.print(
         f"{len(prepared.cells):,} cells at {points:,} point{'s' if points != 1 else ''} of the grid, in "
-        f"{len(fleets):,} fleets; {done:,} cells are finished in {options.out}",
-        highlight=False,
+        f"{len(fleets):,} fleets; {done:,} cells are finished in {options.out}"
     )
     table = Table(title="Fleets, from a few updates of each kind")
     for name in ("stage × models", "fleets", "ms per update", "ms per evaluation", "memory, MB", "time"):
@@ -170,10 +169,7 @@ def _show_plan(
     share = 1 - done / max(1, len(prepared.cells))
     left = sum(kind.seconds for kind in kinds) * share / jobs
     memory = max(kind.memory for kind in kinds) * jobs
-    console.print(
-        f"about {duration(left)} for what is left, {jobs} at a time, in {memory / 1e6:,.0f} MB",
-        highlight=False,
-    )
+    console.print(f"about {duration(left)} for what is left, {jobs} at a time, in {memory / 1e6:,.0f} MB")
 
 
 def sweep_table(run: Run) -> pl.DataFrame:

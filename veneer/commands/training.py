@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from veneer.commands.manners import tell
 from veneer.commands.options import RunOptions
-from veneer.commands.progress import LiveProgress, console
+from veneer.commands.progress import LiveProgress
+from veneer.commands.screen import Table, console, styled
 from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import engine_for
@@ -66,9 +66,10 @@ def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
 
 def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
     """Say what is about to be trained, from which capabilities."""
-    console.print(f"[bold]{experiment.name}[/] ({options.preset}) on {device.type}: {experiment.about}")
+    rest = f" ({options.preset}) on {device.type}: {experiment.about}"
+    console.print(styled((experiment.name, "bold"), rest))
     for source in prepared.sources.values():
-        console.print(_described(source.name, source.describe()), highlight=False)
+        console.print(_described(source.name, source.describe()))
     seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
 

@@ -1,10 +1,9 @@
 """The verdicts as the last thing on the screen: the word, what it is about, and what decided."""
 
 import polars as pl
-from rich.table import Table
 
 from veneer.analysis.verdict import DECIDED, RULE_VERSION
-from veneer.commands.progress import console
+from veneer.commands.screen import Table, console, styled
 from veneer.experiments.evidence import known
 
 MEANS = {
@@ -37,19 +36,18 @@ def show_verdicts(table: pl.DataFrame) -> None:
     shown.add_column("because", overflow="fold", ratio=1)
     for row in rows:
         model = [row["capability"]] if several else []
-        because = f"{MEANS[row['kind']]}. [dim]{row['reasons'][0]}[/]"
-        if row["kind"] not in DECIDED:
-            because += f" Leans towards {row['leaning']}." if row["leaning"] else ""
+        leans = f" Leans towards {row['leaning']}." if row["kind"] not in DECIDED and row["leaning"] else ""
+        because = styled(f"{MEANS[row['kind']]}. ", (row["reasons"][0], "dim"), leans)
         setting = (f"{row[name]:g}" for name in ("fine_tuning_rate", "c_tr"))
         strength = "" if row["strength"] in ("none", "moderate") else f" ({row['strength']})"
-        shown.add_row(*model, *setting, f"[bold]{row['kind']}[/]{strength}", because)
+        shown.add_row(*model, *setting, styled((row["kind"], "bold"), strength), because)
     console.print(shown)
     open_rows = [row for row in rows if row["decides"]]
     for row in open_rows[:1]:
         more = f" (the first of {len(open_rows)} that are open)" if len(open_rows) > 1 else ""
         console.print(f"to decide{more}: {row['decides']}", soft_wrap=True)
     show_calibration(table)
-    console.print(f"[dim]rule {RULE_VERSION}; docs/verdict.md has it in plain words[/]")
+    console.print(f"rule {RULE_VERSION}; docs/verdict.md has it in plain words", style="dim")
 
 
 def _place(kind: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from veneer.commands.manners import tell
 from veneer.commands.options import VerifyOptions, folder_of, parse
-from veneer.commands.progress import console
+from veneer.commands.screen import console
 from veneer.tasks.errors import InputError
 
 
@@ -56,7 +56,7 @@ def _verify_dataset(words: list[str]) -> None:
         if not found:
             shown.append(f"{dataset}: as described: files, schema, ids, labels, overlap, statistics")
         for line in shown:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
     tell("verify", {"folder": str(folder), "problems": problems})
     if problems:
         sys.exit(1)
