@@ -172,6 +172,7 @@ def learned_run(folder: Path, names: tuple[str, str] = ("L", "H")) -> Run:
         cells += [first, Cell(first, task, back, Evaluation(50, STEPS), 0)]
         write_learned(run, begin, layout, prior)
     write_baselines(run, task_id=cells[0].task_id)
+    run.plan(cells, len(cells))
     for cell in cells:
         values = torch.full((len(STEPS), len(EVALUATED), 2), 0.25, dtype=torch.float64)
         values[-1, EVALUATED.index("natural"), 0] = 0.97 if cell.origin.name == names[0] else 0.25
