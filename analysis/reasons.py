@@ -39,6 +39,9 @@ def _against(rival: Rival) -> str:
         limits = f"({_times(ratio.low)} to {_times(ratio.high)})"
         return f"{rival.name} takes {_times(ratio.value)} times as many {limits}"
     low, high = ratio.low or least, ratio.high or most
+    if rival.reached == 0 and low is not None and rival.lead.value is not None:
+        ahead = f"O_PT is {shown(rival.lead, sign=True)} ahead of it on average"
+        return f"{rival.name} takes at least {_times(low)} times as many, as no seed gets there, and {ahead}"
     if ratio.value is not None:
         return f"{rival.name} takes {_times(ratio.value)} times as many"
     if low is not None:

@@ -17,6 +17,7 @@ from veneer.analysis.evidence import (
     MIN_SEEDS,
     Evidence,
     Revival,
+    Rival,
     at_face_value,
     revival_threshold,
     skill,
@@ -25,7 +26,7 @@ from veneer.analysis.revival import Estimate
 from veneer.models.display import table
 from veneer.tasks.errors import InputError
 
-RULE_VERSION = "2 of 26 November 2026"
+RULE_VERSION = "3 of 27 November 2026"
 """Changes whenever a word could change for the same numbers."""
 
 Kind = Literal[
@@ -45,14 +46,15 @@ Strength = Literal["none", "weak", "moderate", "strong"]
 KEPT_SKILL = 0.9
 """Skill from which behaviour counts as unchanged; between this and ``HALF_SKILL`` it is neither."""
 FASTER = 2.0
-"""Ratio of updates, third operand to O_PT, that the interval must lie above for "sooner"."""
+"""Ratio of updates, third operand to O_PT, that the interval must lie above for "sooner", and below for "no
+sooner". One border: an interval that excludes it has answered the question."""
 THAN_SCRATCH = 1.0
 """The same for a control from scratch, where there is a third operand too: a fresh model trains better than
 a compiled one (clipped gradients, weights of 100), so to beat it at all is asked for, and no margin."""
-AS_SLOW = 1.5
-"""Ratio that the interval must lie below for "no sooner"; below ``FASTER``, so that nothing is both."""
 HEAD_START = 0.05
-"""Mean accuracy over log-updates that O_PT may at most be ahead, where neither operand gets there."""
+"""Mean accuracy over log-updates, O_PT's less a rival's, that decides where no ratio can: clearly less where
+neither gets there is "no sooner", clearly more where O_PT does and the rival never does is "sooner". And no
+ratio says "no sooner" where O_PT is as far ahead on average."""
 TRAINED = 2 / 3
 """Share of the seeds that must get there for a model to count as one that can still be trained, and of
 known wrappers that reFT must revive, where they were tried, for its failure to mean anything."""
@@ -155,8 +157,10 @@ def read_revival(revival: Revival) -> ReadingKind:
 
     - sooner: every seed came back to half of skill, a third operand needs clearly more than ``FASTER``
       times as many updates, and a fresh model clearly more than as many (more than ``FASTER`` times as
-      many, where there is no third operand);
-    - no sooner: a third operand clearly needs less than ``AS_SLOW`` times as many, or neither gets there
+      many, where there is no third operand). A rival that gets there with no seed gives a ratio that the
+      budget limits, so there O_PT may be clearly more than ``HEAD_START`` ahead instead;
+    - no sooner: a third operand clearly needs less than ``FASTER`` times as many and O_PT is not
+      ``HEAD_START`` ahead on average (it can be, and stop short of half of skill), or neither gets there
       and O_PT is clearly less than ``HEAD_START`` ahead; and one of them does get there, so that the model
       can still be trained. A reFT that revived too few of the known wrappers says nothing;
     - frozen: neither gets there, nor is O_PT ahead, while a fresh model does;
@@ -165,11 +169,12 @@ def read_revival(revival: Revival) -> ReadingKind:
     rival, scratch = revival.third or revival.scratch, revival.scratch
     if rival is None or min(revival.seeds, *(one.seeds for one in revival.rivals)) < MIN_SEEDS:
         return "unclear"
-    beaten = all(_above(one.ratio, FASTER if one is rival else THAN_SCRATCH) for one in revival.rivals)
+    beaten = all(beats(one, FASTER if one is rival else THAN_SCRATCH) for one in revival.rivals)
     if revival.reached == revival.seeds and beaten:
         return "sooner"
     no_lead = rival.lead.high is not None and rival.lead.high < HEAD_START
-    as_slow = rival.ratio.high is not None and rival.ratio.high < AS_SLOW
+    ahead = rival.lead.value is not None and rival.lead.value >= HEAD_START
+    as_slow = rival.ratio.high is not None and rival.ratio.high < FASTER and not ahead
     neither = revival.reached == 0 and rival.reached == 0
     if not (as_slow or (neither and no_lead)):
         return "unclear"
@@ -182,8 +187,10 @@ def read_revival(revival: Revival) -> ReadingKind:
     return "unclear"
 
 
-def _above(ratio: Estimate, margin: float) -> bool:
-    return ratio.low is not None and ratio.low > margin
+def beats(rival: Rival, margin: float) -> bool:
+    """Whether O_PT comes back clearly sooner than this rival, where O_PT comes back with every seed."""
+    ahead = rival.reached == 0 and rival.lead.low is not None and rival.lead.low > HEAD_START
+    return ahead or (rival.ratio.low is not None and rival.ratio.low > margin)
 
 
 def _most(reached: int, seeds: int) -> bool:

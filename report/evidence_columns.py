@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from veneer.analysis.evidence import Evidence, Revival, Rival, revival_threshold
 from veneer.analysis.revival import Estimate
-from veneer.analysis.verdict import AS_SLOW, ATTENTION_KEPT, FASTER, THAN_SCRATCH, read_revival
+from veneer.analysis.verdict import ATTENTION_KEPT, FASTER, THAN_SCRATCH, beats, read_revival
 from veneer.experiments.content import Content
 from veneer.experiments.evidence import evidence_of
 from veneer.experiments.store import Run
@@ -119,9 +119,9 @@ def _rival(rival: Rival | None, margin: float) -> Cell:
     else:
         value = f"{ratio.value:.1f} times the updates"
     mark: Mark = "neither"
-    if ratio.low is not None and ratio.low > margin:
+    if beats(rival, margin):
         mark = "hidden"
-    elif ratio.high is not None and ratio.high < min(margin, AS_SLOW):
+    elif ratio.high is not None and ratio.high < margin:
         mark = "gone"
     limits = "" if None in (ratio.low, ratio.high) else f"{ratio.low:.1f} to {ratio.high:.1f}"
     return Cell(value, limits, mark)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from veneer.analysis.evidence import MIN_SEEDS, Evidence, Revival, Rival, revival_threshold, skill
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import (
-    AS_SLOW,
     DECIDED,
     FASTER,
     RULE_VERSION,
@@ -97,6 +96,30 @@ def test_sooner_than_a_third_operand_but_not_than_from_scratch_is_not_yet_wrappe
     assert decide(slower).kind == "mixed evidence"
     wide = with_revival(WRAPPED, scratch=rival("Scr.", low=0.9, high=9.0))
     assert kind(wide) in ("too few seeds", "mixed evidence")
+
+
+def test_a_rival_that_never_gets_there_is_beaten_by_how_far_o_pt_is_ahead() -> None:
+    """The budget limits its ratio: back after 400 of 600 updates, no rival can be shown to take twice as many."""
+    late = Revival(
+        1e-3, 600, 3, 3, about(0.9), 400.0, rival(reached=0, low=1.2), rival("Scr.", reached=0, low=1.2)
+    )
+    ahead = replace(late, third=rival(reached=0, low=1.2, lead=0.3), scratch=rival("Scr.", reached=0, lead=0.2))
+    assert kind(replace(GONE, revivals=(ahead,))) == "wrapped"
+    assert read_revival(late) == "unclear"
+    one_learned = replace(ahead, third=rival(reached=1, low=1.2, lead=0.3))
+    assert read_revival(one_learned) == "unclear"
+    assert read_revival(replace(ahead, reached=2)) == "unclear"
+
+
+def test_o_pt_that_leads_and_stops_short_is_not_called_slower() -> None:
+    short = replace(AS_SLOW_AS_A_THIRD, reached=1, time=None, third=rival(high=1.8, lead=0.14))
+    assert read_revival(short) == "unclear"
+    assert read_revival(replace(short, third=rival(high=1.8, lead=0.02))) == "no sooner"
+
+
+def test_one_border_parts_sooner_from_no_sooner() -> None:
+    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=rival(low=0.6, high=1.9))) == "no sooner"
+    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=rival(low=0.6, high=2.1))) == "unclear"
 
 
 def test_without_a_third_operand_scratch_has_to_be_beaten_clearly() -> None:
@@ -291,11 +314,14 @@ def test_no_verdict_without_seeds(evidence: Evidence) -> None:
 
 @given(REVIVALS)
 def test_nothing_is_both_sooner_and_no_sooner(revival: Revival) -> None:
-    assert AS_SLOW < FASTER
+    """Of ratios that a rival has, one side of the border excludes the other."""
     if read_revival(revival) == "sooner":
         for one in revival.rivals:
-            assert one.ratio.low is not None
-            assert one.ratio.low > 1
+            if one.reached:
+                assert one.ratio.low is not None
+                assert one.ratio.low > 1
+    if read_revival(revival) == "no sooner" and revival.third and revival.third.ratio.low is not None:
+        assert revival.third.ratio.low < FASTER
 
 
 def test_the_rule_has_a_version_and_a_date() -> None:
