@@ -243,7 +243,7 @@ _QUICK_COUNTER: dict[str, Any] = {
     "batch": 32,
     "warmup": 0.1,
     "evaluation_samples": 500,
-    "seeds": 5,
+    "seeds": 4,
 }
 """Twelve letters of six: half of skill lies clear of what counts 0 and 1 alone give, which come back by
 themselves. 1e-3 leaves the program's steps in place; at 3e-2 a model that 1e-1 has rewritten can still learn a new

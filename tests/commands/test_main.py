@@ -60,7 +60,7 @@ def no_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
         ("counter", ["--c-tr", "nan"], ["C = nan", "[0, 1]"]),
         ("counter", ["--c-tr", "0.5", "0.5"], ["c_tr = (0.5, 0.5)", "different"]),
         ("counter", ["--q", "0"], ["q = 0"]),
-        ("counter", ["--q", "17"], ["q = 17", "-8 to 8"]),
+        ("counter", ["--q", "17"], ["q = 17", "-12 to 12"]),
         ("max-identifier", ["--q", "1"], ["q = 1", "2 to 18"]),
         ("max-identifier", ["--q", "-2"], ["q = -2", "2 to 18"]),
         ("counter", ["--learning-rates", "0.1", "0"], ["learning rate = 0.0", "above 0"]),
@@ -221,7 +221,7 @@ def test_a_run_ends_with_its_table_and_its_report(
 def test_the_list_names_every_experiment_and_its_cost(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["list"])
     said = capsys.readouterr().out
-    for word in ("counter", "max-identifier", "4 fine-tunings of 1,200 updates", "28 fine-tunings of 10,000"):
+    for word in ("counter", "max-identifier", "4 fine-tunings of 800 updates", "28 fine-tunings of 10,000"):
         assert word in said
 
 
