@@ -162,7 +162,8 @@ def read_revival(revival: Revival) -> ReadingKind:
     - no sooner: a third operand clearly needs less than ``FASTER`` times as many and O_PT is not
       ``HEAD_START`` ahead on average (it can be, and stop short of half of skill), or neither gets there
       and O_PT is clearly less than ``HEAD_START`` ahead; and one of them does get there, so that the model
-      can still be trained. A reFT that revived too few of the known wrappers says nothing;
+      can still be trained. Where the third operand is not learned, a reFT that revived too few of the known
+      wrappers says nothing;
     - frozen: neither gets there, nor is O_PT ahead, while a fresh model does;
     - unclear: all else.
     """
@@ -178,10 +179,9 @@ def read_revival(revival: Revival) -> ReadingKind:
     neither = revival.reached == 0 and rival.reached == 0
     if not (as_slow or (neither and no_lead)):
         return "unclear"
-    if _most(revival.reached, revival.seeds) or (
-        rival is revival.third and _most(rival.reached, rival.seeds)
-    ):
-        return "no sooner" if _sensitive(revival) else "unclear"
+    learns = rival is revival.third and _most(rival.reached, rival.seeds)
+    if learns or _most(revival.reached, revival.seeds):
+        return "no sooner" if learns or _sensitive(revival) else "unclear"
     if revival.reached == 0 and scratch is not None and _most(scratch.reached, scratch.seeds):
         return "frozen"
     return "unclear"

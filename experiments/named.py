@@ -246,8 +246,8 @@ _QUICK_COUNTER: dict[str, Any] = {
     "seeds": 4,
 }
 """Twelve letters of six: half of skill lies clear of what counts 0 and 1 alone give, which come back by
-themselves. 1e-3 leaves the program's steps in place; at 3e-2 a model that 1e-1 has rewritten can still learn a new
-letter (at 1e-3 none can): ``docs/verdict.md``."""
+themselves. 1e-3 leaves the program's steps in place; at 3e-2 a model that 1e-1 has rewritten can still learn
+a new letter (at 1e-3 none can): ``docs/verdict.md``."""
 _STANDARD_COUNTER: dict[str, Any] = {
     "c_tr": (0.0, 0.5, 0.8, 1.0),
     "reft_rates": (1e-2, 1e-3),

@@ -99,14 +99,15 @@ def test_sooner_than_a_third_operand_but_not_than_from_scratch_is_not_yet_wrappe
 
 
 def test_a_rival_that_never_gets_there_is_beaten_by_how_far_o_pt_is_ahead() -> None:
-    """The budget limits its ratio: back after 400 of 600 updates, no rival can be shown to take twice as many."""
+    """The budget limits its ratio: after 400 of 600 updates, nothing can be shown to take twice as many."""
     late = Revival(
         1e-3, 600, 3, 3, about(0.9), 400.0, rival(reached=0, low=1.2), rival("Scr.", reached=0, low=1.2)
     )
-    ahead = replace(late, third=rival(reached=0, low=1.2, lead=0.3), scratch=rival("Scr.", reached=0, lead=0.2))
+    third = rival(reached=0, low=1.2, lead=0.3)
+    ahead = replace(late, third=third, scratch=rival("Scr.", reached=0, lead=0.2))
     assert kind(replace(GONE, revivals=(ahead,))) == "wrapped"
     assert read_revival(late) == "unclear"
-    one_learned = replace(ahead, third=rival(reached=1, low=1.2, lead=0.3))
+    one_learned = replace(ahead, third=replace(third, reached=1))
     assert read_revival(one_learned) == "unclear"
     assert read_revival(replace(ahead, reached=2)) == "unclear"
 
@@ -115,6 +116,12 @@ def test_o_pt_that_leads_and_stops_short_is_not_called_slower() -> None:
     short = replace(AS_SLOW_AS_A_THIRD, reached=1, time=None, third=rival(high=1.8, lead=0.14))
     assert read_revival(short) == "unclear"
     assert read_revival(replace(short, third=rival(high=1.8, lead=0.02))) == "no sooner"
+
+
+def test_a_third_operand_that_is_learned_shows_that_reft_works_on_this_model() -> None:
+    """Known wrappers that the same reFT does not revive say so of themselves only."""
+    assert kind(with_revival(REWRITTEN, wrappers=(0, 9))) == "rewritten"
+    assert kind(with_revival(REWRITTEN, wrappers=(0, 9), third=None)) == "mixed evidence"
 
 
 def test_one_border_parts_sooner_from_no_sooner() -> None:
@@ -182,7 +189,7 @@ MIXED = {
     "O_PT not measured": replace(WRAPPED, kept=None),
     "no reFT": GONE,
     "nothing to hold it against": with_revival(WRAPPED, third=None, scratch=None),
-    "known wrappers not revived either": with_revival(REWRITTEN, wrappers=(3, 9)),
+    "known wrappers not revived either": with_revival(REWRITTEN, third=None, wrappers=(3, 9)),
     "neither gets there, but O_PT is ahead": with_revival(FROZEN, third=rival(reached=0, lead=0.3)),
 }
 
