@@ -3,13 +3,14 @@
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from veneer import __version__
 from veneer.commands import main as cli
-from veneer.commands import manners, options
+from veneer.commands import manners, options, progress
 from veneer.commands.completion import words_of
 from veneer.experiments.analyse import ANALYSES
 from veneer.experiments.named import PRESETS
@@ -107,3 +108,13 @@ def test_bash_completes_commands_names_and_options(capsys: pytest.CaptureFixture
         done = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, timeout=20)
         assert done.stdout.split() == [wanted], done.stderr
     assert "--only" in words_of("analyse")
+
+
+def test_the_time_left_is_not_told_from_the_first_updates() -> None:
+    """Twelve of 230,640 updates, in which everything starts, would say two days."""
+    shown = progress.LiveProgress(230_640)
+    shown._began = time.monotonic() - 9
+    shown.updates(12)
+    assert shown._left() == ""
+    shown.updates(9_000)
+    assert shown._left() == ", about 4 min left"

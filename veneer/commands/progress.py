@@ -74,7 +74,8 @@ class LiveProgress:
 
     def _left(self) -> str:
         left = self._all - self._found - self._done
-        return f", about {duration(left / self._rate())} left" if self._done and left > 0 else ""
+        told = self._done >= self._all / 500  # the first updates pay for all that starts
+        return f", about {duration(left / self._rate())} left" if told and left > 0 else ""
 
     def notice(self, text: str) -> None:
         """Say what a reader should know."""
