@@ -155,6 +155,23 @@ def redrawn(model: HuggingFaceModel, share: float, seed: int, embedding: bool = 
     return changed
 
 
+@torch.no_grad()
+def redrawn_tokens(model: HuggingFaceModel, tokens: Sequence[int], seed: int) -> HuggingFaceModel:
+    """A copy whose embeddings of some tokens are drawn anew, each at their common root mean square.
+
+    Facts about things that only these tokens name are gone, wherever they were kept: the new embeddings are
+    independent of the old ones, and so is what the model now answers of what is true. An unembedding that is
+    tied changes with them.
+    """
+    changed = duplicate(model)
+    weight, chosen = changed.module.get_input_embeddings().weight, list(tokens)
+    generator = torch.Generator()
+    generator.manual_seed(random.stream_key("redrawn/tokens", seed, "weights") % 2**63)
+    fresh = torch.randn((len(chosen), weight.shape[1]), generator=generator).to(weight)
+    weight[chosen] = fresh * weight[chosen].pow(2).mean().sqrt()
+    return changed
+
+
 def taught_anew(
     fresh: HuggingFaceModel, tokenizer: Any, kept: Sequence[Question], recipe: Recipe, seed: int = 0
 ) -> HuggingFaceModel:

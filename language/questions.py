@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from veneer.models.files import write_text
 from veneer.tasks import random
 from veneer.tasks.errors import InputError
 
@@ -54,6 +55,15 @@ def read_questions(path: Path, field: str = "data") -> tuple[Question, ...]:
         problem = f"the prompt {twice[0]!r} is there twice, and could be taught and held out"
         raise InputError(field, str(path), "every prompt once", problem)
     return tuple(found)
+
+
+def write_questions(path: Path, questions: Sequence[Question]) -> None:
+    """Write questions as JSON lines, which ``read_questions`` reads."""
+    lines = [
+        json.dumps({"prompt": own.prompt, "answer": own.answer, "group": own.group})
+        for own in questions
+    ]
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def read_rows(path: Path, field: str, columns: Sequence[str]) -> list[Any]:

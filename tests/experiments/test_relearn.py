@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.language.facts import capitals, colours, untrained, words
+from veneer.language.small_world import capitals, colours, untrained, words
 from veneer.commands.main import main
 from veneer.experiments.relearn.evidence import Measured
 from veneer.experiments.relearn.judge import judge

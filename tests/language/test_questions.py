@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.language.facts import capitals, words
+from veneer.language.small_world import capitals, words
 from veneer.language.encoding import check_tokenizers, encode_questions, token_ids
 from veneer.language.questions import (
     Question,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.language.facts import capitals, colours, knowing, recipe, untrained, words
+from veneer.language.small_world import capitals, colours, knowing, recipe, untrained, words
 from tests.models.text_models import make
 from veneer.language.attacks import FreeAttack, attacked, duplicate, quantized
 from veneer.language.constructed import (
