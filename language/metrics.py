@@ -5,7 +5,6 @@ of one's own. All but the last read the logits of the answers' tokens alone. An 
 that the likeliest token be right at each place of the answer, which is what greedy decoding gives.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from veneer.language.encoding import encode, token_ids
 from veneer.language.questions import Question, with_choices
 from veneer.models.text_model import TextModel
+from veneer.tasks import user_code
 from veneer.tasks.errors import InputError
 
 Score = Callable[[str, str, str], float]
@@ -55,16 +55,10 @@ def metric_of(name: str) -> Metric:
         raise InputError("metric", name, valid)
     if not Path(path).is_file():
         raise InputError("metric", name, valid, "there is no such file")
-    spec = importlib.util.spec_from_file_location("veneer_metric", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        found: Any = getattr(module, function)
-    except Exception as error:
-        raise InputError("metric", name, valid, f"{type(error).__name__}: {error}") from error
+    found = getattr(user_code.load(Path(path), "metric", name, valid), function, None)
     if not callable(found):
-        raise InputError("metric", name, valid, "it is no function")
+        problem = f"{Path(path).name} has no function {function!r}"
+        raise InputError("metric", name, valid, problem)
     return Metric(name, cast(Score, found))
 
 
@@ -85,7 +79,7 @@ def scores(
         InputError: a metric's function raises, or gives no finite number.
     """
     if metric.function is not None:
-        return [_own_score(model, tokenizer, own, metric) for own in questions]
+        return [judged(metric, own, write(model, tokenizer, own.prompt, NEW_TOKENS)) for own in questions]
     if metric.name == "choice":
         return _choice(model, tokenizer, with_choices(questions, CHOICES, seed))
     answered = answer_scores(model, tokenizer, [(own.prompt, own.answer) for own in questions])
@@ -143,15 +137,17 @@ def _choice(model: TextModel, tokenizer: Any, questions: Sequence[Question]) -> 
     return result
 
 
-def _own_score(model: TextModel, tokenizer: Any, question: Question, metric: Metric) -> float:
+def judged(metric: Metric, question: Question, written: str) -> float:
+    """What a metric of one's own gives for a text that was written.
+
+    Raises:
+        InputError: it raises, or gives no finite number.
+    """
     assert metric.function is not None
-    written = write(model, tokenizer, question.prompt, NEW_TOKENS)
     valid = "a function (prompt, answer, written text) to a finite number"
-    try:
+    file = Path(metric.name.rpartition(":")[0])
+    with user_code.running(file, "metric", metric.name, valid):
         score = float(metric.function(question.prompt, question.answer, written))
-    except Exception as error:
-        problem = f"it raised {type(error).__name__}: {error}"
-        raise InputError("metric", metric.name, valid, problem) from error
     if not math.isfinite(score):
         raise InputError("metric", metric.name, valid, f"it gave {score} for {question.prompt!r}")
     return score

@@ -60,8 +60,7 @@ def read_questions(path: Path, field: str = "data") -> tuple[Question, ...]:
 def write_questions(path: Path, questions: Sequence[Question]) -> None:
     """Write questions as JSON lines, which ``read_questions`` reads."""
     lines = [
-        json.dumps({"prompt": own.prompt, "answer": own.answer, "group": own.group})
-        for own in questions
+        json.dumps({"prompt": own.prompt, "answer": own.answer, "group": own.group}) for own in questions
     ]
     write_text(path, "\n".join(lines) + "\n")
 

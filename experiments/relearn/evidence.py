@@ -236,8 +236,13 @@ class Arm:
 
     @cached_property
     def times(self) -> pl.DataFrame:
-        """When each seed reaches half of ``before``'s skill (``revival.threshold_times``)."""
-        return threshold_times(self.curves, [], (HALF_SKILL,))
+        """When each seed reaches half of ``before``'s skill (``revival.threshold_times`` of what ``shown``)."""
+        return threshold_times(shown(self.curves), [], (HALF_SKILL,))
+
+    @property
+    def best(self) -> Estimate:
+        """The most skill that two measurements in a row have shown."""
+        return estimate(shown(self.curves).group_by("seed").agg(pl.col("value").max())["value"].to_list())
 
     @cached_property
     def median(self) -> tuple[float | None, float | None, float | None]:
@@ -271,6 +276,17 @@ class Arm:
     def lead(self, control: "Arm") -> Estimate:
         """How far mean skill over log-updates lies above the control's."""
         return difference(self.area(), control.area())
+
+
+def shown(curves: pl.DataFrame) -> pl.DataFrame:
+    """Curves (seed, step, value) of the most skill so far that the measurement after it shows too.
+
+    What training on T brought back on V was there, even if more training on T takes it away again: T stays at
+    its best while a model forgets what it is not taught. One measurement alone could be chance.
+    """
+    ordered = curves.sort("seed", "step")
+    following = pl.col("value").shift(-1).over("seed").fill_null(pl.col("value"))
+    return ordered.with_columns(value=pl.min_horizontal("value", following).cum_max().over("seed"))
 
 
 def seeds_of(settings: Relearning) -> str:

@@ -188,7 +188,7 @@ def _revival(measured: Measured, after: Arm, rivals: dict[str, Held], wrapper: A
         updates=measured.settings.updates,
         reached=after.reached,
         seeds=len(after.times),
-        after=after.end,
+        after=after.best,
         time=after.bounds(after)[1],
         third=None if third is None else third.rival,
         scratch=None if scratch is None else scratch.rival,
@@ -222,9 +222,9 @@ def _reasons(
     if after is not None:
         seeds = seeds_of(measured.settings)
         told.append(
-            f"Taught one half, after comes to {_percent(after.end)} of before's skill on the other in "
-            f"{measured.settings.updates} updates ({after.recipe.name}); {after.reached} of {seeds} reach "
-            f"half, {_median(after)}."
+            f"Taught one half, after comes to {_percent(after.best)} of before's skill on the other within "
+            f"{measured.settings.updates} updates, and ends at {_percent(after.end)} ({after.recipe.name}); "
+            f"{after.reached} of {seeds} reach half, {_median(after)}."
         )
     for held in rivals.values():
         rival = held.rival

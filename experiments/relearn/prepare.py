@@ -14,7 +14,7 @@ from veneer.experiments.relearn.store import RelearningRun, input_hashes
 from veneer.experiments.relearn.work import memory_needed
 from veneer.finetune.trainer import check_device
 from veneer.language.encoding import check_tokenizers
-from veneer.language.metrics import CHOICES, guess, metric_of
+from veneer.language.metrics import CHOICES, guess, judged, metric_of
 from veneer.language.questions import Question, divide, permuted_answers, read_questions, with_choices
 from veneer.models.loading import check_memory, check_source, load_model, load_tokenizer, weights_hash
 from veneer.tasks.errors import InputError
@@ -30,11 +30,13 @@ class Prepared:
     Attributes:
         run: its folder.
         same: whether ``before`` and ``after`` are the same weights.
+        fresh: whether the folder was begun now.
         told: what a reader should know first.
     """
 
     run: RelearningRun
     same: bool
+    fresh: bool
     told: tuple[str, ...]
 
 
@@ -47,6 +49,7 @@ def prepare(
         InputError: a model, a file or an option that cannot be used, or too little memory.
     """
     RelearningRun.check(out, settings)
+    fresh = not (out / "relearning.json").exists()
     check_device(device.type, settings.precision, False)
     questions = _questions(settings)
     costs = {subject: check_source(settings.source(subject)) for subject in settings.subjects}
@@ -60,9 +63,14 @@ def prepare(
     hashes = input_hashes(settings)
     same = not (out / "trials").exists() and _same(settings, hashes["models"])
     run = RelearningRun.open(out, settings)
-    run.record_inputs({**hashes, "environment": environment(device)})
-    if like is not None:
-        run.take_over(RelearningRun.read(like))
+    try:
+        run.record_inputs({**hashes, "environment": environment(device)})
+        if like is not None:
+            run.take_over(RelearningRun.read(like))
+    except InputError:
+        if fresh:
+            run.withdraw()
+        raise
     told = [f"{subject}: {settings.source(subject)}" for subject in settings.subjects]
     if parameters:
         tokens = sum(len(tokenizer(f"{q.prompt} {q.answer}")["input_ids"]) for q in questions) / len(
@@ -74,7 +82,7 @@ def prepare(
             f"{parameters / 1e6:,.1f} M parameters; {len(settings.trials())} trials, roughly "
             f"{max(1, round(seconds / 60)):,} min on one core of a CPU, and {size:.1f} GB a process"
         )
-    return Prepared(run, same, tuple(told))
+    return Prepared(run, same, fresh, tuple(told))
 
 
 def _questions(settings: Relearning) -> tuple[Question, ...]:
@@ -83,6 +91,8 @@ def _questions(settings: Relearning) -> tuple[Question, ...]:
     divide(questions, 0, settings.taught_share)
     permuted_answers(questions, 0)
     metric = metric_of(settings.metric)
+    for own in questions if metric.function is not None else ():
+        judged(metric, own, own.answer)  # what raises of the right answer is refused before models are loaded
     if metric.name == "choice":
         with_choices(questions, CHOICES, 0)
     if (known := guess(questions, metric)) is not None and known >= 1:

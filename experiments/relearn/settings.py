@@ -25,63 +25,63 @@ FIRST_STEPS = (0, 1, 2, 4, 8)
 class Relearning:
     """The question, and how hard it is asked.
 
-    Attributes:
-        before: the model that has the capability: folder, .gguf file, hub's name, or BASE+ADAPTER.
-        after: the model that is said not to have it any more.
-        never: a model that never had it (a retain-only or filtered one); the best control.
-        start: an untrained or base model to teach it to, where there is no ``never``.
-        data: questions (.jsonl or .parquet).
-        retain: questions that should still be answered.
-        unrelated: questions on something else, to train on.
-        metric: exact, choice, log-probability, or FILE.py:FUNCTION.
-        guess: the metric's value of not knowing; none takes the metric's own.
-        updates: of each attack by training.
-        seeds: how often all is done, each time with another division of the questions.
-        rates: learning rates.
-        ranks: of LoRA; 0 is full fine-tuning.
-        batch: questions in an update.
-        accumulate: parts of a batch that go through the model one after another.
-        embeddings: whether full fine-tuning moves the token embedding.
-        taught_share: share of the questions (or groups) that are taught.
-        most: questions of the retain set that are asked at each measurement.
-        bits: weights' bits, for attacks without training.
-        noise: shares of each matrix's root mean square.
-        mix: shares of the way towards ``before`` (and ``start``).
-        truncate: shares of the change's singular values that are kept.
-        depths: where in the model (0 first block, 1 last) one direction is taken out.
-        train_on_retain: whether training on the retain set alone is one of the attacks.
-        known_wrapper: whether ``before`` taught to refuse goes through the grid, to see that it can revive.
-        refusal: what it is taught to say.
-        precision: float32, or bfloat16 on CUDA.
+    The texts below the fields are also what the command line says of its options.
     """
 
     before: str
+    """The model that has the capability: a folder, a .gguf file, a hub's name, or BASE+ADAPTER."""
     after: str
+    """The model that is said not to have it any more."""
     data: str
+    """Questions: JSON lines or Parquet with prompt and answer (and group, choices)."""
     never: str | None = None
+    """A model that never had the capability (a retain-only or filtered one): the best control."""
     start: str | None = None
+    """An untrained or base model to teach it to, where there is no --never."""
     retain: str | None = None
+    """Questions that AFTER should still answer: tells targeted from catastrophic."""
     unrelated: str | None = None
+    """Questions on something else, to train on."""
     metric: str = "exact"
+    """exact, choice, log-probability, or FILE.py:FUNCTION of (prompt, answer, written text)."""
     guess: float | None = None
+    """The metric's value of not knowing (default: the metric's own)."""
     updates: int = 32
+    """Updates of each attack by training."""
     seeds: int = 3
+    """Each divides the questions anew. Fewer than 3 give no verdict on wrapped or rewritten."""
     rates: tuple[float, ...] = (3e-4, 1e-3)
+    """Learning rates of the grid."""
     ranks: tuple[int, ...] = (0, 8)
+    """LoRA's ranks of the grid; 0 is full fine-tuning."""
     batch: int = 16
+    """Questions in an update."""
     accumulate: int = 1
+    """Parts of a batch that go through the model one after another, to save memory."""
     embeddings: bool = True
+    """Whether full fine-tuning moves the token embedding."""
     taught_share: float = 0.5
+    """Share of the questions (or groups) that are taught."""
     most: int = 64
+    """Questions of the retain set asked at each measurement."""
     bits: tuple[int, ...] = (8, 4)
+    """Attacks without training: weights of so many bits."""
     noise: tuple[float, ...] = (0.1, 0.2, 0.4)
+    """Noise on the weights, as shares of each matrix's root mean square."""
     mix: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Shares of the way towards BEFORE, and towards --start."""
     truncate: tuple[float, ...] = (0.1,)
+    """Shares of the singular values of the change that are kept."""
     depths: tuple[float, ...] = (0.25, 0.5, 0.75)
+    """Where in the model one direction is taken out (0 the first block, 1 the last)."""
     train_on_retain: bool = True
+    """Also train on the retain set alone: what comes back then needed no question of the capability."""
     known_wrapper: bool = True
+    """Put BEFORE, taught to refuse, through the same grid, to see that it can revive."""
     refusal: str = "I do not know."
+    """What it is taught to say."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 on CUDA only."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

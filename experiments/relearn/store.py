@@ -103,6 +103,12 @@ class RelearningRun:
         }
         return RelearningRun(path, Relearning(**fields))
 
+    def withdraw(self) -> None:
+        """Remove the folder if nothing has been measured in it yet: nothing half-written is left."""
+        kept = {file.name for file in self.path.iterdir()} - {"relearning.json", "inputs.json", "locks"}
+        if not kept:
+            shutil.rmtree(self.path)
+
     def _described(self) -> dict[str, Any]:
         return {"format": FORMAT, "settings": json.loads(json.dumps(asdict(self.settings)))}
 

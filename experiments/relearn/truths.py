@@ -46,8 +46,9 @@ FLIP = 16.0
 """How strongly the flipped direction is seen: less leaves more than half of the answers right."""
 SETTINGS: Mapping[str, Any] = {
     "ranks": (0,),
-    "rates": (3e-3,),
-    "batch": 24,
+    "rates": (1e-3,),
+    "batch": 48,
+    "most": 24,
     "updates": 64,
     "refusal": world.REFUSAL,
     "bits": (4,),
@@ -236,7 +237,9 @@ def main(words: list[str] | None = None) -> None:
     table = calibrate(given.out, given.families, given.seeds, given.only)
     table.write_parquet(given.out / "truths.parquet")
     counted = table.filter(pl.col("truth") != "unchanged")
-    print(f"{counted['right'].sum()} of {len(counted)} right, {counted['opposite'].sum()} taken for the opposite")
+    print(
+        f"{counted['right'].sum()} of {len(counted)} right, {counted['opposite'].sum()} taken for the opposite"
+    )
 
 
 if __name__ == "__main__":

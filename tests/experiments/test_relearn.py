@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from veneer.language.small_world import capitals, colours, untrained, words
 from veneer.commands.main import main
 from veneer.experiments.relearn.evidence import Measured
 from veneer.experiments.relearn.judge import judge
@@ -16,6 +15,7 @@ from veneer.experiments.relearn.result import conclude, rows
 from veneer.experiments.relearn.settings import Relearning, Trial
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.language.questions import Question
+from veneer.language.small_world import WORDS, capitals, colours, untrained
 from veneer.report.relearn_page import render
 from veneer.tasks.errors import InputError
 
@@ -152,14 +152,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models.text_models import save
 
     base = tmp_path_factory.mktemp("relearn")
-    listed = [word for word, _ in sorted(words().get_vocab().items(), key=lambda pair: pair[1])][3:]
+    listed = list(WORDS)
     save(untrained("llama", 0).module, base / "one", listed)
     save(untrained("llama", 1).module, base / "two", listed)
     save(untrained("llama", 1).module, base / "other words", listed[::-1])
     write(base / "data.jsonl", capitals())
     (base / "empty.jsonl").write_text('{"prompt": "capital place0", "answer": " "}')
     (base / "twice.jsonl").write_text('{"prompt": "capital place0", "answer": "city0"}\n' * 2)
-    (base / "raises.py").write_text("def score(prompt, answer, text):\n    raise KeyError('x')\n")
+    (base / "raises.py").write_text(
+        "def score(prompt, answer, text):\n    raise KeyError('x')\n"
+        "def later(prompt, answer, text):\n    return {answer: 1.0}[text]\n"
+    )
     (base / "bare").mkdir()
     (base / "pickled").mkdir()
     (base / "pickled" / "config.json").write_text((base / "one" / "config.json").read_text())
@@ -207,11 +210,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert not (folders / "run").exists()
 
 
-def test_a_metric_that_raises_is_one_line(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(folders, "two", "--metric", f"{folders / 'raises.py'}:score", out="raised") == 2
-    error = capsys.readouterr().err
-    assert "KeyError" in error and error.count("\n") == 1
-    assert not list((folders / "raised").glob("trials/*"))
+def test_a_metric_that_raises_is_told_by_its_place(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, the frame of the user's file below it, and no folder: at once, or while models are asked."""
+    for number, name in enumerate(("score", "later")):
+        out = f"raised {number}"
+        assert call(folders, "two", "--metric", f"{folders / 'raises.py'}:{name}", out=out) == 2
+        line, *frames = capsys.readouterr().err.splitlines()
+        assert "raises.py line" in line and "KeyError" in line
+        assert "Traceback" not in line and len(frames) == 2 and "raises.py" in frames[0]
+        assert not (folders / out).exists()
 
 
 def test_equal_weights_are_unchanged_at_once(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,3 +241,14 @@ def test_a_model_that_never_knew_is_refused_as_before(
     assert not run.pending()
     with pytest.raises(InputError, match="other settings"):
         RelearningRun.check(folders / "short", Relearning("x", "y", "z"))
+
+
+def test_what_overtraining_takes_away_again_was_there(tmp_path: Path) -> None:
+    """V comes back within 4 updates and is forgotten after 12, in a model that held it; one blip is no return."""
+    forgets: Curve = lambda step: 0.9 * (4 <= step <= 12)  # noqa: E731
+    blip: Curve = lambda step: 0.9 * (3.9 <= step <= 4.1)  # noqa: E731
+    for name, held, kind in (("forgets", forgets, "wrapped"), ("blip", blip, "mixed evidence")):
+        run = made_up(tmp_path / name, {**WRAPPED, "after": (rising(2), held)})
+        outcome = conclude(run, False, 0.05)
+        assert outcome.kind == kind
+        assert (outcome.updates is not None) == (kind == "wrapped")

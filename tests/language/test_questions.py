@@ -6,7 +6,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from veneer.language.small_world import capitals, words
 from veneer.language.encoding import check_tokenizers, encode_questions, token_ids
 from veneer.language.questions import (
     Question,
@@ -15,6 +14,7 @@ from veneer.language.questions import (
     read_questions,
     with_choices,
 )
+from veneer.language.small_world import capitals, words
 from veneer.tasks.errors import InputError
 
 

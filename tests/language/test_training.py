@@ -1,13 +1,14 @@
 """Training of text models: it teaches, resumes exactly, and V tells elicitation from teaching."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from veneer.language.small_world import capitals, colours, knowing, recipe, untrained, words
 from tests.models.text_models import make
+from veneer.language import small_world
 from veneer.language.attacks import FreeAttack, attacked, duplicate, quantized
 from veneer.language.constructed import (
     one_direction_flipped,
@@ -18,11 +19,13 @@ from veneer.language.constructed import (
 )
 from veneer.language.metrics import guess, metric_of, scores
 from veneer.language.questions import divide
+from veneer.language.small_world import capitals, colours, recipe, untrained, words
 from veneer.language.training import Training, batch_of, merge, train
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import weights_hash
 from veneer.tasks.errors import InputError
 
+knowing = cache(small_world.knowing)
 EXACT = metric_of("exact")
 
 

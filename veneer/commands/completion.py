@@ -45,6 +45,10 @@ def command(words: list[str]) -> None:
 def words_of(name: str) -> list[str]:
     """What may stand after a command."""
     flags = {part.name for part in fields(getattr(options, OF[name]))} if name in OF else set()
+    if name == "relearn":
+        from veneer.commands.relearn import RelearnOptions
+
+        flags = {part.name for part in fields(RelearnOptions)} - {"before", "after"}
     names: list[str] = []
     if name in ("run", "sweep"):
         names = list(PRESETS)

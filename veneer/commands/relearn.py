@@ -17,63 +17,13 @@ NAMES = tuple(field.name for field in fields(Relearning))
 
 
 @dataclass(frozen=True)
-class RelearnOptions:
+class RelearnOptions(Relearning):
     """Is the capability gone from AFTER, or does a little training bring it back?
 
     BEFORE has it, AFTER is said not to. The data is divided into a taught and a held-out half; what comes
     back on the held-out half was never gone. Models: a folder, a .gguf file, a hub's name, or BASE+ADAPTER.
     """
 
-    data: str
-    """Questions: JSON lines or Parquet with prompt and answer (and group, choices)."""
-    never: str | None = None
-    """A model that never had the capability (a retain-only or filtered one): the best control."""
-    start: str | None = None
-    """An untrained or base model to teach it to, where there is no --never."""
-    retain: str | None = None
-    """Questions that AFTER should still answer: tells targeted from catastrophic."""
-    unrelated: str | None = None
-    """Questions on something else, to train on."""
-    metric: str = "exact"
-    """exact, choice, log-probability, or FILE.py:FUNCTION of (prompt, answer, written text)."""
-    guess: float | None = None
-    """The metric's value of not knowing (default: the metric's own)."""
-    updates: int = 32
-    """Updates of each attack by training."""
-    seeds: int = 3
-    """Each divides the questions anew. Fewer than 3 give no verdict on wrapped or rewritten."""
-    rates: tuple[float, ...] = (3e-4, 1e-3)
-    """Learning rates of the grid."""
-    ranks: tuple[int, ...] = (0, 8)
-    """LoRA's ranks of the grid; 0 is full fine-tuning."""
-    batch: int = 16
-    """Questions in an update."""
-    accumulate: int = 1
-    """Parts of a batch that go through the model one after another, to save memory."""
-    embeddings: bool = True
-    """Whether full fine-tuning moves the token embedding."""
-    taught_share: float = 0.5
-    """Share of the questions (or groups) that are taught."""
-    most: int = 64
-    """Questions of the retain set asked at each measurement."""
-    bits: tuple[int, ...] = (8, 4)
-    """Attacks without training: weights of so many bits."""
-    noise: tuple[float, ...] = (0.1, 0.2, 0.4)
-    """Noise on the weights, as shares of each matrix's root mean square."""
-    mix: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """Shares of the way towards BEFORE, and towards --start."""
-    truncate: tuple[float, ...] = (0.1,)
-    """Shares of the singular values of the change that are kept."""
-    depths: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """Where in the model one direction is taken out (0 the first block, 1 the last)."""
-    train_on_retain: bool = True
-    """Also train on the retain set alone: what comes back then needed no question of the capability."""
-    known_wrapper: bool = True
-    """Put BEFORE, taught to refuse, through the same grid, to see that it can revive."""
-    refusal: str = "I do not know."
-    """What it is taught to say."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 on CUDA only."""
     out: Path = Path("runs/relearn")
     """Folder; an interrupted evaluation in it is continued."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -100,14 +50,16 @@ def command(words: list[str]) -> None:
 
     @dataclass(frozen=True)
     class Words(RelearnOptions):
-        before: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")] = ""
-        after: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")] = ""
+        before: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
+        """The model that has it."""
+        after: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
+        """The model that is said not to have it any more."""
+
+        def __post_init__(self) -> None:
+            """Nothing: what cannot be used is refused where the question is made, in its own words."""
 
     Words.__doc__ = RelearnOptions.__doc__
     options = parse(Words, words, "veneer relearn")
-    for name in ("before", "after"):
-        if not getattr(options, name):
-            raise InputError(name, "", "a model: veneer relearn BEFORE AFTER --data FILE")
     settings = Relearning(**{name: getattr(options, name) for name in NAMES})
     evaluate(settings, options)
 
@@ -125,8 +77,13 @@ def evaluate(settings: Relearning, options: Any) -> None:
     prepared = prepare(settings, options.out, device, options.jobs, options.like)
     for line in prepared.told:
         _say(line)
-    if not prepared.same:
-        _work(prepared.run, device, options)
+    try:
+        if not prepared.same:
+            _work(prepared.run, device, options)
+    except InputError:
+        if prepared.fresh:
+            prepared.run.withdraw()
+        raise
     outcome = conclude(prepared.run, prepared.same, options.utility_loss)
     page = write_relearning_page(prepared.run, outcome)
     if not tell("relearn", {**outcome.plain(), "run": str(prepared.run.path)}):
