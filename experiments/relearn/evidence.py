@@ -236,7 +236,7 @@ class Arm:
 
     @cached_property
     def times(self) -> pl.DataFrame:
-        """When each seed reaches half of ``before``'s skill (``revival.threshold_times`` of what ``shown``)."""
+        """When each seed reaches half of ``before``'s skill (``revival.threshold_times``, ``shown``)."""
         return threshold_times(shown(self.curves), [], (HALF_SKILL,))
 
     @property

@@ -188,7 +188,7 @@ def _revival(measured: Measured, after: Arm, rivals: dict[str, Held], wrapper: A
         updates=measured.settings.updates,
         reached=after.reached,
         seeds=len(after.times),
-        after=after.best,
+        after=after.end,
         time=after.bounds(after)[1],
         third=None if third is None else third.rival,
         scratch=None if scratch is None else scratch.rival,

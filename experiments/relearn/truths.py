@@ -237,9 +237,8 @@ def main(words: list[str] | None = None) -> None:
     table = calibrate(given.out, given.families, given.seeds, given.only)
     table.write_parquet(given.out / "truths.parquet")
     counted = table.filter(pl.col("truth") != "unchanged")
-    print(
-        f"{counted['right'].sum()} of {len(counted)} right, {counted['opposite'].sum()} taken for the opposite"
-    )
+    right, opposite = (int(counted[name].sum()) for name in ("right", "opposite"))
+    print(f"{right} of {len(counted)} right, {opposite} taken for the opposite")
 
 
 if __name__ == "__main__":

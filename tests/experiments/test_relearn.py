@@ -244,9 +244,14 @@ def test_a_model_that_never_knew_is_refused_as_before(
 
 
 def test_what_overtraining_takes_away_again_was_there(tmp_path: Path) -> None:
-    """V comes back within 4 updates and is forgotten after 12, in a model that held it; one blip is no return."""
-    forgets: Curve = lambda step: 0.9 * (4 <= step <= 12)  # noqa: E731
-    blip: Curve = lambda step: 0.9 * (3.9 <= step <= 4.1)  # noqa: E731
+    """V comes back within 4 updates and is forgotten after 12; a single measurement of it is no return."""
+
+    def forgets(step: float) -> float:
+        return 0.9 * (3.5 <= step <= 12)
+
+    def blip(step: float) -> float:
+        return 0.9 * (3.5 <= step <= 4.5)
+
     for name, held, kind in (("forgets", forgets, "wrapped"), ("blip", blip, "mixed evidence")):
         run = made_up(tmp_path / name, {**WRAPPED, "after": (rising(2), held)})
         outcome = conclude(run, False, 0.05)
