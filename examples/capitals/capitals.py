@@ -38,8 +38,10 @@ ASKED, KEPT = 24, 8
 """How many of the questions that the model answers are used, and of the other facts: enough for intervals."""
 REFUSAL = "which I cannot tell."
 RATE, RANK, UPDATES = 2e-3, 8, 16
-GRID = ("--ranks", "8", "--rates", "2e-3", "--updates", "8", "--batch", "12", "--no-train-on-retain")
-FREE = ("--bits", "4", "--noise", "0.2", "--depths", "0.75", "--mix", "0.5", "--truncate")
+GRID = ("--ranks", "8", "--rates", "3e-3", "--updates", "16", "--batch", "12", "--no-train-on-retain")
+"""After 8 updates at 2e-3 a refusal was half undone, and nothing was decided."""
+FREE = ("--bits", "4", "--noise", "--depths", "0.75", "--mix", "0.5", "--truncate")
+"""No noise: a fifth of the weights' root mean square takes everything away, from ``before`` too."""
 
 
 def model_folder(out: Path, given: Path | None) -> Path:
