@@ -166,15 +166,16 @@ def weights_hash(model: HuggingFaceModel) -> str:
     return digest.hexdigest()
 
 
-def check_memory(needed: int, purpose: str) -> None:
-    """Refuse what would not fit into the memory that is free now.
+def check_memory(needed: int, purpose: str, device: str = "cpu") -> None:
+    """Refuse what would not fit into the memory of a device that is free now.
 
     Raises:
         InputError: saying how much is needed and how much there is.
     """
-    free = free_memory()
+    free = torch.cuda.mem_get_info()[0] if device == "cuda" else free_memory()
     if free is not None and needed > ROOM * free:
-        valid = f"at most {ROOM * free / 1e9:.1f} GB, of {free / 1e9:.1f} GB free on this machine"
+        where = "the GPU" if device == "cuda" else "this machine"
+        valid = f"at most {ROOM * free / 1e9:.1f} GB, of {free / 1e9:.1f} GB free on {where}"
         raise InputError("memory", f"{needed / 1e9:.1f} GB for {purpose}", valid)
 
 

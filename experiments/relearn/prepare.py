@@ -54,8 +54,9 @@ def prepare(
     questions = _questions(settings)
     costs = {subject: check_source(settings.source(subject)) for subject in settings.subjects}
     parameters = max((cost.parameters for cost in costs.values() if cost), default=0)
-    if parameters and device.type == "cpu":
-        check_memory(jobs * memory_needed(settings, parameters), f"{jobs} job(s) of this evaluation")
+    if parameters:
+        needed = jobs * memory_needed(settings, parameters)
+        check_memory(needed, f"{jobs} job(s) of this evaluation", device.type)
     tokenizer = load_tokenizer(settings.before)
     for subject in settings.subjects[1:]:
         other = load_tokenizer(settings.source(subject))

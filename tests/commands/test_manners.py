@@ -108,6 +108,7 @@ def test_bash_completes_commands_names_and_options(capsys: pytest.CaptureFixture
         done = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, timeout=20)
         assert done.stdout.split() == [wanted], done.stderr
     assert "--only" in words_of("analyse")
+    assert {"--never", "--jobs"} < set(words_of("relearn"))
 
 
 def test_the_time_left_is_not_told_from_the_first_updates() -> None:

@@ -1,6 +1,11 @@
 """veneer relearn: made-up measurements give the right word, real ones do too, and bad input is one line."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +246,31 @@ def test_a_model_that_never_knew_is_refused_as_before(
     assert not run.pending()
     with pytest.raises(InputError, match="other settings"):
         RelearningRun.check(folders / "short", Relearning("x", "y", "z"))
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_killed_and_begun_again_measure_the_same(folders: Path) -> None:
+    """Every trial has the same bits as in one process that nobody killed."""
+    grid = ("--ranks", "0", "2", "--rates", "1e-3", "--updates", "24", "--seeds", "2", "--no-known-wrapper")
+    free = ("--bits", "4", "--noise", "0.1", "--depths", "--mix", "--truncate")
+    assert call(folders, "two", *grid, *free, out="whole") == 2  # before does not know, which is seen last
+    whole = RelearningRun.read(folders / "whole")
+    trials = len(whole.settings.trials())
+    one, two, data = (str(folders / name) for name in ("one", "two", "data.jsonl"))
+    words = ["relearn", one, two, "--data", data]
+    command = [sys.executable, "-m", "veneer", *words, *grid, *free, "--jobs", "2", "--quiet"]
+    begun = subprocess.Popen([*command, "--out", str(folders / "parts")], start_new_session=True)
+    while len(list((folders / "parts").glob("trials/*.json"))) < 3:
+        assert begun.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+    parts = RelearningRun.read(folders / "parts")
+    assert 0 < len(parts.pending()) < trials
+    assert call(folders, "two", *grid, *free, "--jobs", "2", out="parts") == 2
+    assert not parts.pending()
+    for trial in whole.settings.trials():
+        assert parts.result(trial) == whole.result(trial), trial.told
 
 
 def test_what_overtraining_takes_away_again_was_there(tmp_path: Path) -> None:

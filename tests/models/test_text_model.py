@@ -108,7 +108,7 @@ def test_equal_weights_have_equal_hashes(tmp_path: Path) -> None:
     assert weights_hash(one) != weights_hash(other)
 
 
-def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = save(make("llama"), tmp_path / "good")
     (tmp_path / "empty").mkdir()
     none, pickled, short, broken = (tmp_path / name for name in ("none", "pickled", "short", "broken"))
@@ -138,6 +138,10 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
         load_tokenizer(str(none))
     with pytest.raises(InputError, match="memory"):
         check_memory(10**15, "a test")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**9, 10**9))
+    check_memory(10**8, "a test", "cuda")
+    with pytest.raises(InputError, match="GPU"):
+        check_memory(10**10, "a test", "cuda")
 
 
 def test_a_model_that_is_no_text_model_is_refused() -> None:
