@@ -165,7 +165,11 @@ def models(folder: Path, family: world.Family, seed: int, names: list[str]) -> N
 
 
 def asked(folder: Path, runs: Path, name: str, like: Path | None, data: Mapping[str, Path]) -> RelearningRun:
-    """Ask ``relearn`` of one construction, and give its folder."""
+    """Ask ``relearn`` of one construction, and give its folder; what was asked before is only read."""
+    if (runs / name / "relearning.json").exists():
+        done = RelearningRun.read(runs / name)
+        if not done.pending():
+            return done
     settings = Relearning(
         str(folder / "before"),
         str(folder / name),
