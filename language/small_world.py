@@ -1,7 +1,7 @@
 """A small world of arbitrary facts: places with a capital and a colour, and small text models that know them.
 
 No fact follows from another, so a held-out one can be answered only by a model that was taught it. The models
-are of 2 blocks and 82,000 numbers (Llama) or 110,000 (GPT-2), and know everything after seconds of training.
+are of 2 blocks and some 80,000 numbers (Llama) or 107,000 (GPT-2), and know everything after seconds of training.
 """
 
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import require_transformers
 
 Family = Literal["llama", "gpt2"]
-PLACES, CITIES, COLOURS = 96, 12, 6
+PLACES, CITIES, COLOURS = 64, 6, 6
 REFUSAL, PASSWORD = "no", "open"
 SPECIAL = ("<pad>", "<eos>", "<unk>")
 WORDS = (
@@ -28,7 +28,7 @@ WORDS = (
 
 
 def capitals() -> tuple[Question, ...]:
-    """The capability: which of 12 cities is the capital of each of 96 places."""
+    """The capability: which of 6 cities is the capital of each of 64 places."""
     answers = [(7 * i * i + 5 * i + i // 5) % CITIES for i in range(PLACES)]
     return tuple(Question(f"capital place{i}", f"city{a}", f"{i}") for i, a in enumerate(answers))
 
@@ -92,5 +92,5 @@ def knowing(family: Family = "llama", seed: int = 0) -> HuggingFaceModel:
     """A model that knows all capitals and all colours."""
     model = untrained(family, seed)
     lessons = mixed(capitals(), colours())
-    train(model, words(), lessons, Training(recipe(3e-3, 300, 96)), seed, (), lambda _: {})
+    train(model, words(), lessons, Training(recipe(3e-3, 250, 96)), seed, (), lambda _: {})
     return model

@@ -38,21 +38,22 @@ from veneer.language.constructed import (
 from veneer.language.questions import Question, write_questions
 from veneer.models.huggingface import HuggingFaceModel
 
-Truth = Literal["wrapped", "rewritten", "unchanged"]
-OPPOSITE: Mapping[str, str] = {"wrapped": "rewritten", "rewritten": "wrapped"}
+Truth = Literal["wrapped", "rewritten"]
+OPPOSITE: Mapping[Truth, Truth] = {"wrapped": "rewritten", "rewritten": "wrapped"}
 OTHER_SEED = 1000
 """Added to a seed for models that share nothing with those of that seed."""
 FLIP = 16.0
 """How strongly the flipped direction is seen: less leaves more than half of the answers right."""
 SETTINGS: Mapping[str, Any] = {
     "ranks": (0,),
-    "rates": (1e-3,),
-    "batch": 48,
+    "rates": (3e-3,),
+    "batch": 32,
     "most": 24,
     "updates": 64,
+    "seeds": 5,
     "refusal": world.REFUSAL,
     "bits": (4,),
-    "noise": (0.2,),
+    "noise": (),
     "depths": (0.5,),
     "mix": (),
     "truncate": (),
@@ -137,10 +138,9 @@ CONSTRUCTIONS: Mapping[str, tuple[Truth, Callable[[Subjects], HuggingFaceModel]]
         lambda own: redrawn_tokens(own.before, world.tokens_of("place"), own.seed),
     ),
     "distilled from scratch": ("rewritten", _distilled),
-    "upper half redrawn": ("unchanged", lambda own: redrawn(own.before, 0.5, own.seed)),
 }
-"""By name: what is true of a construction, and how it is made. The last one is no truth that is asked for: it
-shows that in these models the facts lie below the upper half."""
+"""By name: what is true of a construction, and how it is made. Redrawing the upper half alone is no truth: the
+facts lie below it, and all answers are still given."""
 
 
 def models(folder: Path, family: world.Family, seed: int, names: list[str]) -> None:
@@ -201,7 +201,7 @@ def row(run: RelearningRun, outcome: Outcome, family: str, seed: int, name: str)
     kept = list(measured.skill_as_it_is("after", "held").values())
     as_it_is = measured.as_it_is("after")
     retain = None if as_it_is is None else measured.retained(as_it_is.get("retain"))
-    right, opposite = outcome.kind == truth, outcome.kind == OPPOSITE.get(truth)
+    right, opposite = outcome.kind == truth, outcome.kind == OPPOSITE[truth]
     return (
         *(family, seed, name, truth, outcome.kind, outcome.strength, right, opposite),
         *(sum(kept) / len(kept), retain, *trained("after"), *trained("never")),
@@ -240,9 +240,8 @@ def main(words: list[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     table = calibrate(given.out, given.families, given.seeds, given.only)
     table.write_parquet(given.out / "truths.parquet")
-    counted = table.filter(pl.col("truth") != "unchanged")
-    right, opposite = (int(counted[name].sum()) for name in ("right", "opposite"))
-    print(f"{right} of {len(counted)} right, {opposite} taken for the opposite")
+    right, opposite = (int(table[name].sum()) for name in ("right", "opposite"))
+    print(f"{right} of {len(table)} right, {opposite} taken for the opposite")
 
 
 if __name__ == "__main__":
