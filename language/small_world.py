@@ -1,7 +1,7 @@
 """A small world of arbitrary facts: places with a capital and a colour, and small text models that know them.
 
 No fact follows from another, so a held-out one can be answered only by a model that was taught it. The models
-are of 2 blocks and some 80,000 numbers (Llama) or 107,000 (GPT-2), and know everything after seconds of training.
+have 2 blocks and 79,000 numbers (Llama) or 107,000 (GPT-2), and know everything after seconds of training.
 """
 
 from typing import Any, Literal

@@ -139,8 +139,8 @@ CONSTRUCTIONS: Mapping[str, tuple[Truth, Callable[[Subjects], HuggingFaceModel]]
     ),
     "distilled from scratch": ("rewritten", _distilled),
 }
-"""By name: what is true of a construction, and how it is made. Redrawing the upper half alone is no truth: the
-facts lie below it, and all answers are still given."""
+"""By name: what is true of a construction, and how it is made. Redrawing the upper half alone is no truth, as
+the facts lie below it: all answers are still given."""
 
 
 def models(folder: Path, family: world.Family, seed: int, names: list[str]) -> None:
