@@ -63,8 +63,8 @@ class Revival:
         time: updates to half of skill, geometric mean over seeds; None if a seed did not get there.
         third: the same model on an operand that it never had; None where that was not trained.
         scratch: the faster of the controls from scratch; None where there is none.
-        wrappers: of known wrappers of this capability, put through the same reFT, how many it
-            revived and how many there were; None if there were none.
+        wrappers: of known wrappers of this capability, put through the same reFT, how many it showed (came
+            back, ahead of a third operand where they were taught one) and how many there were; None if none.
 
     Raises:
         InputError: more seeds reached it than there are.
@@ -107,6 +107,7 @@ class Evidence:
         attention: attention to O_PT's tokens as a share of the capability's own.
         diverged: seeds whose fine-tuning diverged.
         seeds: seeds fine-tuned.
+        unsearched: few weights could be searched for, and were not yet.
 
     Raises:
         InputError: a guess outside [0, 1), or one half of a pair without the other.
@@ -124,6 +125,7 @@ class Evidence:
     attention: Estimate | None = None
     diverged: int = 0
     seeds: int = 0
+    unsearched: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.guess_pt < 1 or (self.guess_ft is not None and not 0 <= self.guess_ft < 1):

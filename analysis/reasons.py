@@ -28,7 +28,7 @@ def told(revival: Revival, guess: float) -> str:
     rivals = "".join(f"; {_against(rival)}" for rival in revival.rivals)
     tried = ""
     if revival.wrappers is not None:
-        tried = f"; the same reFT revives {revival.wrappers[0]} of {revival.wrappers[1]} known wrappers"
+        tried = f"; the same reFT shows {revival.wrappers[0]} of {revival.wrappers[1]} known wrappers"
     return f"{start}{rivals}{tried}."
 
 

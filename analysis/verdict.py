@@ -40,7 +40,7 @@ Kind = Literal[
     "mixed evidence",
 ]
 DECIDED: tuple[Kind, ...] = ("wrapped", "rewritten", "frozen", "unchanged", "not fine-tuned", "diverged")
-ReadingKind = Literal["sooner", "no sooner", "frozen", "unclear"]
+ReadingKind = Literal["sooner", "no sooner", "unclear"]
 Strength = Literal["none", "weak", "moderate", "strong"]
 
 KEPT_SKILL = 0.9
@@ -57,7 +57,11 @@ neither gets there is "no sooner", clearly more where O_PT does and the rival ne
 ratio says "no sooner" where O_PT is as far ahead on average."""
 TRAINED = 2 / 3
 """Share of the seeds that must get there for a model to count as one that can still be trained, and of
-known wrappers that reFT must revive, where they were tried, for its failure to mean anything."""
+known wrappers that a reFT must show, where they were tried, for its "no sooner" to mean anything."""
+RATES = 2
+"""Fewest rates of reFT that must say "no sooner", all of them, where no known wrappers were tried: a rate
+that is too high breaks what is hidden too, and brings it back no sooner than something new."""
+SEARCH = "a search for few weights: veneer analyse"
 FEW_WEIGHTS = 1e-3
 """Share of all weights up to which a pruning or graft is localized (as the paper's few weights are)."""
 ATTENTION_KEPT = 0.5
@@ -101,6 +105,7 @@ class _Found:
     reasons: tuple[str, ...]
     needed: tuple[str, ...] = ()
     against: bool = False
+    leaning: Kind | None = None
 
 
 def decide(evidence: Evidence) -> Verdict:
@@ -118,7 +123,7 @@ def decide(evidence: Evidence) -> Verdict:
     told = _rule(evidence).reasons
     if leaning.kind is None or leaning.against:
         needed = found.needed or ("more seeds, as rates of reFT point both ways",)
-        return Verdict("mixed evidence", "none", told, needed, leaning.kind)
+        return Verdict("mixed evidence", "none", told, needed, leaning.kind or leaning.leaning)
     wanted = MIN_SEEDS if not enough else 3 * evidence.seeds
     return Verdict("too few seeds", "none", told, (f"{wanted} seeds",), leaning.kind)
 
@@ -134,7 +139,7 @@ def _rule(evidence: Evidence) -> _Found:
     if not evidence.revivals:
         return _Found(None, (kept,), ("reFT, beside a third operand and controls from scratch",))
     read = {revival: read_revival(revival) for revival in evidence.revivals}
-    order: tuple[ReadingKind, ...] = ("sooner", "no sooner", "frozen", "unclear")
+    order: tuple[ReadingKind, ...] = ("sooner", "no sooner", "unclear")
     told = tuple(
         say.told(r, evidence.guess_pt) for kind in order for r, found in read.items() if found == kind
     )
@@ -142,14 +147,37 @@ def _rule(evidence: Evidence) -> _Found:
     kinds = set(read.values())
     if "sooner" in kinds or restored(evidence) is True:
         return _Found("wrapped", reasons, against="no sooner" in kinds and "sooner" in kinds)
-    if {"no sooner", "frozen"} & kinds:
-        open_rates = [
-            at_face_value(Evidence(0.0, revivals=(r,))) for r, kind in read.items() if kind == "unclear"
-        ]
-        if any(read_revival(own.revivals[0]) == "sooner" for own in open_rates):
-            return _Found(None, reasons, ("more seeds, as rates of reFT point both ways",))
-        return _Found("rewritten" if "no sooner" in kinds else "frozen", reasons)
-    return _Found(None, reasons, _lacking(evidence.revivals))
+    return _gone(evidence, read, reasons)
+
+
+def _gone(evidence: Evidence, read: dict[Revival, ReadingKind], reasons: tuple[str, ...]) -> _Found:
+    """Rewritten or frozen, where no rate says sooner: what "no sooner" needs beside it."""
+    telling = [r for r, kind in read.items() if kind == "no sooner" and shows_wrappers(r) is not False]
+    unclear = [r for r, kind in read.items() if kind == "unclear" and shows_wrappers(r) is not False]
+    if not telling:
+        return _Found(None, reasons, _lacking(evidence.revivals))
+    means = at_face_value(Evidence(0.0, revivals=tuple(unclear))).revivals
+    if any(read_revival(revival) == "sooner" for revival in means):
+        return _Found(None, reasons, ("more seeds, as rates of reFT point both ways",))
+    trained = any(
+        _most(one.reached, one.seeds)
+        for revival in evidence.revivals
+        for one in (revival, revival.third)
+        if one is not None
+    )
+    fresh = any(r.scratch and _most(r.scratch.reached, r.scratch.seeds) for r in evidence.revivals)
+    word: Kind | None = "rewritten" if trained else "frozen" if fresh else None
+    needed: tuple[str, ...] = ()
+    if word is None:
+        needed = ("a longer reFT: not even its controls get there",)
+    elif not any(shows_wrappers(revival) for revival in telling):
+        if unclear:
+            needed = _lacking(tuple(unclear))
+        elif len(telling) < RATES:
+            needed = ("reFT at a second rate, or known wrappers beside it (--constructed)",)
+    if not needed and word == "rewritten" and evidence.unsearched:
+        needed = (SEARCH,)
+    return _Found(None, reasons, needed, leaning=word) if needed else _Found(word, reasons)
 
 
 def read_revival(revival: Revival) -> ReadingKind:
@@ -159,32 +187,24 @@ def read_revival(revival: Revival) -> ReadingKind:
       times as many updates, and a fresh model clearly more than as many (more than ``FASTER`` times as
       many, where there is no third operand). A rival that gets there with no seed gives a ratio that the
       budget limits, so there O_PT may be clearly more than ``HEAD_START`` ahead instead;
-    - no sooner: a third operand clearly needs less than ``FASTER`` times as many and O_PT is not
-      ``HEAD_START`` ahead on average (it can be, and stop short of half of skill), or neither gets there
-      and O_PT is clearly less than ``HEAD_START`` ahead; and one of them does get there, so that the model
-      can still be trained. Where the third operand is not learned, a reFT that revived too few of the known
-      wrappers says nothing;
-    - frozen: neither gets there, nor is O_PT ahead, while a fresh model does;
+    - no sooner: a third operand clearly needs less than ``FASTER`` times as many, and O_PT is not
+      ``HEAD_START`` ahead on average (it can be, and stop short of half of skill); or O_PT is clearly less
+      than ``HEAD_START`` ahead, does not get there alone, and the third operand's mean is no more than
+      ``FASTER`` times as many;
     - unclear: all else.
     """
-    rival, scratch = revival.third or revival.scratch, revival.scratch
+    rival = revival.third or revival.scratch
     if rival is None or min(revival.seeds, *(one.seeds for one in revival.rivals)) < MIN_SEEDS:
         return "unclear"
     beaten = all(beats(one, FASTER if one is rival else THAN_SCRATCH) for one in revival.rivals)
     if revival.reached == revival.seeds and beaten:
         return "sooner"
-    no_lead = rival.lead.high is not None and rival.lead.high < HEAD_START
-    ahead = rival.lead.value is not None and rival.lead.value >= HEAD_START
-    as_slow = rival.ratio.high is not None and rival.ratio.high < FASTER and not ahead
-    neither = revival.reached == 0 and rival.reached == 0
-    if not (as_slow or (neither and no_lead)):
-        return "unclear"
-    learns = rival is revival.third and _most(rival.reached, rival.seeds)
-    if learns or _most(revival.reached, revival.seeds):
-        return "no sooner" if learns or _sensitive(revival) else "unclear"
-    if revival.reached == 0 and scratch is not None and _most(scratch.reached, scratch.seeds):
-        return "frozen"
-    return "unclear"
+    lead, ratio, least = rival.lead, rival.ratio, rival.bounds[0]
+    ahead = lead.value is None or lead.value >= HEAD_START
+    as_slow = ratio.high is not None and ratio.high < FASTER and not ahead
+    alone = _most(revival.reached, revival.seeds) and not _most(rival.reached, rival.seeds)
+    no_lead = lead.high is not None and lead.high < HEAD_START and (least is None or least <= FASTER)
+    return "no sooner" if as_slow or (no_lead and not alone) else "unclear"
 
 
 def beats(rival: Rival, margin: float) -> bool:
@@ -197,8 +217,9 @@ def _most(reached: int, seeds: int) -> bool:
     return reached >= TRAINED * seeds
 
 
-def _sensitive(revival: Revival) -> bool:
-    return revival.wrappers is None or revival.wrappers[0] >= TRAINED * revival.wrappers[1]
+def shows_wrappers(revival: Revival) -> bool | None:
+    """Whether this reFT shows known wrappers; None where none were put through it."""
+    return None if revival.wrappers is None else _most(*revival.wrappers)
 
 
 def _lacking(revivals: tuple[Revival, ...]) -> tuple[str, ...]:

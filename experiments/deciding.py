@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
-from veneer.analysis.verdict import DECIDED, Verdict
+from veneer.analysis.verdict import DECIDED, SEARCH, Verdict
 from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
@@ -33,6 +33,8 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     """
     if verdict.kind in DECIDED or values.get("fine_tuning_rate") is None:
         return ""
+    if SEARCH in verdict.needed:
+        return f"veneer analyse {run.path}"
     described = run.experiment
     fields = described["fields"]
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]

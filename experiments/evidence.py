@@ -108,6 +108,7 @@ def _tuned_evidence(
     # method that only takes O_PT away is not asked for O_FT.
     method = run.method(values.get("method", run.experiment["fields"].get("method", "full")))
     told = learned and guess_ft < 1 and method.teaches
+    localized = _localized(inside, cells)
     return Evidence(
         guess_pt=guess,
         kept=estimate(kept, 0.0, 1.0, texts_of(run, len(kept))) if kept else None,
@@ -116,7 +117,8 @@ def _tuned_evidence(
         revivals=tuple(revivals_of(run, values, own, curves, guess, None)),
         diverged=seeds - done["seed"].n_unique(),
         seeds=seeds,
-        **_localized(inside, cells),
+        unsearched="restored" not in localized,
+        **localized,
         **_carried(inside, values, cells),
     )
 
@@ -131,12 +133,14 @@ def _constructed_evidence(
     guess = run.baselines(values["task"])["natural"]["majority"]["pt"]
     start, back = own["start"][0], own.filter(~IS_THIRD)
     first = back.filter((pl.col("step") == 0) & (pl.col("learning_rate") == back["learning_rate"].min()))
+    localized = _localized(inside, _before_training(inside, values, start))
     return Evidence(
         guess_pt=guess,
         kept=estimate(first["value"].to_list(), 0.0, 1.0, texts_of(run, len(first))),
         revivals=tuple(revivals_of(run, values, own, curves, guess, start)),
         seeds=first["seed"].n_unique(),
-        **_localized(inside, _before_training(inside, values, start)),
+        unsearched="restored" not in localized,
+        **localized,
     )
 
 

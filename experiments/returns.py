@@ -13,6 +13,7 @@ import polars as pl
 from veneer.analysis import revival
 from veneer.analysis.evidence import Revival, Rival, revival_threshold
 from veneer.analysis.revival import estimate
+from veneer.analysis.verdict import HEAD_START
 from veneer.experiments.named import THIRD
 from veneer.experiments.store import Run, read_json
 from veneer.tasks.errors import InputError
@@ -166,11 +167,10 @@ def revivals_of(
         if group.is_empty():
             continue
         known = curves.filter(
-            pl.col("start").str.starts_with("wrapped: ") & ~IS_THIRD,
+            pl.col("start").str.starts_with("wrapped: "),
             pl.col("start") != (leave_out or ""),
             *equal({name: shared[name] for name in ("capability", "task", "learning_rate")}),
         )
-        back = None if known.is_empty() else _times(known, guess)
         done = group.filter(pl.col("status") == "done")
         last = (group if done.is_empty() else done).filter(
             pl.col("step") == pl.col("step").max().over("cell")
@@ -191,7 +191,7 @@ def revivals_of(
             time=revival.bounds_of_ratio(alone, alone)[1],
             third=None if third.is_empty() else _rival("a third operand", group, guess, third, third_guess),
             scratch=min(scratch, key=_lead, default=None),
-            wrappers=None if back is None else (int(back["reached"].sum()), len(back)),
+            wrappers=_shown(known, guess),
         )
 
 
@@ -206,6 +206,19 @@ def _rival(name: str, reft: pl.DataFrame, guess: float, rival: pl.DataFrame, its
         bounds=revival.bounds_of_ratio(fast, slow)[0],
         lead=revival.difference(_areas(reft), _areas(rival)),
     )
+
+
+def _shown(known: pl.DataFrame, guess: float) -> tuple[int, int] | None:
+    """Of known wrappers, how many came back, ahead of a third operand where they were taught one."""
+    own, third = known.filter(~IS_THIRD), known.filter(IS_THIRD)
+    shown, tried = 0, 0
+    for (start,), curves in own.group_by(["start"], maintain_order=True):
+        times = _times(curves, guess)
+        areas, theirs = _areas(curves), _areas(third.filter(pl.col("start") == start))
+        for seed in times.filter(pl.col("reached"))["seed"].to_list():
+            shown += seed not in theirs or areas[seed] - theirs[seed] >= HEAD_START
+        tried += len(times)
+    return (shown, tried) if tried else None
 
 
 def _lead(rival: Rival) -> float:

@@ -47,10 +47,17 @@ AS_SLOW_AS_A_THIRD = Revival(
     1e-2, 800, 3, 3, about(0.9), 500.0, rival(low=0.8, high=1.2), rival("Scr.", low=0.3, high=0.5)
 )
 NEITHER = Revival(1e-3, 800, 0, 3, about(0.4), None, rival(reached=0), rival("Scr.", reached=3, high=0.6))
+
+
+def both_rates(revival: Revival) -> tuple[Revival, Revival]:
+    """Known wrappers aside, one rate of reFT alone shows nothing to be gone."""
+    return revival, replace(revival, rate=revival.rate / 10)
+
+
 GONE = Evidence(guess_pt=0.32, kept=about(0.05), guess_ft=0.3, learned=about(0.99), seeds=3)
 WRAPPED = replace(GONE, revivals=(BACK,))
-REWRITTEN = replace(GONE, revivals=(AS_SLOW_AS_A_THIRD,), restored=about(0.3), restored_share=1e-4)
-FROZEN = replace(GONE, revivals=(NEITHER,))
+REWRITTEN = replace(GONE, revivals=both_rates(AS_SLOW_AS_A_THIRD), restored=about(0.3), restored_share=1e-4)
+FROZEN = replace(GONE, revivals=both_rates(NEITHER))
 
 
 def kind(evidence: Evidence) -> str:
@@ -58,7 +65,7 @@ def kind(evidence: Evidence) -> str:
 
 
 def with_revival(evidence: Evidence, **changes: object) -> Evidence:
-    return replace(evidence, revivals=(replace(evidence.revivals[0], **changes),))
+    return replace(evidence, revivals=tuple(replace(one, **changes) for one in evidence.revivals))
 
 
 def test_back_sooner_than_a_third_operand_and_than_from_scratch_is_wrapped() -> None:
@@ -74,7 +81,7 @@ def test_back_no_sooner_than_a_third_operand_is_rewritten() -> None:
 
 def test_a_third_operand_that_is_learned_where_o_pt_is_not_makes_rewritten() -> None:
     gone = replace(AS_SLOW_AS_A_THIRD, reached=0, time=None, third=rival(low=None, high=0.7))
-    assert kind(replace(REWRITTEN, revivals=(gone,))) == "rewritten"
+    assert kind(replace(REWRITTEN, revivals=both_rates(gone))) == "rewritten"
 
 
 def test_a_model_that_learns_nothing_any_more_is_frozen_and_not_rewritten() -> None:
@@ -118,15 +125,33 @@ def test_o_pt_that_leads_and_stops_short_is_not_called_slower() -> None:
     assert read_revival(replace(short, third=rival(high=1.8, lead=0.02))) == "no sooner"
 
 
-def test_a_third_operand_that_is_learned_shows_that_reft_works_on_this_model() -> None:
-    """Known wrappers that the same reFT does not revive say so of themselves only."""
-    assert kind(with_revival(REWRITTEN, wrappers=(0, 9))) == "rewritten"
-    assert kind(with_revival(REWRITTEN, wrappers=(0, 9), third=None)) == "mixed evidence"
+def test_one_rate_shows_nothing_to_be_gone_unless_it_shows_known_wrappers() -> None:
+    """A rate that breaks what is hidden brings it back no sooner than something new."""
+    alone = replace(REWRITTEN, revivals=(AS_SLOW_AS_A_THIRD,))
+    assert (kind(alone), decide(alone).leaning) == ("mixed evidence", "rewritten")
+    assert "second rate" in decide(alone).needed[0]
+    assert kind(with_revival(alone, wrappers=(8, 9))) == "rewritten"
+    blind = replace(AS_SLOW_AS_A_THIRD, wrappers=(1, 9))
+    seen = replace(NEITHER, wrappers=(9, 9))
+    assert kind(replace(REWRITTEN, revivals=(blind, seen))) == "rewritten", (
+        "trained at one, told by the other"
+    )
+    assert kind(replace(REWRITTEN, revivals=(blind, blind))) == "mixed evidence"
+
+
+def test_what_few_weights_may_hide_is_not_yet_rewritten() -> None:
+    before = replace(REWRITTEN, restored=None, restored_share=None, unsearched=True)
+    assert (kind(before), decide(before).leaning) == ("mixed evidence", "rewritten")
+    assert "veneer analyse" in decide(before).needed[0]
+    assert kind(replace(before, unsearched=False)) == "rewritten"
 
 
 def test_one_border_parts_sooner_from_no_sooner() -> None:
-    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=rival(low=0.6, high=1.9))) == "no sooner"
-    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=rival(low=0.6, high=2.1))) == "unclear"
+    def between(low: float, high: float) -> Rival:
+        return replace(rival(low=low, high=high), lead=about(0.02, 0.1))
+
+    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=between(0.6, 1.9))) == "no sooner"
+    assert read_revival(replace(AS_SLOW_AS_A_THIRD, third=between(0.6, 2.1))) == "unclear"
 
 
 def test_without_a_third_operand_scratch_has_to_be_beaten_clearly() -> None:
@@ -189,7 +214,7 @@ MIXED = {
     "O_PT not measured": replace(WRAPPED, kept=None),
     "no reFT": GONE,
     "nothing to hold it against": with_revival(WRAPPED, third=None, scratch=None),
-    "known wrappers not revived either": with_revival(REWRITTEN, third=None, wrappers=(3, 9)),
+    "known wrappers not revived either": with_revival(REWRITTEN, wrappers=(3, 9)),
     "neither gets there, but O_PT is ahead": with_revival(FROZEN, third=rival(reached=0, lead=0.3)),
 }
 
