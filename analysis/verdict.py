@@ -62,6 +62,7 @@ RATES = 2
 """Fewest rates of reFT that must say "no sooner", all of them, where no known wrappers were tried: a rate
 that is too high breaks what is hidden too, and brings it back no sooner than something new."""
 SEARCH = "a search for few weights: veneer analyse"
+SECOND_RATE = "reFT at a second rate, or known wrappers beside it (--constructed)"
 FEW_WEIGHTS = 1e-3
 """Share of all weights up to which a pruning or graft is localized (as the paper's few weights are)."""
 ATTENTION_KEPT = 0.5
@@ -174,7 +175,7 @@ def _gone(evidence: Evidence, read: dict[Revival, ReadingKind], reasons: tuple[s
         if unclear:
             needed = _lacking(tuple(unclear))
         elif len(telling) < RATES:
-            needed = ("reFT at a second rate, or known wrappers beside it (--constructed)",)
+            needed = (SECOND_RATE,)
     if not needed and word == "rewritten" and evidence.unsearched:
         needed = (SEARCH,)
     return _Found(None, reasons, needed, leaning=word) if needed else _Found(word, reasons)

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
-from veneer.analysis.verdict import DECIDED, SEARCH, Verdict
+from veneer.analysis.verdict import DECIDED, SEARCH, SECOND_RATE, Verdict
 from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
@@ -20,6 +20,8 @@ MANY_SEEDS = 9
 """Seeds that are asked for where three or more scatter too much."""
 LONGER = 3
 """How many times longer a reFT is asked for where even its controls do not get there."""
+SMALLER = 10
+"""How many times smaller a second rate of reFT is: a smaller one leaves in place what is hidden."""
 
 
 def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: int) -> str:
@@ -42,6 +44,9 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, seeds)
     longer = any("longer reFT" in what for what in verdict.needed)
     changes["seeds"] = wanted
+    if SECOND_RATE in verdict.needed:
+        rates = [*fields["reft_rates"], min(fields["reft_rates"]) / SMALLER]
+        changes |= {"seeds": max(MIN_SEEDS, seeds), "reft-rates": " ".join(f"{rate:g}" for rate in rates)}
     if longer:
         changes["reft-iterations"] = LONGER * fields["reft_iterations"]
     if "pretrained" in fields:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from veneer.analysis.verdict import Verdict
+from veneer.analysis.verdict import SEARCH, SECOND_RATE, Verdict
 from veneer.commands.options import RunOptions, ask
 from veneer.experiments.deciding import deciding_command
 from veneer.experiments.named import PRESETS, CounterExperiment
@@ -52,6 +52,18 @@ def test_where_not_even_controls_get_there_reft_is_to_be_longer(tmp_path: Path) 
     short = Verdict("mixed evidence", "none", ("-.",), ("a longer reFT: not even its controls get there",))
     command = deciding_command(opened(tmp_path, QUICK), SETTING, short, seeds=3)
     assert read(command).reft_iterations == 3 * QUICK.reft_iterations
+
+
+def test_one_rate_asks_for_a_smaller_one_and_no_more_seeds(tmp_path: Path) -> None:
+    alone = Verdict("mixed evidence", "none", ("-.",), (SECOND_RATE,), "rewritten")
+    command = deciding_command(opened(tmp_path, replace(QUICK, reft_rates=(1e-3,))), SETTING, alone, seeds=4)
+    assert (read(command).reft_rates, read(command).seeds) == ((1e-3, 1e-4), 4)
+
+
+def test_what_was_not_searched_asks_for_the_search(tmp_path: Path) -> None:
+    before = Verdict("mixed evidence", "none", ("-.",), (SEARCH,), "rewritten")
+    run = opened(tmp_path, QUICK)
+    assert deciding_command(run, SETTING, before, seeds=4) == f"veneer analyse {run.path}"
 
 
 def test_what_is_decided_asks_for_nothing(tmp_path: Path) -> None:
