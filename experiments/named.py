@@ -413,6 +413,8 @@ class PcfgPretraining:
     H (.5, .3, .2), or probabilities such as 0.7/0.2/0.1."""
     grammar: str = "jain2024"
     """A grammar by name (jain2024, deep, ambiguous) or a file in NLTK's notation."""
+    max_length: int | None = None
+    """Longest string of the grammar, in terminals; recursive grammars need it. None: no limit."""
     window: int = 40
     """Tokens of text."""
     count_last: int = 16

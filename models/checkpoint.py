@@ -160,7 +160,17 @@ def _understand(described: dict[str, Any], path: Path) -> tuple[TransformerConfi
 def _assemble(
     config: TransformerConfig, members: int, dtype: torch.dtype, tensors: dict[str, Tensor], path: Path
 ) -> Transformer:
-    """The fleet that these tensors are, which must be exactly what the configuration asks for."""
+    """The fleet that these tensors are, which must be exactly what the configuration asks for.
+
+    No size is greater than the numbers that are there, and no block is without tensors: what claims more is
+    refused before a model of that size is laid out.
+    """
+    numbers = sum(value.numel() for value in tensors.values())
+    sizes = {name: value for name, value in vars(config).items() if type(value) is int} | {"members": members}
+    for name, size in sizes.items():
+        if size > (most := len(tensors) if name == "blocks" else numbers):
+            held = f"{most:,} {'tensors' if name == 'blocks' else 'numbers'}"
+            raise _refusal(path, f"its config says {name} = {size}, and it holds {held}")
     with torch.device("meta"):
         model = Transformer(config, members)
     expected = {name: (value.shape, dtype) for name, value in model.state_dict().items()}

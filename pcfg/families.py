@@ -5,6 +5,7 @@ a number O' ask a question about the text, and the model answers behind ART. All
 have the same length, so the answer has one position.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -23,6 +24,7 @@ Family = Literal["C", "CC", "I", "IC", "T"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 SPECIAL = ("SOS", "EOS", "PAD", "SOT", "EOT", "ART", "NULL")
 _NUMBERS = ("window", "count_last", "occurrence", "token_back", "padding")
+WIDEST = 100_000  # tokens of a window; attention grows with its square
 BEFORE_TEXT, BEHIND_TEXT = 5, 4  # SOS T O O' SOT, and EOT ART answer EOS
 
 Text = Int[Tensor, "*sample position"]
@@ -85,8 +87,8 @@ class SampleLayout:
     padding: int = 0
 
     def __post_init__(self) -> None:
-        if self.window < 1:
-            raise InputError("window", self.window, "1 or more tokens")
+        if not 1 <= self.window <= WIDEST:
+            raise InputError("window", self.window, f"1 to {WIDEST:,} tokens")
         for name in ("count_last", "occurrence", "token_back"):
             if not 1 <= getattr(self, name) <= self.window:
                 raise InputError(name, getattr(self, name), f"1 to window = {self.window}")
@@ -97,7 +99,7 @@ class SampleLayout:
         for token in self.task_tokens:
             if not token.weight >= 0:
                 raise InputError("weight", token.weight, "0 or more", f"weight of {token.name}")
-        twice = sorted({name for name in self.vocabulary if self.vocabulary.count(name) > 1})
+        twice = sorted(name for name, times in Counter(self.vocabulary).items() if times > 1)
         if twice:
             raise InputError("vocabulary", twice, "different names for all tokens", "used twice")
 

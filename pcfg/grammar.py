@@ -29,6 +29,7 @@ else:
     Symbol = object
 
 SUM_TOLERANCE = 1e-6
+CAP = "a longest string length in terminals, such as --max-length 100"
 CRITICAL = 1 - 1e-9  # spectral radius from which the expected length counts as infinite
 
 _PARENT = re.compile(r"\s*[\w/][\w/^<>-]*\s*")
@@ -288,6 +289,8 @@ def _check_rules(name: str, productions: "Sequence[ProbabilisticProduction]") ->
     for rule in productions:
         if not rule.rhs():
             raise InputError("rule", str(rule), "a right-hand side of one or more symbols", "it is empty")
+        if any(isinstance(symbol, str) and not symbol.strip() for symbol in rule.rhs()):
+            raise InputError("rule", str(rule), "terminals of one or more letters", "a terminal is empty")
         probability = rule.prob() or 0.0
         if not 0 < probability <= 1:
             raise InputError("rule", str(rule), "a probability above 0 and up to 1", "none given, or outside")
@@ -333,6 +336,6 @@ def _check_length(grammar: Grammar) -> None:
             f"strings of {grammar.name} have infinite expected length "
             f"(spectral radius of the mean matrix {grammar.spectral_radius:.6g} >= 1)"
         )
-        raise InputError("max_length", None, "a longest string length in terminals", problem)
+        raise InputError("max_length", None, CAP, problem)
     if grammar.is_left_recursive:
-        raise InputError("max_length", None, "a longest string length in terminals", "left recursion")
+        raise InputError("max_length", None, CAP, f"left recursion in {grammar.name}")

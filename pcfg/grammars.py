@@ -7,6 +7,7 @@ probable); they are not grammars of that paper.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -51,6 +52,22 @@ def ambiguous() -> Grammar:
 
 
 GRAMMARS: dict[str, Callable[[], Grammar]] = {"jain2024": jain2024, "deep": deep, "ambiguous": ambiguous}
+
+
+def read_grammar(name: str, max_length: int | None = None) -> Grammar:
+    """A grammar by its name, or from a file in NLTK's notation.
+
+    Args:
+        name: of the grammar, or of the file.
+        max_length: longest string, in terminals; recursive grammars need it. None: no limit.
+
+    Raises:
+        InputError: no such grammar or file, or one that cannot be used.
+    """
+    if name not in GRAMMARS:
+        return Grammar.from_file(name, max_length=max_length)
+    found = grammar(name)
+    return found if max_length is None else replace(found, max_length=max_length)
 
 
 def grammar(name: str) -> Grammar:

@@ -85,6 +85,8 @@ class PcfgOptions:
 
     grammar: str = "jain2024"
     """jain2024, deep, ambiguous, or a file in NLTK's notation."""
+    max_length: int | None = None
+    """Longest string of the grammar, in terminals; recursive grammars need it. None: no limit."""
     window: int = 250
     """Tokens of text."""
     number: int | None = None

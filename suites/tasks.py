@@ -76,6 +76,7 @@ def pcfg(
     count_last: int = 40,
     q: int = 1,
     pairs: Sequence[tuple[str, str]] = (("a", "b"),),
+    max_length: int | None = None,
 ) -> Task:
     """Description of a question about a grammar's strings.
 
@@ -87,15 +88,15 @@ def pcfg(
         count_last: O' of C and CC; for I, how many of the last tokens are edited.
         q: the spurious correlation's constant.
         pairs: pairs of operands.
+        max_length: longest string of the grammar; recursive grammars need it.
 
     Raises:
         InputError: a grammar or a number that cannot be used.
     """
     from veneer.pcfg.families import SampleLayout
-    from veneer.pcfg.grammar import Grammar
-    from veneer.pcfg.grammars import GRAMMARS, grammar
+    from veneer.pcfg.grammars import read_grammar
 
-    found = grammar(grammar_name) if grammar_name in GRAMMARS else Grammar.from_file(grammar_name)
+    found = read_grammar(grammar_name, max_length)
     occurrence = 6 if number is None else number
     back = count_last if number is None or family != "T" else number
     layout = {"window": window, "count_last": count_last, "occurrence": occurrence, "token_back": back}
@@ -106,6 +107,7 @@ def pcfg(
         "about": f"{about}{ANSWERED[family].format(number=asked)}.",
         "grammar": found.name,
         "rules": found.text,
+        **({} if max_length is None else {"max_length": max_length}),
         **layout,
         "number": asked,
         "q": None if family == "T" else q,
@@ -215,7 +217,7 @@ def _layout(task: Task) -> "SampleLayout":
     from veneer.pcfg.grammar import Grammar
 
     fields = {name: task[name] for name in ("window", "count_last", "occurrence", "token_back")}
-    return SampleLayout(Grammar.from_text(task["rules"], task["grammar"]), **fields)
+    return SampleLayout(Grammar.from_text(task["rules"], task["grammar"], task.get("max_length")), **fields)
 
 
 def _rasp_source(task: Task, condition: Condition) -> "RaspSource":

@@ -154,6 +154,18 @@ def flip_one_bit(weights: Path, description: Path) -> None:
     weights.write_bytes(content)
 
 
+def claim(weights: Path, description: Path, **sizes: int) -> None:
+    """Both files agree on sizes that no machine has."""
+    import hashlib
+
+    content = json.loads(description.read_text())
+    content["config"].update(sizes)
+    described = {k: v for k, v in content.items() if k != "sha256"}
+    save_file(load_file(weights), weights, {HEADER: json.dumps(described, sort_keys=True)})
+    content["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    description.write_text(json.dumps(content))
+
+
 def rewrite(weights: Path, description: Path, header: bool, **changes: torch.Tensor) -> None:
     """Other weights with a checksum that fits, so that only what they are can give them away."""
     import hashlib
@@ -207,6 +219,17 @@ DAMAGES: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
     "other metadata": ("json", edit(lambda c: c.update(metadata={"seed": 2}))),
     "metadata that is no object": ("json", edit(lambda c: c.update(metadata=3))),
 }
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "name", ["width", "vocabulary", "positions", "blocks", "heads", "mlp_width", "classes"]
+)
+def test_a_size_that_the_weights_cannot_have_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    weights, description = save_checkpoint(tmp_path / "model", randomized(CONFIG))
+    claim(weights, description, **{name: 10**18})
+    with pytest.raises(InputError, match=f"{name} = {10**18}, and it holds"):
+        load_checkpoint(weights)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

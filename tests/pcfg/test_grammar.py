@@ -140,6 +140,13 @@ def test_a_faulty_grammar_is_refused_with_its_fault(text: str, said: str) -> Non
         Grammar.from_text(text, "faulty")
 
 
+@pytest.mark.parametrize("terminal", ["''", '""', "' '"])
+def test_an_empty_terminal_is_called_so(terminal: str) -> None:
+    with pytest.raises(InputError, match="a terminal is empty") as refused:
+        Grammar.from_text(f"S -> 'a' [0.5] | {terminal} [0.5]", "faulty")
+    assert 'rule = "S -> ' in str(refused.value) or "rule = 'S -> " in str(refused.value)
+
+
 def test_a_longest_length_admits_recursion() -> None:
     for text in ("S -> 'a' S S [0.6] | 'a' [0.4]", "S -> S 'a' [0.4] | 'a' [0.6]"):
         assert Grammar.from_text(text, "capped", max_length=9).max_length == 9
