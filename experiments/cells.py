@@ -1,9 +1,9 @@
 """From an experiment to what trains: its capabilities, its task, and its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, lru_cache
+from typing import Any, Protocol
 
 from veneer.compiled.capabilities import counter, max_identifier
 from veneer.compiled.capability import CompiledCapability
@@ -89,45 +89,89 @@ class FromFiles:
 
     def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]:
         """See ``make_pair``."""
-        asked = Pair(
-            experiment.program_pt,
-            experiment.program_ft,
-            tuple(read_vocabulary(experiment.vocabulary, experiment.length)),
-            experiment.length,
-            experiment.answer_position,
-            experiment.causal,
-            experiment.inputs,
-            experiment.agree,
-            experiment.q,
-            experiment.exactness,
-            experiment.texts,
-        )
-        return make_pair(asked)
+        return make_pair(_pair(experiment))
+
+
+def _pair(experiment: ProgramExperiment) -> Pair:
+    """The two programs that an experiment asks for."""
+    return Pair(
+        experiment.program_pt,
+        experiment.program_ft,
+        tuple(read_vocabulary(experiment.vocabulary, experiment.length)),
+        experiment.length,
+        experiment.answer_position,
+        experiment.causal,
+        experiment.inputs,
+        experiment.agree,
+        experiment.q,
+        experiment.exactness,
+        experiment.texts,
+    )
 
 
 FILES = FromFiles()
 
 
-def prepare(experiment: Experiment, code: UsersCode = FILES) -> Prepared:
+class Read:
+    """What experiments have read so far: a grid of a thousand points reads each capability once.
+
+    Args:
+        code: where methods and programs of the user's come from.
+    """
+
+    def __init__(self, code: UsersCode = FILES) -> None:
+        self._code, self._found = code, dict[str, Any]()
+
+    def method(self, spec: str) -> Method:
+        """See ``load_method``."""
+        return self._once(f"method {spec}", lambda: self._code.method(spec))
+
+    def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]:
+        """See ``make_pair``."""
+        return self._once(repr(_pair(experiment)), lambda: self._code.pair(experiment))
+
+    def sources(self, experiment: Experiment) -> Sequence[Source]:
+        """The capabilities that an experiment starts from."""
+        return self._once(_sources_asked(experiment), lambda: _sources(experiment))
+
+    def _once(self, name: str, read: Callable[[], Any]) -> Any:
+        if name not in self._found:
+            self._found[name] = read()
+        return self._found[name]
+
+
+def _sources_asked(experiment: Experiment) -> str:
+    """What an experiment's capabilities depend on."""
+    names = (
+        ("pretrained",)
+        if isinstance(experiment, LearnedExperiment)
+        else ("operand_pt", "rank_pt", "letters", "length", "exactness", "literal", "noise", "own_samples")
+    )
+    return repr([experiment.name, *(getattr(experiment, name, None) for name in names)])
+
+
+def prepare(experiment: Experiment, code: UsersCode = FILES, read: Read | None = None) -> Prepared:
     """Everything that can be refused is checked here, before any training.
 
     Args:
         experiment: what is asked for.
         code: where methods and programs of the user's come from; of a run that is only read, the run.
+        read: what other experiments of a grid have read already, by the same code; none starts anew.
 
     Raises:
         InputError: a field that cannot be used.
     """
+    read = read or Read(code)
     validate(experiment)
-    chains = _chains(experiment, code.method(experiment.method))
+    chains = _chains(experiment, read.method(experiment.method))
     if isinstance(experiment, ProgramExperiment):
-        capability, own = code.pair(experiment)
+        capability, own = read.pair(experiment)
         source = _written(experiment, capability)
         cells = _cells(experiment, source, own, chains)
         return Prepared({source.key: source}, list(cells.values()))
     if isinstance(experiment, CompiledExperiment):
         _task(experiment, None)  # before anything is compiled
-    sources = _sources(experiment)
+    sources = read.sources(experiment)
     cells: dict[str, Cell] = {}
     for source in sources:
         task = _task(experiment, source)
@@ -168,16 +212,28 @@ def third_task(task: Task, source: Source) -> Task | None:
     """
     match task:
         case Counter(letters=letters, operand_pt=pt, operand_ft=ft):
-            return replace(task, operand_pt=next(x for x in letters if x not in (pt, ft)))
+            return _asking(task, operand_pt=next(x for x in letters if x not in (pt, ft)))
         case MaxIdentifier(rank_pt=pt, rank_ft=ft, length=length):
             third = 2 * pt - ft
-            return replace(task, rank_pt=third, rank_ft=pt) if 1 <= third <= length else None
+            return _asking(task, rank_pt=third, rank_ft=pt) if 1 <= third <= length else None
         case OperandTask(layout=layout, operand_pt=pt, operand_ft=ft):
             assert isinstance(source, Learned)
             prior = dict(zip(layout.grammar.terminals, source.capability.operand_prior, strict=True))
             new = [x for x, share in prior.items() if share == 0 and x not in (pt, ft)]
             return replace(task, operand_pt=new[0]) if new else None
     return None
+
+
+@lru_cache(maxsize=64)
+def _asking(task: Any, **operands: Any) -> Any:
+    """A task for other operands; tasks of a grid's points are often the same, and have tables to work out."""
+    return replace(task, **operands)
+
+
+@lru_cache(maxsize=64)
+def _made(kind: Callable[..., Task], *values: Any) -> Task:
+    """A task of these fields."""
+    return kind(*values)
 
 
 def _sources(experiment: Experiment) -> Sequence[Source]:
@@ -217,11 +273,9 @@ def _task(experiment: Experiment, source: Source | None) -> Task:
     """
     match experiment:
         case CounterExperiment(letters=letters, length=length, q=q):
-            return Counter(
-                letters, length, operand_pt=experiment.operand_pt, operand_ft=experiment.operand_ft, q=q
-            )
+            return _made(Counter, letters, length, None, experiment.operand_pt, experiment.operand_ft, q)
         case MaxIdentifierExperiment(letters=letters, length=length, q=q):
-            return MaxIdentifier(letters, length, experiment.rank_pt, experiment.rank_ft, q)
+            return _made(MaxIdentifier, letters, length, experiment.rank_pt, experiment.rank_ft, q)
         case LearnedExperiment(operand_pt=pt, operand_ft=ft, q=q):
             assert isinstance(source, Learned)
             layout = source.capability.layout

@@ -5,10 +5,12 @@ from both the engine that fits it.
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from veneer.experiments.cells import Prepared
@@ -24,6 +26,8 @@ PROCESSES_PAY = 5e11  # floating-point operations, some twenty seconds of a core
 GPU_FLEET = 64
 FLEET_NUMBERS = 500_000  # in one activation of a fleet: 4 models of the quick Counter's size
 WORKER_BYTES = 500 << 20  # of a worker process before it trains anything
+MEASURED = 6  # kinds of fleets at most; others are read off between them
+COUNTED = (0, 1, 0)  # what an update's time, an evaluation's and memory go with, of ``_work``
 UPDATES = 4  # made to see how long one takes; the first is not counted
 
 
@@ -141,21 +145,50 @@ def engine_for(
 
 
 def calibrate(prepared: Prepared, fleets: list[Fleet], device: torch.device) -> list[Kind]:
-    """Train one fleet of each kind for a few updates, and multiply."""
+    """Train one fleet of each kind for a few updates, and multiply.
+
+    Of many kinds, ``MEASURED`` are trained, from the cheapest to the dearest by their arithmetic; what the
+    others take lies between these.
+    """
     groups: dict[Any, list[Fleet]] = {}
     for fleet in fleets:
         groups.setdefault(_kind(fleet), []).append(fleet)
+    work = {kind: _work(prepared, members[0]) for kind, members in groups.items()}
+    ordered = sorted(groups, key=lambda kind: work[kind])
+    places = np.linspace(0, len(ordered) - 1, min(MEASURED, len(ordered))).round().astype(int)
+    tried = {ordered[place]: _measure(prepared, groups[ordered[place]][0], device) for place in places}
+    between = [
+        _increasing([(work[kind][i], own[column]) for kind, own in tried.items()])
+        for column, i in enumerate(COUNTED)
+    ]
     found = []
-    for members in groups.values():
-        update, evaluation, memory = _measure(prepared, members[0], device)
+    for kind, members in groups.items():
+        read = [np.interp(work[kind][i], *line) for i, line in zip(COUNTED, between, strict=True)]
+        update, evaluation, memory = tried.get(kind, map(float, read))
         seconds = sum(
             update * fleet.cells[0].stage.recipe.iterations
             + evaluation * len(fleet.cells[0].evaluation.steps)
             for fleet in members
         )
         name = f"{members[0].cells[0].stage.name} × {len(members[0].cells)}"
-        found.append(Kind(name, len(members), update, evaluation, memory, seconds))
+        found.append(Kind(name, len(members), update, evaluation, int(memory), seconds))
     return found
+
+
+def _increasing(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Places in order, each once, and the mean of what was measured there."""
+    found: dict[float, list[float]] = {}
+    for place, value in sorted(points):
+        found.setdefault(place, []).append(value)
+    return list(found), [sum(own) / len(own) for own in found.values()]
+
+
+def _work(prepared: Prepared, fleet: Fleet) -> tuple[float, float]:
+    """Operations of an update and of an evaluation, but for a factor."""
+    cell, size = fleet.cells[0], len(fleet.cells)
+    model = prepared.sources[cell.origin.capability].model
+    each = float(size * model.parameter_count * model.config.positions)
+    return each * cell.stage.recipe.batch, each * cell.evaluation.samples
 
 
 def _kind(fleet: Fleet) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from veneer.experiments.cells import FILES, Prepared, UsersCode, prepare
+from veneer.experiments.cells import FILES, Prepared, Read, UsersCode, prepare
 from veneer.experiments.named import PRESETS, Experiment, validate
 from veneer.tasks.errors import InputError
 
@@ -193,12 +193,22 @@ def read_file(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
         content = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError("file", str(path), "a TOML file", str(error)) from error
+    except RecursionError as error:
+        raise InputError("file", str(path), "a TOML file", "it is nested too deeply") from error
     name, axes = content.pop("experiment", None), content.pop("axes", {})
-    if name not in PRESETS:
-        raise InputError("experiment", name, ", ".join(PRESETS), f"in {path}")
-    if not isinstance(axes, dict) or any(isinstance(v, dict) for v in [*content.values(), *axes.values()]):
-        raise InputError("file", str(path), "experiment, options, and values in a table [axes]")
-    return name, content, {k: list(v) if isinstance(v, list) else [v] for k, v in axes.items()}
+    if not isinstance(name, str) or name not in PRESETS:
+        shown = name if isinstance(name, str | None) else f"a {type(name).__name__}"
+        raise InputError("experiment", shown, ", ".join(PRESETS), f"in {path}")
+    if not isinstance(axes, dict):
+        raise InputError(
+            "file", str(path), "a table [axes] with values by field", f"it is a {type(axes).__name__}"
+        )
+    given = {k: v if isinstance(v, list) else [v] for k, v in axes.items()}
+    for field_name, values in {**{k: [v] for k, v in content.items()}, **given}.items():
+        if strange := [value for value in values if not isinstance(value, bool | int | float | str)]:
+            valid = "a number, a text, true or false; of a field also a list of such"
+            raise InputError(str(field_name), f"a {type(strange[0]).__name__}", valid, f"in {path}")
+    return name, content, given
 
 
 def prepare_sweep(sweep: Sweep, code: UsersCode = FILES) -> tuple[Prepared, pl.DataFrame | None]:
@@ -215,9 +225,9 @@ def prepare_sweep(sweep: Sweep, code: UsersCode = FILES) -> tuple[Prepared, pl.D
     Raises:
         InputError: a field that cannot be used.
     """
-    sources, cells, points = {}, {}, []
+    sources, cells, points, read = {}, {}, [], Read(code)
     for experiment in sweep.experiments:
-        prepared = prepare(experiment, code)
+        prepared = prepare(experiment, code, read)
         own = {cell.id: cell for cell in prepared.cells}
         sources.update(prepared.sources)
         cells.update(own)

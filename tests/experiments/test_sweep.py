@@ -12,14 +12,14 @@ from polars.testing import assert_frame_equal
 from tests.tiny import CPU, EXPERIMENT, Quiet
 from veneer.commands.main import main
 from veneer.commands.sweep import sweep_table
-from veneer.experiments import estimate
+from veneer.experiments import cells, estimate
 from veneer.experiments.cells import prepare
 from veneer.experiments.named import CounterExperiment, PcfgCounterExperiment
 from veneer.experiments.run import execute
 from veneer.experiments.status import status, verify
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import Sweep, prepare_sweep, read_values, split_words, sweep_of
-from veneer.finetune.cell import Cell, Origin, content_hash, describe, plan
+from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, describe, plan
 from veneer.tasks.errors import InputError
 
 ONE = replace(EXPERIMENT, learning_rates=(1e-2,), iterations=6, reft_iterations=5)
@@ -179,6 +179,35 @@ def test_a_fleet_that_cannot_fit_is_refused_before_it_is_tried(
     monkeypatch.setattr(estimate, "memory_of", lambda device: 1000)
     with pytest.raises(InputError, match="at least"):
         estimate.check_memory(prepared, fleets, CPU)
+
+
+def test_a_grid_reads_each_capability_once_and_gives_the_cells_of_its_points(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Sweep(ONE, {"batch": (8, 16), "clip": (1.0, 2.0), "length": (6, 7)})
+    alone = {cell.id for point in grid.experiments for cell in prepare(point).cells}
+    read: list[int] = []
+    monkeypatch.setattr(cells, "_sources", lambda asked, own=cells._sources: read.append(1) or own(asked))
+    prepared, _ = prepare_sweep(grid)
+    assert {cell.id for cell in prepared.cells} == alone
+    assert len(read) == 2, "one for each length"
+
+
+def test_of_many_kinds_of_fleets_few_are_tried_and_the_others_lie_between(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, _ = prepare_sweep(Sweep(replace(ONE, reft_rates=()), {"batch": tuple(range(8, 28))}))
+    fleets, tried = plan(prepared.cells, 4), list[int]()
+
+    def measured(_: object, fleet: Fleet, device: object) -> tuple[float, float, int]:
+        tried.append(fleet.cells[0].stage.recipe.batch)
+        return tried[-1] / 1000, 0.5, 10 * tried[-1]
+
+    monkeypatch.setattr(estimate, "_measure", measured)
+    kinds = estimate.calibrate(prepared, fleets, CPU)
+    assert len(kinds) == 20 and len(tried) == estimate.MEASURED and {8, 27} <= set(tried)
+    assert [round(1000 * kind.update) for kind in kinds] == list(range(8, 28))
+    assert {kind.evaluation for kind in kinds} == {0.5}
 
 
 def test_the_bound_on_memory_is_below_what_training_takes(cache: Path) -> None:

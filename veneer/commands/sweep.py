@@ -18,7 +18,7 @@ from veneer.commands.slurm import write_job
 from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
 from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import calibrate, check_memory, engine_for, fleet_size
+from veneer.experiments.estimate import MEASURED, calibrate, check_memory, engine_for, fleet_size
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
@@ -159,13 +159,16 @@ def _show_plan(
         f"{len(prepared.cells):,} cells at {points:,} point{'s' if points != 1 else ''} of the grid, in "
         f"{len(fleets):,} fleets; {done:,} cells are finished in {options.out}"
     )
-    table = Table(title="Fleets, from a few updates of each kind")
+    few = "each kind" if len(kinds) <= MEASURED else f"{MEASURED} of {len(kinds):,} kinds"
+    table = Table(title=f"Fleets, from a few updates of {few}")
     for name in ("stage × models", "fleets", "ms per update", "ms per evaluation", "memory, MB", "time"):
         table.add_column(name, justify="right")
-    for kind in kinds:
+    for kind in kinds[:ROWS]:
         speeds = (f"{1e3 * kind.update:.1f}", f"{1e3 * kind.evaluation:.1f}", f"{kind.memory / 1e6:,.0f}")
         table.add_row(kind.name, f"{kind.fleets:,}", *speeds, duration(kind.seconds))
     console.print(table)
+    if len(kinds) > ROWS:
+        console.print(f"{len(kinds) - ROWS:,} more kinds of fleets, counted below")
     share = 1 - done / max(1, len(prepared.cells))
     left = sum(kind.seconds for kind in kinds) * share / jobs
     memory = max(kind.memory for kind in kinds) * jobs
