@@ -15,16 +15,16 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from veneer.experiments.estimate import memory_of
 from veneer.experiments.named import PcfgPretraining
 from veneer.finetune.initialize import initialize
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
-from veneer.models.files import exists, read_json, read_table, write_json, write_table
-from veneer.models.transformer import Transformer
+from veneer.models.files import alone, exists, read_json, read_table, write_json, write_table
+from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import JAILBREAK, ONE_PER_FAMILY, Pretraining, SampleLayout
-from veneer.pcfg.grammar import Grammar
-from veneer.pcfg.grammars import GRAMMARS, grammar
+from veneer.pcfg.grammars import read_grammar
 from veneer.pcfg.pretraining import PRIORS, PretrainingJob, gpt, question_name, questions
 from veneer.tasks.errors import InputError
 
@@ -50,16 +50,31 @@ def layout_of(experiment: PcfgPretraining) -> SampleLayout:
     Raises:
         InputError: a grammar or number that cannot be used.
     """
-    known = experiment.grammar in GRAMMARS
-    made = grammar(experiment.grammar) if known else Grammar.from_file(experiment.grammar)
     return SampleLayout(
-        made,
+        read_grammar(experiment.grammar, experiment.max_length),
         experiment.window,
         experiment.count_last,
         experiment.occurrence,
         experiment.token_back,
         JAILBREAK if experiment.jailbreak else ONE_PER_FAMILY,
     )
+
+
+LARGEST = {
+    "width": 100_000,
+    "blocks": 1_000,
+    "heads": 10_000,
+    "batch": 1_000_000,
+    "iterations": 10**9,
+    "evaluation_samples": 10_000_000,
+    "seeds": 1_000,
+}
+"""What no machine does in a lifetime is refused before anything is made ready."""
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file is more than what another process is just writing."""
+    return not (file.name.startswith(".") and file.name.endswith(".tmp"))
 
 
 class PretrainingRun:
@@ -75,6 +90,9 @@ class PretrainingRun:
     """
 
     def __init__(self, experiment: PcfgPretraining, out: Path, command: str) -> None:
+        for field, most in LARGEST.items():
+            if getattr(experiment, field) > most:
+                raise InputError(field, getattr(experiment, field), f"at most {most:,}")
         if experiment.seeds < 1:
             raise InputError("seeds", experiment.seeds, "1 or more")
         if experiment.evaluation_samples < 1:
@@ -112,7 +130,7 @@ class PretrainingRun:
                     for n in differing
                 ]
                 raise InputError("out", str(self.out), valid, f"it holds others ({'; '.join(changed)})")
-        elif exists(self.out) and (not self.out.is_dir() or any(self.out.iterdir())):
+        elif exists(self.out) and (not self.out.is_dir() or any(map(_is_whole, self.out.iterdir()))):
             raise InputError("out", str(self.out), "a new or empty folder", "it is no pretraining")
 
     @property
@@ -120,20 +138,51 @@ class PretrainingRun:
         """Every field, and the grammar itself: a file may hold another one the next time."""
         return json.loads(json.dumps({**asdict(self.experiment), "rules": self.layout.grammar.text}))
 
+    def check_memory(self, device: torch.device) -> None:
+        """Refuse models that need more memory than there is, by what they need for certain.
+
+        Raises:
+            InputError: they do.
+        """
+        asked, config = self.experiment, self._config
+        weights = config.blocks * 12 * config.width**2
+        weights += config.width * (2 * config.vocabulary + config.positions)
+        # Activations are left out: a batch may go through a model in slices.
+        texts = 8 * config.positions * (asked.evaluation_samples + len(self.names) * asked.batch)
+        need = 4 * len(self.names) * 4 * weights + texts
+        if need > (have := memory_of(device)):
+            sizes = f"{len(self.names)} models of width {config.width:,} and {config.blocks} blocks"
+            problem = f"{sizes} need at least {need / 1e9:,.0f} GB; this {device.type} has {have / 1e9:,.0f}"
+            raise InputError("batch", asked.batch, "a smaller batch, width, window or fewer models", problem)
+
+    @property
+    def _config(self) -> TransformerConfig:
+        return gpt(self.layout, self.experiment.width, self.experiment.blocks, self.experiment.heads)
+
     @property
     def finished(self) -> bool:
         """Whether everything is there."""
         return (self.out / "metrics.parquet").exists()
 
     def execute(self, device: torch.device, progress: Callable[[int], None]) -> None:
-        """Train to the end, from the last state where there is one, and write metrics and checkpoints."""
+        """Train to the end, from the last state where there is one, and write metrics and checkpoints.
+
+        Whoever asks for the same folder meanwhile waits, and finds it done.
+        """
+        with alone(self.out) as waited:
+            if waited:
+                self._check_folder()
+            if not self.finished:
+                self._train(device, progress)
+
+    def _train(self, device: torch.device, progress: Callable[[int], None]) -> None:
         write_json(self.out / "pretraining.json", self._described)
 
         def keep(step: int, model: Transformer, accuracy: Tensor) -> None:
             if step in self.experiment.keep:
                 self._save(model, step, accuracy)
 
-        config = gpt(self.layout, self.experiment.width, self.experiment.blocks, self.experiment.heads)
+        config = self._config
         seeds = [seed for _, seed in self.names]
         state = self.out / "state.safetensors"
         trained = train(

@@ -7,10 +7,8 @@ whole or not at all, so that neither a worker's death nor the driver's loses any
 
 import heapq
 import multiprocessing
-import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,6 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.methods import load_method
 from veneer.finetune.processor import cores, settle
+from veneer.finetune.workers import end_with_driver
 from veneer.tasks.errors import InputError
 
 ATTEMPTS = 4  # how often a fleet is begun whose workers die
@@ -103,14 +102,7 @@ def _begin(threads: int, methods: tuple[str, ...], packed: Work) -> None:
     for method in methods:
         load_method(method)
     _work = packed
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-
-    def follow() -> None:
-        driver.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    end_with_driver()
 
 
 def _do(fleet: Fleet) -> Outcome:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,6 +42,31 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[bool]:
+    """While one process makes a folder, others that want the same one wait; gives whether this one did.
+
+    Raises:
+        InputError: the folder beside which the lock lies cannot be written.
+    """
+    file = out.with_name(f".{out.name[:80]}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock, waited = FileLock(file), False
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waited = True
+            lock.acquire()
+    except OSError as error:
+        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
+    try:
+        yield waited
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

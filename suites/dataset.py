@@ -28,11 +28,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from filelock import FileLock, Timeout
 from jaxtyping import Integer, UInt64
 
 from veneer.finetune.workers import end_with_driver
-from veneer.models.files import Each, checksum, exists, put_in_place, read_json, read_text, write_text
+from veneer.models.files import Each, alone, checksum, exists, put_in_place, read_json, read_text, write_text
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
@@ -93,31 +92,6 @@ def generate(
             out.rmdir()
         put_in_place(partial, out)
     return out
-
-
-@contextmanager
-def alone(out: Path) -> Iterator[bool]:
-    """While one process makes a folder, others that want the same one wait; gives whether this one did.
-
-    Raises:
-        InputError: the folder beside which the lock lies cannot be written.
-    """
-    file = out.with_name(f".{out.name[:80]}.lock")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock, waited = FileLock(file), False
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waited = True
-            lock.acquire()
-    except OSError as error:
-        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
-    try:
-        yield waited
-    finally:
-        file.unlink(missing_ok=True)
-        lock.release()
 
 
 def made_as(plan: Plan, out: Path) -> bool:

@@ -60,6 +60,26 @@ def test_bad_input_is_refused_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_recursive_grammar_is_pretrained_on_with_the_cap_that_its_refusal_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The strings are the grammar's up to that length, and the checkpoint knows the cap."""
+    file, out = tmp_path / "recursive.txt", tmp_path / "run"
+    file.write_text("S -> S S [0.5] | 'a' [0.3] | 'b' [0.1] | 'c' [0.1]")
+    words = [*TINY, "--grammar", str(file), "--out", str(out)]
+    with pytest.raises(SystemExit):
+        main(words)
+    refused = capsys.readouterr().err
+    assert "--max-length 100" in refused and not out.exists()
+    main([*words, "--max-length", "9"])
+    made = LearnedCapability.load(next(out.glob("*.safetensors")))
+    assert made.layout.grammar.max_length == 9
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*words, "--max-length", "8"])
+    assert "max_length: 9 -> 8" in capsys.readouterr().err
+
+
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*TINY, "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit):

@@ -40,6 +40,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     device = device_of(options.device)
     check_device(device.type, experiment.precision, experiment.compile)
     run = PretrainingRun(experiment, options.out, command)
+    run.check_memory(device)
     members, began = len(run.names), time.monotonic()
     about = (
         f" ({options.preset}) on {device.type}: {members} models, {experiment.iterations:,} updates each; "
