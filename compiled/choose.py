@@ -5,6 +5,7 @@ is recorded, and a program that agrees too seldom is refused.
 ``veneer.compiled.file`` finds programs in files and keeps what was compiled.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -87,6 +88,7 @@ def compile_chosen(
     first = compiled_with(candidates[0])  # refuses what cannot be compiled before strings are run
     expected = [reader.answers(string) for string in strings]
     reader.check(expected)
+    _check_finite(source, strings, expected)
     best = first, measure(first, strings, expected)
     for chosen in candidates[1:]:
         if best[1].share == 1:
@@ -185,6 +187,19 @@ class Reader:
             problem = f"RASP's interpreter finds no answer for {none} of {len(expected)} strings{why}"
             valid = "a program that RASP can run on its vocabulary, or --inputs FILE.py:NAME"
             raise InputError("program", self.target, valid, problem)
+
+
+def _check_finite(target: str, strings: list[list[Value]], expected: list[list[Value] | None]) -> None:
+    """Refuse answers that are no numbers, or without bound: no file of ours can hold them as labels.
+
+    Raises:
+        InputError: there is one; with the string that has it.
+    """
+    for string, answers in zip(strings, expected, strict=True):
+        for answer in answers or ():
+            if isinstance(answer, float) and not math.isfinite(answer):
+                valid = "a program whose answers are texts or finite numbers"
+                raise InputError("program", target, valid, f"for {_row(string)} it answers {answer}")
 
 
 @dataclass(frozen=True)

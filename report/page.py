@@ -24,6 +24,7 @@ from veneer.experiments.content import CapabilityFiles, Content, ReadRun, read_c
 from veneer.experiments.points import axes_of, points_of, value_name
 from veneer.experiments.store import Run
 from veneer.experiments.summary import Verdict, before, verdicts
+from veneer.models.files import write_text
 from veneer.report import answer, figures, methods, sweep_page, tables
 from veneer.report.colours import ROLES, share_colour
 from veneer.report.opening import opening
@@ -77,15 +78,13 @@ def write_reports(runs: Sequence[Run], path: str | os.PathLike[str]) -> Path:
     path, paths = Path(path), [run.path.resolve() for run in runs]
     if not paths or len(set(paths)) != len(paths):
         raise InputError("run", [str(run.path) for run in runs], "one or more different runs")
+    if not path.name or path.is_dir():
+        raise InputError("out", str(path), "a file that can be written", "it is a folder")
     page = render(runs)
-    temporary = path.with_name(f".report.{os.getpid()}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, page)
     except OSError as error:
         raise InputError("out", str(path), "a file that can be written", str(error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

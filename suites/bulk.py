@@ -15,6 +15,7 @@ from jaxtyping import Integer, UInt8, UInt64
 
 from veneer.tasks import random
 from veneer.tasks.counter import Counter
+from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import KINDS, PairTable
 
 _GAMMA, _MIX_1, _MIX_2 = (np.uint64(x) for x in (random._GAMMA, random._MIX_1, random._MIX_2))
@@ -97,6 +98,10 @@ class CounterBulk:
     def __init__(self, task: Counter, allowed: np.ndarray | None = None) -> None:
         self.task = task
         keep = torch.ones(len(task._rows), dtype=torch.bool) if allowed is None else torch.from_numpy(allowed)
+        if not keep.any():
+            raise InputError(
+                "held_out", "everything", "labels or lengths that some texts have", "none is left"
+            )
         self.rows = task._rows[keep].numpy().astype(np.int32)
         natural = task._table.probability[KINDS.index("natural")][keep]
         self.table = PairTable(task._rows[keep][:, 1:], natural, task.q)

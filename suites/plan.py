@@ -180,6 +180,7 @@ def check_capacity(plan: Plan, make: Make) -> None:
         if not splits:
             continue
         sources = plan.sources(make, splits[0])
+        _check_labels(plan, sources)
         wanted = {kind: 0 for kind in range(len(KINDS))}
         for split in splits:
             if split.correlated is None:
@@ -192,6 +193,16 @@ def check_capacity(plan: Plan, make: Make) -> None:
             _check_kind(
                 kind, number, sources, " outside what is held out" if _splits_apart(plan, held_out) else ""
             )
+
+
+def _check_labels(plan: Plan, sources: Sequence[Source]) -> None:
+    """Refuse to hold out answers that a task never gives; what a program answers is seen when it is asked."""
+    if plan.held_out_by != "label" or not all(source.numbered for source in sources):
+        return
+    answers = list(dict.fromkeys(str(answer) for source in sources for answer in source.answers))
+    if strange := [label for label in plan.held_out if str(label) not in answers]:
+        valid = f"answers of the task: {', '.join(answers[:20])}{' ...' if len(answers) > 20 else ''}"
+        raise InputError("held_out_labels", ",".join(map(str, strange)), valid)
 
 
 def _splits_apart(plan: Plan, held_out: bool) -> bool:

@@ -161,6 +161,9 @@ def fill(
                 done = asked_for - len(pending)
                 kinds = " or ".join(KINDS[kind] for kind in np.unique(rows.kind[mine]))
                 problem = f"{vain:,} further texts were drawn and none was a new {kinds} one for this split"
+                if condition.by and condition.inside:
+                    held = ", ".join(sorted(map(str, condition.values))[:10])
+                    problem += f" of {condition.by} {held}, which is held out for it"
                 problem += getattr(source, "failure", "")
                 valid = f"about {done:,} in a file, or what is commoner (natural text, another q)"
                 raise InputError("samples", asked_for, valid, problem)

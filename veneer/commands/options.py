@@ -5,6 +5,7 @@ Options are typed dataclasses; tyro makes their flags and help texts. Nothing he
 
 import difflib
 import io
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 from veneer.commands.manners import runs_folder
 from veneer.tasks.errors import InputError
 
+TYPES = {"INT": "a whole number", "FLOAT": "a number", "{None}": "none", "STR": "a text", "PATH": "a path"}
 MOST_TOLD = 400  # characters of what tyro says
 
 
@@ -240,10 +242,33 @@ def parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any
 def _told(text: str) -> str:
     """What tyro says in a box of several lines, in one."""
     inside = [line for line in text.splitlines() if line.strip()[:1] not in ("╭", "╰", "┌", "└", "+")]
+    needed = [m[1] for line in inside if (m := re.match(r"(?:[│|] )? {4}(--[\w-]+)", line))]
+    if "Missing from" in text and needed:
+        return f"missing: {', '.join(needed)}"
     said = [line.strip("│|─━- ") for line in inside]
     words = " ".join(" ".join(line for line in said if not line.startswith("For full helptext")).split())
-    words = words.partition(" Argument helptext:")[0]
+    words = _plainly(words.partition(" Argument helptext:")[0])
     return words[:MOST_TOLD] + (" ..." if len(words) > MOST_TOLD else "")
+
+
+def _plainly(words: str) -> str:
+    """A complaint of Python's or tyro's about a value, as ours are: option, value, what is valid."""
+    option, parsing = r"(--[\w-]+)", r".*?Error parsing "
+    for said, name in (
+        (r"invalid literal for int\(\) with base 10: ", "INT"),
+        ("could not convert string to float: ", "FLOAT"),
+    ):
+        if found := re.fullmatch(f"{parsing}{option}: {said}(.+)", words):
+            return f"{found[1]} = {found[2]}; valid: {TYPES[name]}"
+    unfit = r"no type matching (\S+) could be instantiated from \[(.*?)\]\. "
+    if found := re.match(f"{parsing}{option}: {unfit}", words):
+        valid = " or ".join(TYPES.get(part, part) for part in found[2].split("|"))
+        return f"{found[1]} = {found[3]}; valid: {valid}"
+    if found := re.match(
+        f".*?invalid choice (.+?) for argument '{option}'. Expected one of \\((.+?)\\)", words
+    ):
+        return f"{found[2]} = {found[1]}; valid: {found[3]}"
+    return re.sub(r"^(\w[\w ]+?) \1\b", r"\1", words)
 
 
 def _at_home(read: Any) -> Any:
