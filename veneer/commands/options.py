@@ -242,7 +242,7 @@ def parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any
 def _told(text: str) -> str:
     """What tyro says in a box of several lines, in one."""
     inside = [line for line in text.splitlines() if line.strip()[:1] not in ("╭", "╰", "┌", "└", "+")]
-    needed = [m[1] for line in inside if (m := re.match(r"(?:[│|] )? {4}(--[\w-]+)", line))]
+    needed = [m[1] for line in inside if (m := re.match(r"[│| ] {5}(--[\w-]+)", line))]
     if "Missing from" in text and needed:
         return f"missing: {', '.join(needed)}"
     said = [line.strip("│|─━- ") for line in inside]
