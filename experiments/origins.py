@@ -101,8 +101,26 @@ def origin(source: Source, seed: int, begins: str = CAPABILITY) -> Origin:
     return Origin(source.key, source.name, source.noise_of(seed) if begins != SCRATCH else 0.0, seed, begins)
 
 
+class Weights:
+    """What written and learned capabilities have in common: a model, known by its weights."""
+
+    @property
+    def model(self) -> Transformer:
+        """Without noise."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str:
+        """Hash of the weights."""
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        return fingerprint(self.model)
+
+
 @dataclass(frozen=True)
-class Written:
+class Written(Weights):
     """A compiled program; every seed adds its own noise.
 
     Attributes:
@@ -123,15 +141,6 @@ class Written:
         key = torch.tensor(random.stream_key("compiled weights", seed, "noise scale"))
         share = LEAST_NOISE + (1 - LEAST_NOISE) * float(random.uniform(key, 1)[0])
         return float(f"{share * self.noise:.3g}")
-
-    @property
-    def key(self) -> str:
-        """Hash of the weights."""
-        return self._key
-
-    @cached_property
-    def _key(self) -> str:
-        return fingerprint(self.model)
 
     @property
     def model(self) -> Transformer:
@@ -182,7 +191,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Learned:
+class Learned(Weights):
     """A pretrained model; all seeds start from the same weights.
 
     Attributes:
@@ -197,15 +206,6 @@ class Learned:
     def noise_of(self, seed: int) -> float:
         """None is added."""
         return 0.0
-
-    @property
-    def key(self) -> str:
-        """Hash of the weights."""
-        return self._key
-
-    @cached_property
-    def _key(self) -> str:
-        return fingerprint(self.model)
 
     @property
     def model(self) -> Transformer:

@@ -12,6 +12,7 @@ class Chapter {
     this.sweep = this.data.sweep; // of a sweep: axes, answers, and the points
     this.at = undefined; // the point that is on the page
     this.linked = false;
+    this.chosen = new Map(); // what the reader or a link chose, by control: another point keeps it
   }
   get controls() { return [...this.root.querySelectorAll("select")]; }
   find(name) { return document.getElementById(this.prefix + name); }
@@ -43,8 +44,7 @@ class Chapter {
     this.at = at;
     const { markup, ...data } = JSON.parse(new TextDecoder().decode(await inflate(this.sweep.points[at])));
     if (this.at !== at) return; // another was chosen meanwhile
-    const slot = this.root.querySelector("[data-slot]"), kept = new Map();
-    for (const control of slot.querySelectorAll("select")) if (control.value !== defaults[control.id]) kept.set(control.id, control.value);
+    const slot = this.root.querySelector("[data-slot]");
     const unfolded = [...slot.querySelectorAll("details.fold[open]")].map((fold) => fold.parentElement.dataset.section);
     for (const place of slot.querySelectorAll(".js-plotly-plot")) Plotly.purge(place);
     slot.innerHTML = markup;
@@ -53,7 +53,7 @@ class Chapter {
     this.linked = false;
     for (const control of slot.querySelectorAll("select")) {
       defaults[control.id] = control.value;
-      set(control, kept.get(control.id));
+      set(control, this.chosen.get(control.id));
     }
   }
   // What each section's drawing consists of; figures wait for Plotly.
@@ -90,6 +90,7 @@ function set(control, wanted) {
 
 async function readAddress() {
   const state = new URLSearchParams(location.hash.slice(1));
+  for (const chapter of chapters) chapter.chosen = new Map(state);
   const read = () => {
     for (const control of chapters.flatMap((chapter) => chapter.controls)) set(control, state.get(control.id));
   };
@@ -138,7 +139,10 @@ async function pick(chapter, { point, capability, rate, c_tr }) {
     await chapter.mount();
   }
   for (const [names, value] of wanted) {
-    for (const control of names.map((name) => chapter.control(name)).filter(Boolean)) control.value = value;
+    for (const control of names.map((name) => chapter.control(name)).filter(Boolean)) {
+      control.value = value;
+      chapter.chosen.set(control.id, value);
+    }
   }
   writeAddress();
   unfold(chapter.section("inside"));
@@ -152,6 +156,7 @@ const chapterOf = (element) => chapters.find((chapter) => chapter.root.contains(
 document.addEventListener("change", async ({ target }) => {
   const chapter = chapterOf(target);
   if (!chapter || target.tagName !== "SELECT") return;
+  chapter.chosen.set(target.id, target.value);
   const { section } = target.closest("section").dataset;
   if (section === "point") await chapter.mount();
   writeAddress();

@@ -15,6 +15,22 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 FAKES = Path(__file__).parent.parent / "report" / "fakes.py"
 """Its runs are the ones opened here; beside it, what the page says is tested without a browser."""
 READY = "body[data-ready=yes]"
+PUT_BACK = """async (link) => {
+  for (const input of document.querySelectorAll("input")) {
+    if (input.value === input.defaultValue) continue;
+    input.value = input.defaultValue;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+  document.activeElement.blur();
+  scrollTo(0, 0);
+  const folds = [...document.querySelectorAll("article:not([hidden]) details:not([open])")].length;
+  if (location.hash.slice(1) !== link) {
+    history.replaceState(null, "", `#${link}`);
+    await readAddress();
+  }
+  if (folds) await unfoldAll();
+}"""
+"""Every choice becomes the link's, or else the page's own; nothing is drawn where all is so already."""
 
 
 @dataclass
@@ -125,3 +141,29 @@ def open_page(chromium: Any) -> Iterator[Any]:
     yield opened
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def same_page(open_page: Any) -> Any:
+    """Like ``open_page``, but a window of a page, a width and a scheme is opened once, and then put back.
+
+    Drawing a whole page takes seconds. What a test does beyond choosing and typing it puts back itself, or
+    it opens a window of its own.
+    """
+    windows: dict[tuple[str, int, str], Opened] = {}
+
+    def shown(address: str, width: int = 1440, scheme: str = "light") -> Opened:
+        file, _, link = address.partition("#")
+        key = (file, width, scheme)
+        if key not in windows:
+            windows[key] = open_page(file, width, scheme)
+        opened = windows[key]
+        opened.page.mouse.move(0, 0)
+        opened.page.emulate_media(media="screen", color_scheme=scheme)
+        opened.page.evaluate(PUT_BACK, link)
+        if opened.complaints:
+            del windows[key]
+            pytest.fail(f"the browser complained after the test before this one: {opened.complaints}")
+        return opened
+
+    return shown

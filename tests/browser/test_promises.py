@@ -48,8 +48,8 @@ def test_the_page_on_a_phone_is_short_and_its_tables_are_cards(reported: Any, op
     assert opened.complaints == []
 
 
-def test_pointing_at_a_cell_of_a_map_shows_it_in_the_others(reported: Any, open_page: Any) -> None:
-    opened = open_page(reported.address)
+def test_pointing_at_a_cell_of_a_map_shows_it_in_the_others(reported: Any, same_page: Any) -> None:
+    opened = same_page(reported.address)
     page = opened.page
     page.locator("#map-before").scroll_into_view_if_needed()
     box = page.locator("#map-before .nsewdrag").bounding_box()
@@ -65,9 +65,9 @@ def test_pointing_at_a_cell_of_a_map_shows_it_in_the_others(reported: Any, open_
     assert opened.complaints == []
 
 
-def test_a_typed_text_is_answered_as_pytorch_answers_it(reported: Any, open_page: Any) -> None:
+def test_a_typed_text_is_answered_as_pytorch_answers_it(reported: Any, same_page: Any) -> None:
     """Logits of models with drawn weights agree to 1e-4; what the box shows is their greatest."""
-    opened = open_page(reported.address)
+    opened = same_page(reported.address)
     page, generator = opened.page, torch.Generator().manual_seed(1)
     for seed in range(3):
         model = drawn_model(seed)
@@ -90,8 +90,8 @@ def test_a_typed_text_is_answered_as_pytorch_answers_it(reported: Any, open_page
     assert opened.complaints == []
 
 
-def test_samples_are_filtered_by_what_the_model_gives(reported: Any, open_page: Any) -> None:
-    opened = open_page(reported.address)
+def test_samples_are_filtered_by_what_the_model_gives(reported: Any, same_page: Any) -> None:
+    opened = same_page(reported.address)
     page = opened.page
     rows = "[...document.querySelectorAll('#sample-table tbody tr')]"
     rows += ".map((row) => [...row.cells].map((cell) => cell.innerText))"
@@ -109,12 +109,12 @@ def test_samples_are_filtered_by_what_the_model_gives(reported: Any, open_page: 
 
 
 def test_every_command_on_the_page_can_be_pasted(
-    reported: Any, open_page: Any, monkeypatch: pytest.MonkeyPatch
+    reported: Any, same_page: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real command line reads each; in place of training, what was asked for is taken down."""
     from veneer.commands import analyse, run
 
-    page = open_page(reported.address).page
+    page = same_page(reported.address).page
     texts = page.evaluate(
         "[...document.querySelectorAll('article:not([hidden]) code')].map((c) => c.textContent)"
     )

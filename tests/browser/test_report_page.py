@@ -29,9 +29,9 @@ CHOICES = """() => [...document.querySelectorAll("article:not([hidden]) select")
 
 
 @pytest.fixture(scope="module", params=VIEWS, ids=lambda view: f"{view[0]}-{view[1]}")
-def view(request: pytest.FixtureRequest, reported: Any, open_page: Any) -> Any:
+def view(request: pytest.FixtureRequest, reported: Any, same_page: Any) -> Any:
     """The page at a width and in a scheme of colours, with all that folds unfolded."""
-    return open_page(reported.address, *request.param)
+    return same_page(reported.address, *request.param)
 
 
 def drawn(page: Any, section: str, prefix: str = "") -> str:
@@ -66,9 +66,9 @@ def test_there_is_no_serious_barrier(view: Any) -> None:
 
 @pytest.mark.parametrize(("chapter", "width"), [(0, 1440), (1, 390)])
 def test_every_control_changes_what_is_drawn_and_the_address(
-    reported: Any, open_page: Any, chapter: int, width: int
+    reported: Any, same_page: Any, chapter: int, width: int
 ) -> None:
-    tried, prefix = open_page(reported.address + ANALYSED, width), ("", "r2-")[chapter]
+    tried, prefix = same_page(reported.address + ANALYSED, width), ("", "r2-")[chapter]
     page = tried.page
     page.locator("nav.runs a").nth(chapter).click()
     page.locator(f"article[data-prefix='{prefix}']").wait_for(state="visible")
@@ -111,8 +111,8 @@ def settled(page: Any, section: str) -> float:
     pytest.fail(f"{section} does not come to rest")
 
 
-def test_a_cell_of_the_map_of_verdicts_opens_its_model(reported: Any, open_page: Any) -> None:
-    opened = open_page(reported.address)
+def test_a_cell_of_the_map_of_verdicts_opens_its_model(reported: Any, same_page: Any) -> None:
+    opened = same_page(reported.address)
     page = opened.page
     for button in page.locator("article:not([hidden]) button.pick").all():
         wanted = [button.get_attribute(f"data-{name}") for name in ("rate", "c_tr")]
@@ -122,8 +122,8 @@ def test_a_cell_of_the_map_of_verdicts_opens_its_model(reported: Any, open_page:
     assert opened.complaints == []
 
 
-def test_a_link_restores_every_choice_and_the_figures(reported: Any, open_page: Any) -> None:
-    opened = open_page(reported.address)
+def test_a_link_restores_every_choice_and_the_figures(reported: Any, open_page: Any, same_page: Any) -> None:
+    opened = same_page(reported.address)
     for control, _, values, chosen in opened.page.evaluate(CHOICES):
         if others := [value for value in values if value != chosen]:
             opened.page.locator(f"#{control}").select_option(others[-1])
@@ -136,14 +136,14 @@ def test_a_link_restores_every_choice_and_the_figures(reported: Any, open_page: 
 
 
 def test_a_link_opens_the_second_run(reported: Any, open_page: Any) -> None:
-    opened = open_page(f"{reported.address}#run=2&nothing=1")
+    opened = open_page(f"{reported.address}#run=2&nothing=1", unfold=False)
     assert opened.page.locator("article[data-prefix='r2-']").is_visible()
     assert not opened.page.locator("article[data-prefix='']").is_visible()
     assert opened.complaints == []
 
 
-def test_colours_follow_the_system_and_paper(reported: Any, open_page: Any) -> None:
-    opened = open_page(reported.address)
+def test_colours_follow_the_system_and_paper(reported: Any, same_page: Any) -> None:
+    opened = same_page(reported.address)
     page = opened.page
     look = "getComputedStyle(document.body).backgroundColor"
     day = page.evaluate(look)
@@ -156,7 +156,7 @@ def test_colours_follow_the_system_and_paper(reported: Any, open_page: Any) -> N
 
 
 def test_the_skip_link_is_the_first_stop_of_the_keyboard(reported: Any, open_page: Any) -> None:
-    page = open_page(reported.address).page
+    page = open_page(reported.address, unfold=False).page
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
@@ -164,9 +164,9 @@ def test_the_skip_link_is_the_first_stop_of_the_keyboard(reported: Any, open_pag
     assert page.evaluate("document.activeElement.id") == "answer"
 
 
-def test_the_table_shows_the_numbers_of_the_parquet_files(reported: Any, open_page: Any) -> None:
+def test_the_table_shows_the_numbers_of_the_parquet_files(reported: Any, same_page: Any) -> None:
     """Means over seeds after the last update, from the cells' own files."""
-    page = open_page(reported.address).page
+    page = same_page(reported.address).page
     rows = page.evaluate(
         "[...document.querySelectorAll('#verdicts tbody tr')]"
         ".map((r) => [...r.cells].map((c) => c.textContent))"
@@ -205,9 +205,9 @@ def ids(cells: dict[str, Path], rate: float, c_tr: float) -> list[str]:
     return found
 
 
-def test_what_was_not_looked_into_is_told_from_what_is_not_there(reported: Any, open_page: Any) -> None:
+def test_what_was_not_looked_into_is_told_from_what_is_not_there(reported: Any, same_page: Any) -> None:
     """The fakes' tables are about 0.1 with C_Tr = 0 and seed 0: a command without them would lose it."""
-    opened = open_page(reported.address)
+    opened = same_page(reported.address)
     page, note = opened.page, "#lacking-pruning"
     assert page.locator("#pruning-pt .main-svg").count() > 0, "it opens on a model that was pruned"
     assert not page.locator(note).is_visible()

@@ -41,11 +41,11 @@ def address(swept: Run) -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_the_page_opens_whole_and_asks_for_nothing(
-    address: str, open_page: Any, width: int, scheme: str
+    address: str, same_page: Any, width: int, scheme: str
 ) -> None:
     """axe-core: contrasts, names of controls, order of headings, tables, landmarks."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
-    opened = open_page(address, width, scheme)
+    opened = same_page(address, width, scheme)
     assert opened.complaints == []
     assert [r for r in opened.requests if not r.startswith(("data:", "blob:"))] == [address]
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -56,8 +56,8 @@ def test_the_page_opens_whole_and_asks_for_nothing(
     assert serious == []
 
 
-def test_the_map_shows_the_means_of_the_parquet_files(swept: Run, address: str, open_page: Any) -> None:
-    page = open_page(f"{address}#over_show=after").page
+def test_the_map_shows_the_means_of_the_parquet_files(swept: Run, address: str, same_page: Any) -> None:
+    page = same_page(f"{address}#over_show=after").page
     cells = page.evaluate(
         "[...document.querySelectorAll('#sweep-map button')].map((b) => [{...b.dataset}, b.innerText])"
     )
@@ -72,13 +72,14 @@ def test_the_map_shows_the_means_of_the_parquet_files(swept: Run, address: str, 
         assert text.split()[0] == f"{50 * sum(values):.0f}", (data, text)
 
 
-def test_the_picker_shows_another_point_and_keeps_the_choices(address: str, open_page: Any) -> None:
-    opened = open_page(address)
+def test_the_picker_shows_another_point_and_keeps_the_choices(address: str, same_page: Any) -> None:
+    opened = same_page(address)
     page = opened.page
     page.locator("#map_c_tr").select_option("0")
     curves = "open.data.figures['behaviour-natural-0'].data.map((t) => t.y)"
     before = page.evaluate(curves)
     page.locator("#at_batch").select_option("96")
+    until(page, POINT, "At batch 96, length 3")  # which opens with this C_Tr by itself
     page.locator("#at_length").select_option("4")
     until(page, POINT, "At batch 96, length 4")
     assert page.evaluate(curves) != before
@@ -104,8 +105,8 @@ def test_a_link_restores_the_point_and_what_was_chosen_in_it(address: str, open_
 
 
 @pytest.mark.parametrize("where", ["#sweep-map", "#answers"])
-def test_choosing_a_cell_opens_its_model(address: str, open_page: Any, where: str) -> None:
-    opened = open_page(address)
+def test_choosing_a_cell_opens_its_model(address: str, same_page: Any, where: str) -> None:
+    opened = same_page(address)
     page = opened.page
     for button in page.locator(f"{where} button.pick").all():
         point, c_tr = (button.get_attribute(f"data-{name}") for name in ("point", "c_tr"))
@@ -118,8 +119,8 @@ def test_choosing_a_cell_opens_its_model(address: str, open_page: Any, where: st
     assert opened.complaints == []
 
 
-def test_the_keyboard_reaches_a_cell_and_the_picker(address: str, open_page: Any) -> None:
-    page = open_page(address).page
+def test_the_keyboard_reaches_a_cell_and_the_picker(address: str, same_page: Any) -> None:
+    page = same_page(address).page
     page.locator("#sweep-map button").last.focus()
     page.keyboard.press("Enter")
     until(page, POINT, "At batch 96, length 4")
@@ -128,8 +129,8 @@ def test_the_keyboard_reaches_a_cell_and_the_picker(address: str, open_page: Any
     until(page, POINT, "At batch 32, length 4")
 
 
-def test_the_table_sorts_and_filters(address: str, open_page: Any) -> None:
-    page = open_page(address).page
+def test_the_table_sorts_and_filters(address: str, same_page: Any) -> None:
+    page = same_page(address).page
     column = "[...document.querySelectorAll('#answers tbody tr')].filter((r) => !r.hidden)"
     column += ".map((r) => parseFloat(r.cells[9].innerText))"
     heading = page.locator("#answers th").nth(9)
@@ -143,9 +144,9 @@ def test_the_table_sorts_and_filters(address: str, open_page: Any) -> None:
     assert "only_kind=wrapped" in page.url
 
 
-def test_any_two_dimensions_make_the_map(address: str, open_page: Any) -> None:
+def test_any_two_dimensions_make_the_map(address: str, same_page: Any) -> None:
     """With length held at 4, batch across and C_Tr down, 4 of the 8 answers are left."""
-    opened = open_page(address)
+    opened = same_page(address)
     page = opened.page
     assert page.locator("#sweep-map table").count() == 2
     page.locator("#over_down").select_option("c_tr")
@@ -159,8 +160,8 @@ def test_any_two_dimensions_make_the_map(address: str, open_page: Any) -> None:
     assert opened.complaints == []
 
 
-def test_paper_shows_the_chosen_point(address: str, open_page: Any) -> None:
-    opened = open_page(f"{address}#at_batch=96&at_length=4")
+def test_paper_shows_the_chosen_point(address: str, same_page: Any) -> None:
+    opened = same_page(f"{address}#at_batch=96&at_length=4")
     page = opened.page
     page.emulate_media(media="print")
     assert page.locator(".at-point").is_visible()

@@ -58,6 +58,19 @@ def test_json_is_printed_alone_or_written_beside_the_table(
     assert json.loads((tmp_path / "list.json").read_text()) == printed
 
 
+def test_the_list_fits_80_columns_and_names_no_time_that_was_not_measured(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cli.main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    presets = {preset for own in PRESETS.values() for preset in own}
+    for preset in presets:
+        assert any(line.startswith(f"  {preset} ") for line in lines), preset
+    times = [line for line in lines if " min" in line or " h," in line]
+    assert times and all("on two cores" in line and "on a GPU not measured" in line for line in times)
+
+
 def test_a_command_that_tells_nothing_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(["report", "--json", "somewhere"]) == 2
     assert "a command that tells something" in capsys.readouterr().err

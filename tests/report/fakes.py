@@ -60,7 +60,11 @@ def model() -> Transformer:
 
 def drawn_model(seed: int) -> Transformer:
     """Weights that a generator drew, so that two models answer differently."""
-    found, generator = model(), torch.Generator().manual_seed(seed)
+    return with_drawn_weights(model(), seed)
+
+
+def with_drawn_weights(found: Transformer, seed: int) -> Transformer:
+    generator = torch.Generator().manual_seed(seed)
     for parameter in found.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator)
     return found
@@ -179,21 +183,23 @@ def learned_run(folder: Path, names: tuple[str, str] = ("L", "H")) -> Run:
         if not isinstance(cell.start, Cell):
             values[-1] = torch.tensor([0.25, 0.62])
         table = metrics_table(STEPS, values, values, torch.zeros(len(STEPS)), EVALUATED)
-        run.write_cell(cell, learned_model(layout), table, learned_attention(layout), -1)
+        own = learned_model(layout, int(cell.id[:6], 16))
+        run.write_cell(cell, own, table, learned_attention(layout), -1)
     return run
 
 
-def learned_model(layout: SampleLayout) -> Transformer:
+def learned_model(layout: SampleLayout, seed: int) -> Transformer:
+    """Weights that a generator drew, so that L and H answer differently."""
     words, size = len(layout.vocabulary), layout.length
     config = TransformerConfig(
         vocabulary=words, classes=words, positions=size, width=6, blocks=2, heads=1, key_size=3, mlp_width=4
     )
-    return Transformer(config)
+    return with_drawn_weights(Transformer(config), seed)
 
 
 def write_learned(run: Run, begin: Origin, layout: SampleLayout, prior: tuple[float, ...]) -> None:
     capability = LearnedCapability(
-        learned_model(layout), layout, prior, 3, 6000, {"C a": 0.99}, "veneer pretrain x"
+        learned_model(layout, ord(begin.name)), layout, prior, 3, 6000, {"C a": 0.99}, "veneer pretrain x"
     )
     folder = run.capability_path(begin)
     capability.save(folder / "model")

@@ -1,5 +1,8 @@
 """``veneer compile``: a RASP program as a PyTorch Transformer."""
 
+import shlex
+from pathlib import Path
+
 from veneer.commands.options import CompileOptions, parse
 from veneer.tasks.errors import InputError
 
@@ -21,6 +24,7 @@ def compile_program(program: str, options: CompileOptions) -> None:
     Raises:
         InputError: what cannot be compiled, or a folder that is there already.
     """
+    from veneer.commands.progress import following, quoted
     from veneer.commands.screen import console
     from veneer.compiled.file import compile_file
     from veneer.compiled.summary import summary
@@ -43,3 +47,8 @@ def compile_program(program: str, options: CompileOptions) -> None:
     capability.save(options.out)
     console.print(summary(capability))
     console.print(f"wrote {options.out}/model.safetensors and model.json")
+    tokens = shlex.join(map(str, options.vocabulary))
+    following(
+        f"veneer generate {shlex.quote(program)} --vocabulary {tokens} --max-length {options.max_length} "
+        f"--samples 1000 --out data/{quoted(Path(options.out.name))}"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 from veneer.commands.manners import tell
 from veneer.commands.options import EvaluateOptions, folder_of, parse
+from veneer.commands.progress import following, quoted
 from veneer.commands.screen import Table, console
 from veneer.tasks.errors import InputError
 
@@ -26,6 +27,9 @@ def command(words: list[str]) -> None:
             raise InputError("out", str(options.out), "a file that can be written", str(error)) from error
     if not tell("evaluate", asdict(scores)):
         _show(scores)
+        if options.out is None:
+            again = f"veneer evaluate {quoted(folder)} --predictions {quoted(options.predictions)}"
+            following(f"{again} --split {scores.split} --out scores.json")
 
 
 def _show(scores: Any) -> None:

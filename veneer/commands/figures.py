@@ -14,6 +14,7 @@ def command(words: list[str]) -> None:
     if len(given) != 1:
         raise InputError("run", " ".join(given) or None, "one folder in front: veneer figures RUN")
     options = parse(FigureOptions, rest, f"veneer figures {given[0]}")
+    from veneer.commands.progress import following, quoted
     from veneer.experiments.points import runs_in
     from veneer.experiments.store import Run
     from veneer.report.paper.counterparts import lacking
@@ -32,3 +33,4 @@ def command(words: list[str]) -> None:
             drawn.append({path.stem.split("-")[0] for path in written})
     for sentence in lacking(run, set.intersection(*drawn) if drawn else set()):
         print(sentence)
+    following(f"veneer claims {quoted(run.path)}")

@@ -7,6 +7,7 @@ from dataclasses import make_dataclass
 from typing import Annotated
 
 from veneer.commands.options import SuiteOptions, parse
+from veneer.commands.progress import following, quoted
 from veneer.commands.screen import Bar, BarColumn, MofNCompleteColumn, TimeRemainingColumn, console
 from veneer.suites.request import DatasetOptions, formats_of, plan_of, task_options_of
 from veneer.tasks.errors import InputError
@@ -46,6 +47,7 @@ def command(words: list[str]) -> None:
     with _Progress(plan.samples) as progress:
         made = make_dataset(plan, make, options.dataset.out, options.dataset.jobs, progress)
     console.print(f"wrote {made}: {plan.samples:,} samples; its README.md is the dataset card")
+    following(f"veneer verify {quoted(made)}")
 
 
 def _command(words: Sequence[str]) -> str:
@@ -75,6 +77,7 @@ def _generate_suite(words: list[str]) -> None:
     with _Progress(sum(plan.samples for plan in suite.plans)) as progress:
         write_suite(words[0], suite, options.out, command, formats_of(options.format), options.jobs, progress)
     console.print(f"wrote {options.out}: {len(suite.plans)} datasets")
+    following(f"veneer verify {quoted(options.out)}")
 
 
 class _Progress:

@@ -1,5 +1,6 @@
 """``veneer list``: the experiments, and what each costs in updates and in time."""
 
+import textwrap
 from typing import Any
 
 from veneer.commands.manners import tell
@@ -15,6 +16,7 @@ from veneer.tasks.errors import InputError
 SECONDS_PER_UPDATE = {16: 3.80e-3, 45: 33.6e-3}
 """Of a model update of the Counter on two cores, by letters of a string; docs/speed.md says how measured.
 On a GPU nothing has been measured yet."""
+WIDTH = 80
 
 
 def command(words: list[str]) -> None:
@@ -33,21 +35,32 @@ def command(words: list[str]) -> None:
     }
     if tell("list", {"experiments": found}):
         return
+    column = 1 + max(map(len, found))
     for name, presets in found.items():
-        print(f"{name:16}{PRESETS[name]['quick'].about}")
+        _print(f"{name:{column}}", PRESETS[name]["quick"].about)
         for preset, costs in presets.items():
-            print(f"  {preset:9}{costs['size']}")
-            print(f"  {'':9}{costs['updates_in_all']:,} model updates in all; {_time(costs)}")
+            _print(f"  {preset:{column - 2}}", f"{costs['size']}; {costs['updates_in_all']:,} updates in all")
+            _print(" " * column, _time(costs))
     print("Next: veneer run counter")
 
 
+def _print(head: str, text: str) -> None:
+    """A line of at most 80 characters, or several, with the text below itself."""
+    print(textwrap.fill(text, WIDTH, initial_indent=head, subsequent_indent=" " * len(head)))
+
+
 def _time(costs: dict[str, Any]) -> str:
-    """How long it takes on two cores, where that was measured."""
-    minutes = costs["minutes_on_two_cores"]
+    """How long it takes, by measurements; where there is none, it says so."""
+    devices = {"on two cores": costs["minutes_on_two_cores"], "on a GPU": costs["minutes_on_a_gpu"]}
+    if all(minutes is None for minutes in devices.values()):
+        return "time not measured"
+    return ", ".join(f"{device} {_told(minutes)}" for device, minutes in devices.items())
+
+
+def _told(minutes: float | None) -> str:
     if minutes is None:
-        return "time: see veneer sweep NAME --dry-run"
-    told = f"{minutes:,.0f} min" if minutes < 120 else f"{minutes / 60:,.0f} h"
-    return f"about {told} on two cores"
+        return "not measured"
+    return f"about {minutes:,.0f} min" if minutes < 120 else f"about {minutes / 60:,.0f} h"
 
 
 def _costs(experiment: Experiment) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from veneer.commands.manners import tell
 from veneer.commands.options import VerifyOptions, folder_of, parse
+from veneer.commands.progress import following, quoted
 from veneer.commands.screen import console
 from veneer.tasks.errors import InputError
 
@@ -32,6 +33,7 @@ def _verify_run(words: list[str]) -> None:
         print(f"the same command makes what is missing or damaged again, and nothing else{repeat(run)}")
         sys.exit(1)
     print(f"{run.path}: all {len(run.finished()):,} finished cells are whole, and none is missing")
+    following(f"veneer analyse {quoted(run.path)}")
 
 
 def _verify_dataset(words: list[str]) -> None:
@@ -57,6 +59,8 @@ def _verify_dataset(words: list[str]) -> None:
             shown.append(f"{dataset}: as described: files, schema, ids, labels, overlap, statistics")
         for line in shown:
             console.print(line, soft_wrap=True)
-    tell("verify", {"folder": str(folder), "problems": problems})
+    told = tell("verify", {"folder": str(folder), "problems": problems})
     if problems:
         sys.exit(1)
+    if not told:
+        following(f"veneer evaluate {quoted(members(folder)[0])} --predictions PREDICTIONS.parquet")
