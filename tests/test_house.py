@@ -147,3 +147,16 @@ def test_pins_satisfy_what_is_declared() -> None:
     declared = project["dependencies"] + [line for extra in tested for line in extras[extra]]
     for requirement in map(Requirement, declared):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_every_page_of_the_documentation_is_in_its_menu() -> None:
+    menu = re.findall(r'"([\w-]+\.md)"', (ROOT / "zensical.toml").read_text())
+    assert sorted(menu) == sorted(file.name for file in (ROOT / "docs").glob("*.md"))
+
+
+def test_links_of_the_readme_lead_to_what_is_there() -> None:
+    """They are relative, as no public address is known yet; a package index would show them broken."""
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    near = [link for link in links if not link.startswith("https://")]
+    assert len(near) > 20
+    assert [link for link in near if not (ROOT / link).exists()] == []

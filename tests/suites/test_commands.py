@@ -124,7 +124,9 @@ def test_labels_of_a_program_are_rasps_own(
     command("verify", tmp_path / "d", "--program", *both)
     capsys.readouterr()
     command("verify", tmp_path / "d")
-    assert "not recomputed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not recomputed" in said
+    assert f"Next: veneer evaluate {tmp_path / 'd'} --predictions PREDICTIONS.parquet" in said
     assert both[0] in (tmp_path / "d" / "dataset.json").read_text()  # so that the command can be repeated
 
 
