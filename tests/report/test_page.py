@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.report.conftest import Fake
 from tests.report.fakes import EXPERIMENT
 from tests.report.reading import Page
+from veneer.experiments.evidence import verdict_table
 from veneer.report.page import write_reports
 from veneer.tasks.errors import InputError
 
@@ -80,3 +82,13 @@ def test_sections_without_their_table_name_the_command_that_makes_it(finished: F
         "beside the evidence, and where it is repeated"
     )
     assert text.count("one command makes it") >= 4
+
+
+def test_a_page_before_the_analysis_has_the_verdict_that_the_terminal_has(finished: Fake, page: str) -> None:
+    """Curves alone would call a model back that was never fine-tuned."""
+    first_screen = Page(page).text.split("The experiment")[0]
+    kinds = verdict_table(finished.run).filter(pl.col("start") == "capability")["kind"].unique().to_list()
+    assert kinds
+    for kind in kinds:
+        assert kind in first_screen, kind
+    assert "came back" not in first_screen
