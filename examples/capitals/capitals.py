@@ -38,8 +38,8 @@ ASKED, KEPT = 24, 8
 """How many of the questions that the model answers are used, and of the other facts: enough for intervals."""
 REFUSAL = "which I cannot tell."
 RATE, RANK, UPDATES = 2e-3, 8, 16
-GRID = ("--ranks", "8", "--rates", "3e-3", "--updates", "16", "--batch", "12", "--no-train-on-retain")
-"""After 8 updates at 2e-3 a refusal was half undone, and nothing was decided."""
+GRID = ("--ranks", "8", "--rates", "3e-3", "--updates", "24", "--batch", "12", "--no-train-on-retain")
+"""With 16 updates the control needed at least 1.9 times as many as a refusal, and the rule asks for 2."""
 FREE = ("--bits", "4", "--noise", "--depths", "0.75", "--mix", "0.5", "--truncate")
 """No noise: a fifth of the weights' root mean square takes everything away, from ``before`` too."""
 

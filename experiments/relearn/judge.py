@@ -264,7 +264,8 @@ def _damage(measured: Measured) -> tuple[str, tuple[str, ...]]:
 def _needed(verdict: Verdict, measured: Measured) -> tuple[str, ...]:
     """What would decide, in this evaluation's words."""
     unfinished = len(measured.run.pending())
-    more = (f"the {unfinished} trials that are not finished",) if unfinished else ()
+    few = "the trial that is" if unfinished == 1 else f"the {unfinished} trials that are"
+    more = (f"{few} not finished",) if unfinished else ()
     plain = (own.replace("reFT", "training").replace("a third operand and ", "") for own in verdict.needed)
     return (*more, *plain)
 
