@@ -135,7 +135,7 @@ def _described(experiment: dict[str, Any], first: CapabilityFiles) -> dict[str, 
     vocabulary, answer = words(experiment, first.model)
     settings = experiment["fields"]
     tokens = [vocabulary[token] for token in tensors["example_tokens"].tolist()]
-    role = roles(experiment, first.model, tokens)
+    role = roles(experiment, first.model, tokens, first.folder.parents[1])
     rows = tensors["example"].shape[-2]
     dropped = max(0, len(tokens) - MOST_POSITIONS) if rows > 1 else 0
     on_pt = tensors["example"][:, :, answer if rows > 1 else 0][..., [own == "pt" for own in role]].sum(-1)

@@ -105,7 +105,7 @@ def task_of(experiment: dict[str, Any], files: CapabilityFiles) -> tuple[Any, Tr
     Raises:
         InputError: files that are damaged.
     """
-    task = stored_task(experiment, files.model)
+    task = stored_task(experiment, files.model, files.folder.parents[1])
     if isinstance(task, OperandTask):
         model, _ = load_checkpoint(files.folder / "model")
         return task, model, task.encoding

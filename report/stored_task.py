@@ -35,7 +35,7 @@ def layout_of(model: dict[str, Any]) -> SampleLayout:
     return SampleLayout.read(model["metadata"]["layout"])
 
 
-def stored_task(experiment: dict[str, Any], model: dict[str, Any], run: Path | None = None) -> Task:
+def stored_task(experiment: dict[str, Any], model: dict[str, Any], run: Path) -> Task:
     """The task of a run's cells.
 
     Args:
@@ -49,7 +49,7 @@ def stored_task(experiment: dict[str, Any], model: dict[str, Any], run: Path | N
     settings, name = experiment["fields"], experiment["name"]
     try:
         if name == "program":
-            return load_task((run or Path()) / PROGRAMS / pair_key(settings))
+            return load_task(run / PROGRAMS / pair_key(settings))
         if name == "counter":
             return Counter(
                 settings["letters"],
@@ -97,11 +97,11 @@ def answers(experiment: dict[str, Any], model: dict[str, Any]) -> list[str]:
     return [str(value) for value in model["metadata"]["classes"]]
 
 
-def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str]) -> list[str]:
+def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str], run: Path) -> list[str]:
     """Which tokens of a text O_PT's answer hangs on ("pt"), which O_FT's ("ft"), and which neither ("")."""
     if experiment["name"] == "program":  # what answers hang on, only the programs know
         return [""] * len(tokens)
-    task = stored_task(experiment, model)
+    task = stored_task(experiment, model, run)
     assert isinstance(task, MarkedTask)
     known = [str(token) for token in task.vocabulary]
     first = 1  # BOS or SOS stands in front of what the task drew
@@ -112,9 +112,7 @@ def roles(experiment: dict[str, Any], model: dict[str, Any], tokens: list[str]) 
     return [""] * first + found + [""] * (len(own) - end)
 
 
-def label_histograms(
-    experiment: dict[str, Any], model: dict[str, Any], run: Path | None = None
-) -> dict[str, Any]:
+def label_histograms(experiment: dict[str, Any], model: dict[str, Any], run: Path) -> dict[str, Any]:
     """How often each answer is right for O_PT and O_FT in fine-tuning data without and with the correlation.
 
     Returns:

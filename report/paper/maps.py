@@ -93,7 +93,7 @@ def attention(run: Run, content: Content, name: str, size: tuple[float, float]) 
         shares[f"rate {rate:g}"] = read_maps(run.cell_path(cell) / "attention.safetensors")["example"]
     vocabulary, answer = words(content.experiment, first.model)
     tokens = [vocabulary[token] for token in before["example_tokens"].tolist()]
-    role = roles(content.experiment, first.model, tokens)
+    role = roles(content.experiment, first.model, tokens, first.folder.parents[1])
     maps = Maps(shares, tokens, role, answer % len(tokens), first.seed, tuned["c_tr"][0])
     return squares(maps, size) if maps.squares else strips(maps, size)
 

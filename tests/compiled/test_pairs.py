@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from veneer.commands.main import main
 from veneer.compiled.pairs import Pair, load_task, make_pair, save_task
 from veneer.compiled.tokens import read_token, read_vocabulary
 from veneer.tasks.errors import InputError
@@ -69,6 +70,25 @@ def test_what_two_programs_cannot_be_is_one_line(file: str, ft: str, more: dict[
     with pytest.raises(InputError, match=says) as refused:
         make_pair(asked(file, ft, **named))
     assert "\n" not in str(refused.value)
+
+
+def test_a_run_of_two_programs_ends_with_its_page_wherever_one_stands(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without ``--q``; the texts are those that the run keeps, and reading it needs neither program."""
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "--vocabulary a b c --length 4 --iterations 3 --reft-iterations 3 --evaluation-samples 5 --seeds 1"
+    )
+    words += " --learning-rates 0.01 --c-tr 1 --reft-rates 0.001 --no-controls --no-third-operand"
+    main(["run", f"{file}:old", "--to", f"{file}:new", *words.split(), "--out", "run"])
+    Path(file).unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for command in ("report", "figures", "status", "verify"):
+        main([command, str(tmp_path / "run")])
+    assert "both answers agree" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_texts_and_agreement_may_be_the_users(file: str) -> None:
