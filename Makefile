@@ -18,6 +18,8 @@ FEW := --length 16 --learning-rates 1e-3 --c-tr 1 --seeds 3 --iterations 1000 --
     --no-third-operand --no-constructed --batch 96 --evaluation-samples 400
 PRIORS := --pretrained L H --learning-rates 3e-4 1e-4 --c-tr 0.8 1 --seeds 3 --evaluation-samples 100 \
     --reft-rates --no-controls --no-third-operand
+TRUTHS := --constructed --seeds 4 --letters abcde --length 10 --learning-rates 1e-3 --c-tr 1 --iterations 20 \
+    --reft-above --reft-iterations 1200
 USER_EXTRAS := compile,figures
 EXTRAS := dev,$(USER_EXTRAS),transformer-lens,datasets,pandas,huggingface
 
@@ -53,6 +55,12 @@ results: $(USER_STAMP)  ## make the runs of results/ again, in runs/results
 	$(BIN)/veneer analyse runs/results/few-weights --only pruning attention
 	$(BIN)/veneer run pcfg-counter $(PRIORS) --out runs/results/learned-priors
 	$(BIN)/veneer claims runs/results/few-weights runs/results/learned-priors
+	$(BIN)/veneer run counter --seeds 18 --out runs/results/quick
+	$(BIN)/veneer analyse runs/results/quick --only pruning grafting
+	$(BIN)/python -m benchmarks.stability runs/results/quick --from-seed 9
+	$(BIN)/veneer run counter $(TRUTHS) --out runs/results/known-truths
+	$(BIN)/veneer analyse runs/results/known-truths --only pruning grafting
+	$(BIN)/python -m benchmarks.stability runs/results/known-truths
 
 # Every line goes on where it was interrupted. On two CPU cores this takes days; DEVICE=cuda for a GPU.
 paper-grids: $(USER_STAMP)  ## the compiled grids at the paper's size, three seeds (days)
