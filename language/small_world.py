@@ -63,7 +63,12 @@ def untrained(family: Family = "llama", seed: int = 0) -> HuggingFaceModel:
     require_transformers()
     import transformers
 
-    ids = {"vocab_size": len(SPECIAL) + len(WORDS), "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    ids: dict[str, Any] = {
+        "vocab_size": len(SPECIAL) + len(WORDS),
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if family == "gpt2":
