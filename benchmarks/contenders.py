@@ -79,8 +79,9 @@ class Fleet:
     def advance(self, updates: int) -> None:
         """Make so many updates of every member."""
         for _ in range(updates):
-            loss = self.job.loss(next(self._batches), self.number)
-            self.alive = self.optimizer.step(loss, self.number, self.alive)
+            batch = next(self._batches)
+            loss, gradient = self.job.worked_out(batch) or (self.job.loss(batch, self.number), None)
+            self.alive = self.optimizer.step(loss, self.number, self.alive, gradient)
             self.number += 1
 
 

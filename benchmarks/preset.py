@@ -36,8 +36,7 @@ NAME, SHARE = "counter", 10  # the preset, and the part of its updates that is l
 CLOCKED: tuple[tuple[str, Any, str], ...] = (
     ("drawing texts", Counter, "draw"),
     ("encoding texts", Encoding, "encode"),
-    ("forward", FleetJob, "loss"),
-    ("backward", FleetOptimizer, "_gradient"),
+    ("forward and backward", FleetJob, "worked_out"),
     ("update", FleetOptimizer, "step"),
     ("evaluation", FleetJob, "evaluate"),
     ("attention maps, weights and tables", running, "_store"),

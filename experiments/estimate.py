@@ -20,9 +20,12 @@ from veneer.finetune.engines import Engine, InProcess, Processes
 from veneer.finetune.fleet import EVALUATED, SMALL_FLEET, Evaluation
 from veneer.finetune.processor import cores, is_small
 from veneer.finetune.trainer import train
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
-PROCESSES_PAY = 5e11  # floating-point operations, some twenty seconds of a core: worth two seconds' start
+PROCESSES_PAY = 8.0  # seconds of a core that are worth the start of workers
+SMALL_RATE = 1.5e10  # floating-point operations that a core makes in a second of small products
+OVERHEAD = 5e-3  # seconds of a core for an update of a fleet, however small its models
 GPU_FLEET = 64
 FLEET_NUMBERS = 500_000  # in one activation of a fleet: 4 models of the quick Counter's size
 WORKER_BYTES = 500 << 20  # of a worker process before it trains anything
@@ -137,11 +140,15 @@ def engine_for(
     jobs = min(jobs or cores(), len(left), memory_of(device) // (WORKER_BYTES + 2 * most))
     if jobs < 2 or not all(is_small(model.parameter_count) for model in models):
         return InProcess()
-    work = sum(
-        6.0 * model.parameter_count * model.config.positions * fleet.cells[0].stage.recipe.batch * fleet.steps
-        for fleet, model in zip(left, models, strict=True)
-    )
-    return Processes(jobs) if work > PROCESSES_PAY else InProcess()
+    seconds = sum(_seconds(fleet, model) for fleet, model in zip(left, models, strict=True))
+    return Processes(jobs) if seconds > PROCESSES_PAY else InProcess()
+
+
+def _seconds(fleet: Fleet, model: Transformer) -> float:
+    """About how long a core trains a fleet of small models."""
+    recipe = fleet.cells[0].stage.recipe
+    products = 6.0 * model.parameter_count * model.config.positions * recipe.batch * fleet.steps
+    return products / SMALL_RATE + OVERHEAD * recipe.iterations
 
 
 def calibrate(prepared: Prepared, fleets: list[Fleet], device: torch.device) -> list[Kind]:

@@ -6,7 +6,6 @@ whole or not at all, so that neither a worker's death nor the driver's loses any
 """
 
 import heapq
-import multiprocessing
 import signal
 import socket
 import time
@@ -19,7 +18,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.methods import load_method
 from veneer.finetune.processor import cores, settle
-from veneer.finetune.workers import end_with_driver
+from veneer.finetune.workers import end_with_driver, worker_context
 from veneer.tasks.errors import InputError
 
 ATTEMPTS = 4  # how often a fleet is begun whose workers die
@@ -137,8 +136,7 @@ class Processes:
 
     def _pool(self) -> ProcessPoolExecutor:
         threads = max(1, cores() // self.slots)
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, context, _begin, (threads, self._work.methods, self._work))
+        return ProcessPoolExecutor(1, worker_context(), _begin, (threads, self._work.methods, self._work))
 
     def submit(self, fleet: Fleet) -> None:
         """Give a fleet to a worker that has none."""

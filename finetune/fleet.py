@@ -20,6 +20,7 @@ from veneer.finetune.processor import in_threads
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
 from veneer.finetune.turns import Part, slices
+from veneer.models.by_hand import can_work_out, cross_entropy_gradient
 from veneer.models.transformer import Output, Transformer
 from veneer.tasks import random
 from veneer.tasks.encoding import Batch, Encoding, Task, accuracy
@@ -189,6 +190,20 @@ class FleetJob:
         if file is None:
             return nullcontext()
         return running(file, "method", str(self.method), "a method that trains this model", None)
+
+    def worked_out(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"]] | None:
+        """Loss and gradient of written models on a CPU that are fine-tuned as they come; or nothing."""
+        if not self._is_worked_out:
+            return None
+        return cross_entropy_gradient(self.model, batch.tokens, batch.labels, self.encoding.answer)
+
+    @cached_property
+    def _is_worked_out(self) -> bool:
+        on_cpu = self.model.token_embedding.device.type == "cpu"
+        plain = type(self.method) is FullFineTuning and self.recipe.precision == "float32"
+        return on_cpu and plain and can_work_out(self.model)
 
     def parts(self, batch: Batch, step: int = 0) -> list[list[Part]]:
         """The loss of GPTs in slices of each member's samples, where it is a mean over them; or nothing.

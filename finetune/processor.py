@@ -8,7 +8,6 @@ has one thread, and other cores train other fleets. One thread also fixes the or
 small model's numbers do not depend on the cores, the engine or the fleet.
 """
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from veneer.finetune.workers import worker_context
 from veneer.tasks.errors import InputError
 
 T = TypeVar("T")
@@ -112,8 +112,7 @@ def in_processes(count: int) -> Iterator[Callable[..., Callable[[], Any]]]:
     if count < 2:
         yield lambda work, *given: partial(work, *given)
         return
-    context = multiprocessing.get_context("spawn")  # forking would copy locks of other libraries' threads
-    pool = ProcessPoolExecutor(count, context, _begin)
+    pool = ProcessPoolExecutor(count, worker_context(), _begin)
     try:
         yield lambda work, *given: pool.submit(work, *given).result
     except BrokenProcessPool as error:

@@ -73,6 +73,10 @@ class Job(Protocol):
 
     def parts(self, batch: Any, step: int) -> list[list[Part]]: ...  # by member, what its loss is the sum of
 
+    def worked_out(
+        self, batch: Any
+    ) -> tuple[Tensor, Tensor] | None: ...  # loss and gradient without autograd
+
     def evaluate(self, cores: int = 1) -> Scores: ...  # on so many cores, if they help
 
     def reached(self, step: int, accuracy: Tensor) -> None: ...  # called with the scores of each evaluation
@@ -166,7 +170,7 @@ class _Trainer:
             loss, gradient = self._loss(batch)
             before = self.alive
             # Of a gradient found in slices, the norm is summed in the same order on any number of cores too.
-            with nullcontext() if gradient is None else fitted(1):
+            with nullcontext() if gradient is None or torch.get_num_threads() == 1 else fitted(1):
                 self.alive = self.optimizer.step(loss, self.step, before, gradient)
             self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
             self.loss_sum += loss.detach()
@@ -180,6 +184,8 @@ class _Trainer:
 
     def _loss(self, batch: Any) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"] | None]:
         """The loss, and its gradient where that is found on the way."""
+        if (found := self.job.worked_out(batch)) is not None:
+            return found
         device = self.job.model.token_embedding.device.type
         if device == "cpu" and (parts := self.job.parts(batch, self.step)):
             return self._turns.gradient(parts)

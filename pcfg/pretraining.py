@@ -152,6 +152,9 @@ class PretrainingJob:
         mask = torch.cat([part.mask for part in batch])
         return _masked_sum(self._forward(inputs), targets, mask) / mask.sum((1, 2))
 
+    def worked_out(self, batch: list[PretrainingBatch]) -> None:
+        """GPTs are differentiated by autograd."""
+
     def parts(self, batch: list[PretrainingBatch], step: int = 0) -> list[list[Part]]:
         """The same loss in slices of each member's samples."""
         return [[partial(_share, own, rows) for rows in slices(*own.inputs.shape[1:])] for own in batch]

@@ -3,17 +3,8 @@
 import time
 from pathlib import Path
 
-from veneer.commands.manners import tell
 from veneer.commands.options import AnalyseOptions, folder_of, parse
-from veneer.commands.progress import Steps, following, quoted
-from veneer.commands.screen import console
-from veneer.commands.verdicts import show_verdicts
-from veneer.experiments.analyse import ANALYSES, Selection, analyse
-from veneer.experiments.begin import device_of
-from veneer.experiments.store import Run
-from veneer.finetune.processor import cores
-from veneer.models.files import read_table
-from veneer.report.page import write_report
+from veneer.finetune.workers import start_server
 from veneer.tasks.errors import InputError
 
 
@@ -31,6 +22,20 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     """
     if options.jobs is not None and options.jobs < 1:
         raise InputError("jobs", options.jobs, "1 or more")
+    if options.jobs != 1:
+        start_server()  # imports what workers need while this process imports the same
+
+    from veneer.commands.manners import tell
+    from veneer.commands.progress import Steps, following, quoted
+    from veneer.commands.screen import console
+    from veneer.commands.verdicts import show_verdicts
+    from veneer.experiments.analyse import ANALYSES, Selection, analyse
+    from veneer.experiments.begin import device_of
+    from veneer.experiments.store import Run
+    from veneer.finetune.processor import cores
+    from veneer.models.files import read_table
+    from veneer.report.page import write_report
+
     run, began = Run.read(folder), time.monotonic()
     names = options.only or tuple(ANALYSES)
     with Steps() as say:

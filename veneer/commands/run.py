@@ -7,6 +7,10 @@ from dataclasses import replace
 from veneer.commands.manners import runs_folder
 from veneer.commands.options import RunOptions, ask, known, preset_of
 from veneer.experiments.named import PRESETS, Experiment
+from veneer.finetune.workers import start_server
+
+SERVER_PAYS = 10_000
+"""Model updates of fine-tuning from which on workers are likely; to import for them takes two seconds."""
 
 
 def command(words: list[str]) -> None:
@@ -47,6 +51,9 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
+    if options.engine in ("auto", "processes") and options.jobs != 1 and _updates(experiment) > SERVER_PAYS:
+        start_server()  # imports what workers need while this process imports the same
+
     from veneer.commands.progress import Steps, following, quoted
     from veneer.commands.screen import console
     from veneer.commands.training import announce, engine_of, show_run, train_run
@@ -63,6 +70,12 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     page = show_run(begun.run)
     console.print(f"{time.monotonic() - clock:.0f} s", style="dim")
     following(f"veneer analyse {quoted(begun.run.path)}", page=page)
+
+
+def _updates(experiment: Experiment) -> int:
+    """Model updates of all fine-tunings."""
+    models = experiment.seeds * len(experiment.learning_rates) * len(experiment.c_tr)
+    return models * experiment.iterations
 
 
 def spelled_out(words: list[str]) -> list[str]:
