@@ -223,15 +223,23 @@ def score(
 def edited(
     model: Transformer, donor: Float[Tensor, "1 weight"], edits: Sequence[Int[Tensor, "_"]], size: int = 16
 ) -> Iterator[Transformer]:
-    """Fleets of edited models, ``size`` of them at a time; arguments as in ``score``."""
+    """Fleets of edited models, ``size`` of them at a time; arguments as in ``score``.
+
+    Fleets of one size are one fleet whose weights change: each is to be used before the next is asked for.
+    """
     layout = Layout.of(model)
     base = layout.flatten(model)
+    flat = base.repeat(min(size, len(edits)), 1)
+    fleet = layout.build(model, flat)
     for start in range(0, len(edits), size):
         chunk = edits[start : start + size]
-        flat = base.repeat(len(chunk), 1)
+        if len(chunk) < len(flat):
+            flat = flat[: len(chunk)]
+            fleet = layout.build(model, flat)
+        flat.copy_(base.expand_as(flat))
         for row, edit in zip(flat, chunk, strict=True):
             row[edit] = donor[0, edit]
-        yield layout.build(model, flat)
+        yield fleet
 
 
 def _score_kind(
