@@ -8,6 +8,7 @@ the same model learns an operand that it never had? ``docs/verdict.md`` has the 
 its calibration.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -139,7 +140,7 @@ def _rule(evidence: Evidence) -> _Found:
     kept = say.kept(evidence)
     if not evidence.revivals:
         return _Found(None, (kept,), ("reFT, beside a third operand and controls from scratch",))
-    read = {revival: read_revival(revival) for revival in evidence.revivals}
+    read: dict[Revival, ReadingKind] = {r: read_revival(r) for r in evidence.revivals}
     order: tuple[ReadingKind, ...] = ("sooner", "no sooner", "unclear")
     told = tuple(
         say.told(r, evidence.guess_pt) for kind in order for r, found in read.items() if found == kind
@@ -151,7 +152,7 @@ def _rule(evidence: Evidence) -> _Found:
     return _gone(evidence, read, reasons)
 
 
-def _gone(evidence: Evidence, read: dict[Revival, ReadingKind], reasons: tuple[str, ...]) -> _Found:
+def _gone(evidence: Evidence, read: Mapping[Revival, ReadingKind], reasons: tuple[str, ...]) -> _Found:
     """Rewritten or frozen, where no rate says sooner: what "no sooner" needs beside it."""
     telling = [r for r, kind in read.items() if kind == "no sooner" and shows_wrappers(r) is not False]
     unclear = [r for r, kind in read.items() if kind == "unclear" and shows_wrappers(r) is not False]

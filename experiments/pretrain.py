@@ -121,6 +121,8 @@ class PretrainingRun:
 
     def _check_folder(self) -> None:
         file = self.out / "pretraining.json"
+        # Looked at before the description, which somebody who pretrains here just now writes first.
+        taken = exists(self.out) and (not self.out.is_dir() or any(map(_is_whole, self.out.iterdir())))
         if exists(file):
             found, own = read_json(file, dict, "one of Veneer's"), self._described
             valid = "a new folder, or the same settings"
@@ -130,7 +132,7 @@ class PretrainingRun:
                     for n in differing
                 ]
                 raise InputError("out", str(self.out), valid, f"it holds others ({'; '.join(changed)})")
-        elif exists(self.out) and (not self.out.is_dir() or any(map(_is_whole, self.out.iterdir()))):
+        elif taken:
             raise InputError("out", str(self.out), "a new or empty folder", "it is no pretraining")
 
     @property
