@@ -32,7 +32,7 @@ def old():
     return rasp.Map(lambda token: "[/x]" if token == "[red]" else token, rasp.tokens)
 
 def new():
-    return rasp.Map(lambda token: "c" if token == "[red]" else token, rasp.tokens)
+    return rasp.Map(lambda token: "[red]", rasp.tokens)
 """
 
 
@@ -170,7 +170,8 @@ def test_methods_models_and_folders_are_printed_as_they_are_while_training(
     planned = said(["sweep", "counter", *again, "--dry-run"], capsys)
     assert squeezed(f"{FOLDER} sweep") in planned
     pair = ["run", "[red].py:old", "--to", "[red].py:new", "--vocabulary", "[red]", "[/x]", "c", *TINY, *FEW]
-    Path("[red].py").write_text(PROGRAM)
+    answers = '"c" if token == "[red]" else token'  # only what the first program answers too
+    Path("[red].py").write_text(PROGRAM.replace('lambda token: "[red]",', f"lambda token: {answers},"))
     assert "[red].py" in said([*pair, "--out", f"{FOLDER} pair"], capsys)
 
 
