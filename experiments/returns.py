@@ -216,7 +216,8 @@ def _shown(known: pl.DataFrame, guess: float) -> tuple[int, int] | None:
         times = _times(curves, guess)
         areas, theirs = _areas(curves), _areas(third.filter(pl.col("start") == start))
         for seed in times.filter(pl.col("reached"))["seed"].to_list():
-            shown += seed not in theirs or areas[seed] - theirs[seed] >= HEAD_START
+            whole = seed in areas  # one that diverged after it came back did not hold it
+            shown += whole and (seed not in theirs or areas[seed] - theirs[seed] >= HEAD_START)
         tried += len(times)
     return (shown, tried) if tried else None
 

@@ -8,6 +8,8 @@ from polars.testing import assert_frame_equal
 
 from tests.report import fakes
 from veneer.experiments.evidence import _attention_kept, verdict_table
+from veneer.experiments.named import THIRD
+from veneer.experiments.returns import _shown
 from veneer.experiments.store import Run
 
 
@@ -44,3 +46,20 @@ def test_verdicts_do_not_depend_on_the_order_of_rows(tmp_path: Path, monkeypatch
         monkeypatch.setattr(Run, "metrics", lambda *_, table=shuffled: table)
         again = verdict_table(run)
         assert_frame_equal(first, again, check_row_order=False)
+
+
+def test_a_known_wrapper_is_shown_where_it_comes_back_ahead_and_does_not_diverge() -> None:
+    """One ahead of its third operand, one behind it, and one that came back and diverged then."""
+    rows = []
+    for seed, (own, third, status) in enumerate([(0.9, 0.3, "done"), (0.9, 0.9, "done"), (0.9, 0.3, "x")]):
+        for stage, last in (("reft", own), (THIRD, third)):
+            same = {"start": "wrapped: a", "stage": stage, "arm": stage, "seed": seed}
+            ended = status if stage == "reft" else "done"
+            rows += [
+                {**same, "step": s, "value": v, "status": ended}
+                for s, v in ((0, 0.3), (10, last), (20, last))
+            ]
+    known = pl.DataFrame(rows)
+    assert _shown(known, 0.3) == (1, 3)
+    assert _shown(known.filter(pl.col("stage") == "reft"), 0.3) == (2, 3)
+    assert _shown(known.clear(), 0.3) is None
