@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from benchmarks.plain import PlainTransformer
 from veneer.experiments.cells import prepare
 from veneer.experiments.named import CounterExperiment
+from veneer.finetune.captured import Course
 from veneer.finetune.fleet import Evaluation, FleetJob, Member
 from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.processor import settle
@@ -65,24 +66,36 @@ def fleet_job(size: Size, members: int, device: torch.device, first_seed: int = 
 
 
 class Fleet:
-    """A fleet, trained step by step as the trainer does."""
+    """A fleet, trained step by step as the trainer does.
 
-    def __init__(self, job: FleetJob) -> None:
+    Args:
+        job: the fleet's.
+        captured: whether its updates are one CUDA graph, where they can be.
+    """
+
+    def __init__(self, job: FleetJob, captured: bool = True) -> None:
         keep_freed_memory()
         self.job, self.number = job, 0
         job.prepare()
         device = job.model.token_embedding.device
         self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, set())
-        self.alive = torch.ones(len(job.members), dtype=torch.bool, device=device)
+        members = len(job.members)
+        self.alive = torch.ones(members, dtype=torch.bool, device=device)
+        never, nothing = (torch.full((members,), value, device=device) for value in (-1, 0.0))
+        course = Course(self.alive, never, nothing.double())
+        self._captured = job.captured(self.optimizer, course, 0) if captured else None
         self._batches = job.batches(0)
 
     def advance(self, updates: int) -> None:
         """Make so many updates of every member."""
         for _ in range(updates):
-            batch = next(self._batches)
-            loss, gradient = self.job.worked_out(batch) or (self.job.loss(batch, self.number), None)
-            self.alive = self.optimizer.step(loss, self.number, self.alive, gradient)
+            self._advance() if self._captured is None else self._captured.update()
             self.number += 1
+
+    def _advance(self) -> None:
+        batch = next(self._batches)
+        loss, gradient = self.job.worked_out(batch) or (self.job.loss(batch, self.number), None)
+        self.alive = self.optimizer.step(loss, self.number, self.alive, gradient)
 
 
 class PlainLoop:

@@ -1,10 +1,11 @@
 """``make device-check``: what a GPU makes of Veneer, in at most ten minutes, as one JSON file.
 
-Each part (``benchmarks.device_parts``) runs in a process of its own with a time limit, so that one that
-hangs, runs out of memory or breaks the device takes no other with it. A part tells each number as soon as
-it has it, and the file is written again after each: what was found before the end is never lost.
+Each part (``benchmarks.device_fleets``, ``benchmarks.device_models``) runs in a process of its own with a
+time limit, so that one that hangs, runs out of memory or breaks the device takes no other with it. A part
+tells each number as soon as it has it, and the file is written again after each: what was found before the
+end is never lost.
 
-``--dry`` runs the same code in small on the CPU within a minute. It shows that the script works, and says
+``--dry`` runs the same code in small on the CPU within two minutes. It shows that the script works, and says
 nothing about GPUs.
 
 python -m benchmarks.device [--dry] [--json FILE] [--seconds N] [--only PART ...]
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 600
-DRY_SECONDS = 60
+DRY_SECONDS = 120
 MARK = "device-check "  # in front of a line that holds results
 
 
@@ -33,7 +34,7 @@ class Part:
     """One thing that is looked at.
 
     Attributes:
-        name: of its function in ``benchmarks.device_parts``.
+        name: of its function in ``benchmarks.device_fleets``, ``benchmarks.device_models``.
         seconds: most that it may take.
         about: what it looks at.
     """
@@ -45,11 +46,11 @@ class Part:
 
 PARTS = (
     Part("machine", 40, "the card, and its matmul peak in float32, TF32 and bfloat16"),
-    Part("gpu_tests", 80, "the tests that need a GPU"),
+    Part("gpu_tests", 100, "the tests that need a GPU"),
     Part("fleets", 100, "forward, backward and update of fleets of 1 to 4,096, and the fleet at the knee"),
-    Part("plain", 30, "the plain loop, one model at a time"),
+    Part("plain", 25, "the plain loop, one model at a time"),
     Part("vmapped", 50, "the same fleets by torch.func.vmap"),
-    Part("processes", 70, "plain loops in as many processes as help"),
+    Part("processes", 55, "plain loops in as many processes as help"),
     Part("graph", 40, "the whole step as a CUDA graph: draws, forward, backward, clip, update, freezing"),
     Part("precision", 60, "GPTs in float32, TF32 and bfloat16, and compiled"),
     Part("pretraining", 50, "pretraining on the grammar at paper size, updates per second"),
@@ -165,13 +166,14 @@ def _run(part: Part, dry: bool, limit: float, own: dict[str, Any], keep: Any) ->
 
 def _work(name: str, dry: bool, seconds: float) -> None:
     """What a part's own process does."""
-    from benchmarks import device_parts
+    from benchmarks import device_fleets, device_models
+    from benchmarks.device_common import Part as AtWork
 
     def tell(found: dict[str, Any]) -> None:
         print(MARK + json.dumps(found), flush=True)
 
-    device_parts.begin(dry, max(seconds - 8, seconds / 2), tell)
-    getattr(device_parts, name)()
+    work = getattr(device_fleets, name, None) or getattr(device_models, name)
+    work(AtWork(dry, max(seconds - 8, seconds / 2), tell))
 
 
 if __name__ == "__main__":

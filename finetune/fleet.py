@@ -12,10 +12,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from veneer.finetune.captured import CapturedUpdates, Course
 from veneer.finetune.method import FullFineTuning, Method, Step, file_of, merge
+from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.processor import in_threads
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
@@ -23,12 +25,15 @@ from veneer.finetune.turns import Part, slices
 from veneer.models.by_hand import can_work_out, cross_entropy_gradient
 from veneer.models.transformer import Output, Transformer
 from veneer.tasks import random
+from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Batch, Encoding, Task, accuracy
 from veneer.tasks.errors import InputError
+from veneer.tasks.max_identifier import MaxIdentifier
 from veneer.tasks.mixture import OPERANDS, Component, Kind, Mixture, Mixtures, Operand, pretraining
 from veneer.tasks.user_code import running
 
 EVALUATED: tuple[Kind, ...] = ("correlated", "uncorrelated", "natural")
+NEVER_WAIT = (Counter, MaxIdentifier)  # tasks whose texts are drawn without anything waiting for the device
 SMALL_FLEET = 4  # members that a CPU trains together at the least
 EVALUATION_SEED = 0  # evaluation sets are the same for all rates and stages, and unless said for all seeds
 
@@ -157,14 +162,16 @@ class FleetJob:
     def _drawer(self, parts: list[Mixture], stream: str) -> Callable[[int], Batch]:
         """A stream of batches with one mixture for each member, by step."""
         device = self.model.token_embedding.device
-        mixtures = Mixtures(parts, device)
+        roots, draw = self._stream(parts, stream)
+        return lambda step: draw(torch.tensor([random.step_key(root, step) for root in roots], device=device))
+
+    def _stream(
+        self, parts: list[Mixture], stream: str
+    ) -> tuple[list[int], Callable[[Int[Tensor, "member"]], Batch]]:
+        """The stream's key of each member, and what draws a batch by the keys of a step."""
+        mixtures = Mixtures(parts, self.model.token_embedding.device)
         roots = [random.stream_key(self.task.name, member.seed, stream) for member in self.members]
-
-        def draw(step: int) -> Batch:
-            keys = torch.tensor([random.step_key(root, step) for root in roots], device=device)
-            return self.encoding.encode(self.task.draw(keys, mixtures, self.recipe.batch))
-
-        return draw
+        return roots, lambda keys: self.encoding.encode(self.task.draw(keys, mixtures, self.recipe.batch))
 
     def loss(self, batch: Batch, step: int = 0) -> Float[Tensor, "member"]:
         """The method's loss of each member at an update.
@@ -194,16 +201,29 @@ class FleetJob:
     def worked_out(
         self, batch: Batch
     ) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"]] | None:
-        """Loss and gradient of written models on a CPU that are fine-tuned as they come; or nothing."""
+        """Loss and gradient of written models that are fine-tuned as they come; or nothing."""
         if not self._is_worked_out:
             return None
         return cross_entropy_gradient(self.model, batch.tokens, batch.labels, self.encoding.answer)
 
     @cached_property
     def _is_worked_out(self) -> bool:
-        on_cpu = self.model.token_embedding.device.type == "cpu"
-        plain = type(self.method) is FullFineTuning and self.recipe.precision == "float32"
-        return on_cpu and plain and can_work_out(self.model)
+        as_it_comes = type(self.method) is FullFineTuning and self.recipe.precision == "float32"
+        return as_it_comes and not self.compile and can_work_out(self.model)
+
+    def captured(self, optimizer: FleetOptimizer, course: Course, step: int) -> CapturedUpdates | None:
+        """On a GPU, updates of written models on a task that draws without waiting; or nothing."""
+        on_gpu = self.model.token_embedding.device.type == "cuda"
+        drawn = isinstance(self.task, NEVER_WAIT) and self.recipe.optimizer == "sgd"
+        if not (on_gpu and drawn and self._is_worked_out):
+            return None
+        roots, draw = self._stream([member.mixture for member in self.members], f"train/{self.stream}")
+
+        def work(keys: Int[Tensor, "member"]) -> tuple[Tensor, Tensor]:
+            batch = draw(keys)
+            return cross_entropy_gradient(self.model, batch.tokens, batch.labels, self.encoding.answer)
+
+        return CapturedUpdates(work, roots, optimizer, course, step)
 
     def parts(self, batch: Batch, step: int = 0) -> list[list[Part]]:
         """The loss of GPTs in slices of each member's samples, where it is a mean over them; or nothing.

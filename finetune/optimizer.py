@@ -68,11 +68,25 @@ class FleetOptimizer:
         """
         if gradient is None:
             gradient = self._gradient(loss)
+        return self.update(loss, self.rates * self.recipe.rate_factor(step), finite, gradient, step)
+
+    def update(
+        self,
+        loss: Float[Tensor, "member"],
+        rates: Float[Tensor, "member 1"],
+        finite: Bool[Tensor, "member"],
+        gradient: Float[Tensor, "member parameter"],
+        step: int = 0,
+    ) -> Bool[Tensor, "member"]:
+        """The same with the gradient known (used up), and with the rates of this update.
+
+        SGD asks for no ``step``: with it, all that changes from one update to the next is on the device.
+        """
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
         alive = finite & loss.detach().isfinite() & norm.squeeze(1).isfinite()
         if self.recipe.clip is not None:
             gradient.mul_((self.recipe.clip / (norm + 1e-6)).clamp_max(1.0))
-        rate = (self.rates * self.recipe.rate_factor(step)).to(self.value.dtype)
+        rate = rates.to(self.value.dtype)
         change = (
             self._sgd(gradient, rate) if self.recipe.optimizer == "sgd" else self._adamw(gradient, rate, step)
         )

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +22,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from veneer.finetune.captured import CapturedUpdates, Course
 from veneer.finetune.checkpoint import load_state, save_state
 from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.processor import fitted, has_bfloat16, threads_for
@@ -76,6 +78,10 @@ class Job(Protocol):
     def worked_out(
         self, batch: Any
     ) -> tuple[Tensor, Tensor] | None: ...  # loss and gradient without autograd
+
+    def captured(
+        self, optimizer: FleetOptimizer, course: Course, step: int
+    ) -> CapturedUpdates | None: ...  # updates from a step on as one graph, where a GPU gains by it
 
     def evaluate(self, cores: int = 1) -> Scores: ...  # on so many cores, if they help
 
@@ -166,14 +172,8 @@ class _Trainer:
         if self.step == 0 and 0 in self.job.steps:
             self._evaluate()
         saved = time.monotonic()
-        for batch in self.job.batches(self.step):
-            loss, gradient = self._loss(batch)
-            before = self.alive
-            # Of a gradient found in slices, the norm is summed in the same order on any number of cores too.
-            with nullcontext() if gradient is None or torch.get_num_threads() == 1 else fitted(1):
-                self.alive = self.optimizer.step(loss, self.step, before, gradient)
-            self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
-            self.loss_sum += loss.detach()
+        for update in self._updates():
+            update()
             self.step += 1
             if self.step in self.job.steps:
                 self._evaluate()
@@ -181,6 +181,24 @@ class _Trainer:
             if self.job.checkpoint is not None and time.monotonic() - saved > self.job.checkpoint_seconds:
                 save_state(self.job.checkpoint, self.state())
                 saved = time.monotonic()
+
+    def _updates(self) -> Iterator[Callable[[], None]]:
+        """What makes each update that is left."""
+        course = Course(self.alive, self.diverged_at, self.loss_sum)
+        left = self.job.recipe.iterations - self.step
+        if left and (captured := self.job.captured(self.optimizer, course, self.step)) is not None:
+            yield from repeat(captured.update, left)
+        else:
+            yield from (partial(self._update, batch) for batch in self.job.batches(self.step))
+
+    def _update(self, batch: Any) -> None:
+        loss, gradient = self._loss(batch)
+        before = self.alive
+        # Of a gradient found in slices, the norm is summed in the same order on any number of cores too.
+        with nullcontext() if gradient is None or torch.get_num_threads() == 1 else fitted(1):
+            self.alive = self.optimizer.step(loss, self.step, before, gradient)
+        self.diverged_at = torch.where(before & ~self.alive, self.step, self.diverged_at)
+        self.loss_sum += loss.detach()
 
     def _loss(self, batch: Any) -> tuple[Float[Tensor, "member"], Float[Tensor, "member parameter"] | None]:
         """The loss, and its gradient where that is found on the way."""

@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from veneer.finetune.captured import Course
 from veneer.finetune.fleet import EVALUATION_SEED, evaluate_sets
+from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
 from veneer.finetune.turns import Part, slices
@@ -154,6 +156,9 @@ class PretrainingJob:
 
     def worked_out(self, batch: list[PretrainingBatch]) -> None:
         """GPTs are differentiated by autograd."""
+
+    def captured(self, optimizer: FleetOptimizer, course: Course, step: int) -> None:
+        """GPTs fill a GPU kernel by kernel."""
 
     def parts(self, batch: list[PretrainingBatch], step: int = 0) -> list[list[Part]]:
         """The same loss in slices of each member's samples."""

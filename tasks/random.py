@@ -57,6 +57,11 @@ def step_key(key: int, step: int) -> int:
     return _signed(_mix_word(key + (step + 1) * _GAMMA))
 
 
+def step_keys(keys: Int[Tensor, "*lead"], step: Int[Tensor, "*#lead"]) -> Int[Tensor, "*lead"]:
+    """The same of many streams, on their device; ``step`` is a tensor."""
+    return _mix(keys + (step + 1) * _signed(_GAMMA))
+
+
 def fold(keys: Int[Tensor, "*lead"], number: int) -> Int[Tensor, "*lead"]:
     """Independent keys for the ``number``-th use within one step (labels, fill, shuffle, ...)."""
     return _mix(keys ^ _signed(_mix_word((number + 1) * _GAMMA)))

@@ -28,7 +28,7 @@ from veneer.models.transformer import TransformerConfig
 pytestmark = pytest.mark.gpu
 
 
-def on_gpu(config: TransformerConfig, optimizer: str, **settings: object) -> FleetJob:
+def on_gpu(config: TransformerConfig, optimizer: str, **settings: Any) -> FleetJob:
     return job(random_model(config, 8).cuda(), MEMBERS, optimizer, **settings)
 
 
