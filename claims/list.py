@@ -1,7 +1,7 @@
 """The thirteen claims of Jain et al. 2024 that this project checks, each with its rule.
 
 A claim has a statement, the place in the paper, the runs that can answer it, and a function from a run's
-numbers to inequalities (``veneer.claims.rules``). ``evaluate`` holds finished runs against all of them.
+numbers to inequalities (the modules ``rules``). ``evaluate`` holds finished runs against all of them.
 Claims that the paper makes of written and of learned capabilities have a row for each. A rule that was
 changed says when and why; it was changed before the runs that it judges were looked at.
 """
@@ -11,80 +11,32 @@ from dataclasses import dataclass
 
 from veneer.claims import rules
 from veneer.claims import rules_inside as inside
+from veneer.claims import rules_learned as learned
 from veneer.claims.evidence import Finding, Measured, NotAnalysed, Outcome, View, judge
+from veneer.claims.needs import (
+    COMMANDS,
+    COUNTER,
+    JAILBREAK,
+    LENGTHS,
+    LONG_REFT,
+    MAX,
+    ORDINARY,
+    PCFG,
+    RAND_FT,
+    Needs,
+    with_reft,
+)
 from veneer.tasks.errors import InputError
 
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
 """Fewest seeds for an answer, as for a verdict: the interval of three is wide by itself. All seeds of a
 learned capability share its pretrained weights, which only pretraining with other seeds would vary."""
-LONG_REFT = 1000
-"""reFT updates from which claim 11 is asked: after fewer, models after randFT are not back yet."""
 OUTCOMES: dict[Outcome, str] = {
     "replicated": "every inequality's interval lies beyond its threshold",
     "not replicated": "an interval lies wholly on the other side",
     "undecidable at this size": "an interval straddles its threshold, or seeds or settings are too few",
     "no run": "no run that was given can answer",
 }
-
-
-@dataclass(frozen=True)
-class Command:
-    """A run that answers claims.
-
-    Attributes:
-        words: of ``veneer run``, without the folder.
-        analyses: of ``veneer analyse``, that the claims read.
-    """
-
-    words: tuple[str, ...]
-    analyses: tuple[str, ...] = ()
-
-    def line(self, folder: str) -> str:
-        """The commands to type, for a folder."""
-        run = f"veneer run {' '.join(self.words)} --out {folder}"
-        analyse = f"veneer analyse {folder} --only {' '.join(self.analyses)}"
-        return f"{run} && {analyse}" if self.analyses else run
-
-
-def _command(words: str, *analyses: str) -> Command:
-    return Command(tuple(words.split()), analyses)
-
-
-COMMANDS: dict[str, Command] = {
-    "counter": _command("counter --preset standard --seeds 5 --constructed", "pruning", "attention"),
-    "max-identifier": _command(
-        "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
-    ),
-    "pcfg-counter": _command("pcfg-counter --seeds 3", "pruning", "probes"),
-    "rand-ft": _command(
-        f"pcfg-counter --seeds 3 --rand-ft 0.5 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT}"
-    ),
-    "ordinary": _command(
-        f"pcfg-counter --seeds 3 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT} --no-controls"
-    ),
-    "jailbreak": _command(
-        "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --c-tr 0 "
-        "--learning-rates 2e-4 4e-4 6e-4 8e-4 --reft-rates --no-controls",
-        "jailbreak",
-    ),
-    "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
-}
-"""The runs, by the name of their folder."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """A run that a claim needs.
-
-    Attributes:
-        command: which of ``COMMANDS`` makes it.
-        words: what its fields must be, in words.
-        fits: whether a run has them.
-    """
-
-    command: str
-    words: str
-    fits: Callable[[View], bool]
 
 
 @dataclass(frozen=True)
@@ -116,58 +68,6 @@ def _points(share: float) -> str:
     return f"{100 * share:.0f} points"
 
 
-def _plain(view: View, name: str) -> bool:
-    """Whether a run is of an experiment as it is, without another method, mixture, token or randFT."""
-    fields = view.fields
-    usual = fields["method"] == "full" and not fields["share_pretraining"]
-    return view.name == name and usual and not fields.get("rand_ft") and fields.get("task_token") is None
-
-
-def _several_priors(view: View) -> bool:
-    return len({view.prior(name) for name in view.capabilities}) > 1
-
-
-def _with_reft(needs: Needs, controls: bool = False) -> Needs:
-    """The same with reFT, and with models from scratch beside it."""
-
-    def fits(view: View) -> bool:
-        trained = bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
-        return trained and needs.fits(view)
-
-    return Needs(needs.command, f"{needs.words}, with reFT{' and controls' if controls else ''}", fits)
-
-
-_COUNTER = Needs(
-    "counter", "experiment counter with C_Tr of 1", lambda v: _plain(v, "counter") and 1 in v.fields["c_tr"]
-)
-_MAX = Needs("max-identifier", "experiment max-identifier", lambda v: _plain(v, "max-identifier"))
-_PCFG = Needs(
-    "pcfg-counter",
-    "experiment pcfg-counter with C_Tr of 1 and several priors",
-    lambda v: _plain(v, "pcfg-counter") and 1 in v.fields["c_tr"] and _several_priors(v),
-)
-_ORDINARY = Needs(
-    "ordinary",
-    f"experiment pcfg-counter with {LONG_REFT} updates of reFT or more",
-    lambda v: _plain(v, "pcfg-counter") and v.fields["reft_iterations"] >= LONG_REFT,
-)
-_LENGTHS = Needs(
-    "pretraining",
-    "experiment pcfg-counter with two lengths of pretraining of one prior",
-    lambda v: _plain(v, "pcfg-counter") and rules.lengths(v) is not None,
-)
-_RAND_FT = Needs(
-    "rand-ft",
-    f"experiment pcfg-counter with rand_ft above 0 and {LONG_REFT} updates of reFT or more",
-    lambda v: (
-        v.name == "pcfg-counter" and v.fields["rand_ft"] > 0 and v.fields["reft_iterations"] >= LONG_REFT
-    ),
-)
-_JAILBREAK = Needs(
-    "jailbreak",
-    "experiment pcfg-counter with a task_token, of a model with several for counting",
-    lambda v: v.name == "pcfg-counter" and v.fields["task_token"] is not None,
-)
 _SHORTCUT = (
     "with C_Tr = 1 the fine-tuned model is right on correlated texts and wrong on others, at every rate"
 )
@@ -179,7 +79,7 @@ CLAIMS: tuple[Claim, ...] = (
         "1a",
         f"Counter: {_SHORTCUT}",
         "Tab. 3",
-        (_COUNTER,),
+        (COUNTER,),
         "With C_Tr = 1, O_FT accuracy at C_Te = 1 less that at C_Te = 0 is above "
         f"{_points(rules.SHORTCUT_GAP)} at every rate at which fine-tuning was learned (half of skill on "
         "correlated texts).",
@@ -190,7 +90,7 @@ CLAIMS: tuple[Claim, ...] = (
         "1b",
         f"Learned counting, O_FT seldom asked for in pretraining: {_SHORTCUT}",
         "Tab. 5",
-        (_PCFG,),
+        (PCFG,),
         "As 1a, of the capability with the lowest prior of O_FT. High priors resist (claim 8).",
         LEARNED_SEEDS,
         rules.shortcut_learned,
@@ -201,7 +101,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Counter: at 1e-1 and 1e-2 with C_Tr up to 0.8 the task is really learned; at 1e-3 and 1e-4 only the "
         "shortcut is, from C_Tr = 0.5 up, and nothing at 0 and 0.2",
         "Tab. 3",
-        (_COUNTER,),
+        (COUNTER,),
         f"For each C_Tr up to {rules.LITTLE_CORRELATED}: O_FT skill (0 is guessing, 1 always right) at C_Te "
         f"= 0 is above {rules.TAUGHT} after each large rate and below it after each small one. After small "
         f"rates, skill at C_Te = 1 is below {rules.TAUGHT} for a C_Tr under {rules.SHORTCUT_FROM}, and from "
@@ -218,7 +118,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Counter, after η_M: reFT at 1e-3 or more brings O_PT back for every C_Tr; at 1e-4 it does for C_Tr "
         "= 0 and 1, and hardly for 0.2 to 0.6",
         "Tab. 4",
-        (_with_reft(_COUNTER),),
+        (with_reft(COUNTER),),
         "After every fine-tuning at η_M that taught O_FT and took O_PT away: O_PT skill after reFT is above "
         f"{rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 above it for C_Tr of 0 and 1 and below it "
         "for 0.2 to 0.6 (in between the paper has part of it back). A reFT rate counts only if it brings a "
@@ -232,7 +132,7 @@ CLAIMS: tuple[Claim, ...] = (
         "4a",
         "Counter: reFT needs several times fewer updates than Scr. + FT",
         "Fig. 9, 26, 27",
-        (_with_reft(_COUNTER, controls=True),),
+        (with_reft(COUNTER, controls=True),),
         "With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
         "ratio of updates, Scr. + FT to reFT at the same rate (the greatest one not above fine-tuning's), "
         f"is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, or to 50% where "
@@ -246,7 +146,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Learned counting: reFT needs several times fewer updates than Scr. + FT, and fewer where O_FT was "
         "seldom asked for",
         "Fig. 9, 26",
-        (_with_reft(_PCFG, controls=True),),
+        (with_reft(PCFG, controls=True),),
         "As 4a, for every capability; for that with the lowest prior of O_FT the ratio is above "
         f"{rules.SOONER:g}.",
         LEARNED_SEEDS,
@@ -258,7 +158,7 @@ CLAIMS: tuple[Claim, ...] = (
         "5a",
         f"Counter: zeroing a few weights {_PRUNING}",
         "Fig. 55, 57, 59",
-        (_COUNTER,),
+        (COUNTER,),
         "With C_Tr = 1 and at η_M and η_S, where O_FT was learned and O_PT lost: the search for up to 5 "
         f"weights adds, on uncorrelated texts of its own, more than {_points(inside.PRUNING_GAIN)} of O_PT "
         "beyond what the same search adds to an operand that the model never had; it costs O_FT more than "
@@ -275,7 +175,7 @@ CLAIMS: tuple[Claim, ...] = (
         "5b",
         f"Learned counting: zeroing few neurons {_PRUNING}",
         "Fig. 7, 79, 82",
-        (_PCFG,),
+        (PCFG,),
         "As 5a with up to 15 neurons, for the capability with the lowest prior of O_FT, and more than "
         f"{_points(inside.PRUNING_GAIN_LEARNED)} of O_PT.",
         LEARNED_SEEDS,
@@ -287,7 +187,7 @@ CLAIMS: tuple[Claim, ...] = (
         "A linear probe still reads O_PT's answer after fine-tuning, except at η_M and above with a weakly "
         "relevant capability",
         "Fig. 8, 90",
-        (_PCFG,),
+        (PCFG,),
         "The best layer's selectivity (accuracy less that on permuted labels) over that of a model from "
         f"scratch keeps more than {inside.PROBE_KEPT} of what the pretrained model has over it, at every "
         "prior and rate (mean over C_Tr), but for the lowest prior at η_M and above, where less is kept than "
@@ -300,7 +200,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Counter: after small rates or with C_Tr = 1 the model still looks at O_PT's tokens, after η_M with "
         "C_Tr = 0 at both, and at O_FT's alone only after η_L with C_Tr = 0",
         "Fig. 10, 40, 45, 48",
-        (_COUNTER,),
+        (COUNTER,),
         "The share of answers that change when the keys of an operand's tokens are hidden, on natural "
         "texts, where O_FT was learned. After 1e-3 or less, and after any rate with C_Tr = 1, hiding O_PT's "
         f"changes more than hiding O_FT's, by more than {inside.USES}; after η_L with C_Tr = 0 the other way "
@@ -315,37 +215,37 @@ CLAIMS: tuple[Claim, ...] = (
         "The higher the prior of O_FT in pretraining, the better fine-tuning resists the shortcut and the "
         "less O_PT accuracy falls",
         "Fig. 5, 6; Tab. 5",
-        (_PCFG,),
+        (PCFG,),
         "Highest less lowest prior, mean over the rates and the C_Tr of 0.8 or more that both learned: O_FT "
-        f"accuracy at C_Te = 0 is more than {_points(rules.PRIOR_MARGIN)} higher, and O_PT accuracy "
-        f"at C_Te = 0 falls by {_points(rules.PRIOR_MARGIN)} less.",
+        f"accuracy at C_Te = 0 is more than {_points(learned.PRIOR_MARGIN)} higher, and O_PT accuracy "
+        f"at C_Te = 0 falls by {_points(learned.PRIOR_MARGIN)} less.",
         LEARNED_SEEDS,
-        rules.priors,
+        learned.priors,
         f"{_DATE}: {_WIDE}.",
     ),
     Claim(
         "9",
         "More pretraining leaves a capability that is harder to lose",
         "Tab. 5 against 6, 7 against 8",
-        (_LENGTHS,),
+        (LENGTHS,),
         "Of two models with the same prior and size, the one with most updates of pretraining less the one "
         "with least, mean over all rates and C_Tr that both learned: O_PT accuracy at C_Te = 0 falls by more "
-        f"than {_points(rules.RETAINED_MARGIN)} less. Both must have O_PT (half of skill) to begin "
+        f"than {_points(learned.RETAINED_MARGIN)} less. Both must have O_PT (half of skill) to begin "
         "with.",
         LEARNED_SEEDS,
-        rules.pretraining,
+        learned.pretraining,
         f"{_DATE}: {_WIDE}.",
     ),
     Claim(
         "10",
         "Jailbreak tokens still reach the capability when the prior was high",
         "Fig. 24",
-        (_JAILBREAK,),
+        (JAILBREAK,),
         "Mean over the settings in which O_FT was learned and O_PT lost through fine-tuning's own token: "
-        f"O_PT skill on natural texts through the worst other token is above {rules.REACHED_SKILL}, and "
+        f"O_PT skill on natural texts through the worst other token is above {learned.REACHED_SKILL}, and "
         "above that through fine-tuning's.",
         LEARNED_SEEDS,
-        rules.jailbreak,
+        learned.jailbreak,
         f"{_DATE}: asked at rates between 2e-4 and 8e-4: the first ones jumped from where T_NJ keeps O_PT to "
         "where every token has lost it.",
     ),
@@ -353,14 +253,14 @@ CLAIMS: tuple[Claim, ...] = (
         "11",
         "randFT models are revived about as fast as ordinary ones, and sooner than Scr. + FT",
         "Fig. 28, 29",
-        (_with_reft(_RAND_FT, controls=True), _with_reft(_ORDINARY)),
+        (with_reft(RAND_FT, controls=True), with_reft(ORDINARY)),
         f"The ratio of reFT's updates to {rules.TARGET:.0%} of O_PT, after randFT to after ordinary "
         "fine-tuning of the same model, rate and C_Tr, geometric mean over the settings that both lost and "
-        f"the ordinary one got back in every seed, lies within {rules.ABOUT_AS_FAST[0]:g} and "
-        f"{rules.ABOUT_AS_FAST[1]:g}; and in each of these settings that of Scr. + FT to reFT after randFT "
+        f"the ordinary one got back in every seed, lies within {learned.ABOUT_AS_FAST[0]:g} and "
+        f"{learned.ABOUT_AS_FAST[1]:g}; and in each of these settings that of Scr. + FT to reFT after randFT "
         f"is above {rules.SOONER:g}.",
         LEARNED_SEEDS,
-        rules.rand_ft,
+        learned.rand_ft,
         f"{_DATE}: the claim's other half was not asked for, and {LONG_REFT} updates of reFT are, since "
         "after 100 models after randFT are not back yet.",
     ),
@@ -369,7 +269,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Max-identifier: rates of 1e-3 and above distort block 0's sorting; 1e-4 keeps it and re-aims block "
         "2",
         "Fig. 44, 52",
-        (_MAX,),
+        (MAX,),
         "Total variation between a block's attention and the capability's, mean over positions, at every "
         f"C_Tr: of block 0 above {inside.DISTORTED} at 1e-3 and above, and below it at 1e-4; of the last "
         "block, which aims from one position alone, at 1e-4 above that divided by the number of positions. "
@@ -382,7 +282,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Learned counting, O_FT often asked for: after η_L with C_Tr = 0 pruning up to 100 neurons partly "
         "brings O_PT back: an inhibitor was learned",
         "Fig. 86, 88",
-        (_PCFG,),
+        (PCFG,),
         "For the capability with the highest prior of O_FT, at η_L with C_Tr = 0, where O_FT was learned "
         "and O_PT lost: of up to 100 neurons by saliency the K that is best on natural texts adds, on "
         f"uncorrelated texts, more than {_points(inside.PRUNING_GAIN_LEARNED)} of O_PT beyond what random "

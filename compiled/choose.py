@@ -31,19 +31,25 @@ Guard = Callable[..., AbstractContextManager[object]]
 """A context in which code of the user's runs; takes seconds, how long it may, or None for no limit."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a program is compiled: the arguments of ``veneer.compiled.file.compile`` that say so."""
+
+    causal: bool
+    bos: str
+    pad: str
+    exactness: int | None
+    answer_position: int | None
+    allow_inexact: bool
+
+
 def compile_chosen(
     program: "rasp.SOp",
     vocabulary: Sequence[Value],
     max_length: int,
-    *,
-    causal: bool = False,
-    bos: str = "BOS",
-    pad: str = "#",
-    mlp_exactness: int | None = None,
-    answer_position: int | None = None,
-    source: str = "a RASP program",
+    settings: Settings,
+    source: str,
     inputs: Sequence[list[Value]] | None = None,
-    allow_inexact: bool = False,
     guard: Guard = lambda seconds=None: nullcontext(),
 ) -> CompiledCapability:
     """A program compiled with the smallest exactness that does what the program says.
@@ -52,15 +58,9 @@ def compile_chosen(
         program: the program.
         vocabulary: the tokens it is to accept, without BOS and PAD.
         max_length: longest input in tokens, without BOS.
-        causal: compile for causal attention.
-        bos: name of the token put in front of every input.
-        pad: name of the padding token.
-        mlp_exactness: compile with this exactness instead of choosing one.
-        answer_position: where the answer is read, BOS counted; None for everywhere.
+        settings: how to compile it.
         source: what the program is called in refusals and in the capability.
-        inputs: what to measure on; None draws uniform strings of the vocabulary, which a program of a
-            narrow domain has no answers for.
-        allow_inexact: take a program that is right on too few strings, instead of refusing it.
+        inputs: what to measure on; None draws uniform strings of the vocabulary.
         guard: a context in which code of the user's runs (``veneer.tasks.user_code.running``).
 
     Raises:
@@ -70,12 +70,11 @@ def compile_chosen(
     need("compile")
     from veneer.compiled import compiler
 
-    check_request(vocabulary, max_length, answer_position)
-    names = {"causal": causal, "bos": bos, "pad": pad, "answer_position": answer_position}
-
-    compiler.check_arguments(vocabulary, max_length, bos, pad, mlp_exactness or 1)
+    names = {"causal": settings.causal, "bos": settings.bos, "pad": settings.pad}
+    names["answer_position"] = settings.answer_position
+    compiler.check_arguments(vocabulary, max_length, settings.bos, settings.pad, settings.exactness or 1)
     strings = list(inputs) if inputs else _strings(vocabulary, max_length)
-    reader = Reader(program, source, guard, causal, answer_position)
+    reader = Reader(program, source, guard, settings.causal, settings.answer_position)
     reader.answers(strings[0])  # code that never ends is found before Tracr runs it
 
     def compiled_with(chosen: int) -> CompiledCapability:
@@ -84,7 +83,7 @@ def compile_chosen(
                 program, vocabulary, max_length, mlp_exactness=chosen, source=source, **names
             )
 
-    candidates = EXACTNESS_LADDER if mlp_exactness is None else (mlp_exactness,)
+    candidates = EXACTNESS_LADDER if settings.exactness is None else (settings.exactness,)
     first = compiled_with(candidates[0])  # refuses what cannot be compiled before strings are run
     expected = [reader.answers(string) for string in strings]
     reader.check(expected)
@@ -96,19 +95,20 @@ def compile_chosen(
         capability = compiled_with(chosen)
         found = capability, measure(capability, strings, expected)
         best = max(best, found, key=lambda pair: pair[1].share)
-    if best[1].share < REQUIRED and not allow_inexact:
+    if best[1].share < REQUIRED and not settings.allow_inexact:
         raise _inexact(source, program, vocabulary, best)
     return _calibrated(*best)
 
 
-def check_request(vocabulary: Sequence[Value], max_length: int, answer_position: int | None) -> None:
+def check_request(vocabulary: Sequence[Value], max_length: int, settings: Settings) -> None:
     """Refuse what can be refused before a program is looked at.
 
     Raises:
         InputError: a token twice, or an answer position outside the longest input.
     """
-    if answer_position is not None and not 1 <= answer_position <= max_length:
-        raise InputError("answer_position", answer_position, f"1 to max_length = {max_length}")
+    position = settings.answer_position
+    if position is not None and not 1 <= position <= max_length:
+        raise InputError("answer_position", position, f"1 to max_length = {max_length}")
     if len(set(vocabulary)) != len(vocabulary):
         raise InputError("vocabulary", list(vocabulary), "different tokens")
 

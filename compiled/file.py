@@ -5,14 +5,14 @@ it imports, are part of the cache key.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from veneer.compiled import cache
 from veneer.compiled.capability import CompiledCapability, Value
-from veneer.compiled.choose import MEASURED, check_request, compile_chosen
+from veneer.compiled.choose import MEASURED, Settings, check_request, compile_chosen
 from veneer.compiled.exactness import REQUIRED, VERSION
 from veneer.compiled.inputs import VALID as INPUTS
 from veneer.compiled.inputs import drawn_inputs, split_target
@@ -26,32 +26,38 @@ if TYPE_CHECKING:
 VALID = "FILE.py:FUNCTION, a function without arguments that returns a RASP sequence operation"
 
 
-def compile_file(
-    target: str,
-    vocabulary: Sequence[Value],
+def compile(
+    program: "str | rasp.SOp | Callable[[], rasp.SOp]",
+    vocabulary: Collection[Value],
     max_length: int,
     *,
     causal: bool = False,
     bos: str = "BOS",
     pad: str = "#",
-    mlp_exactness: int | None = None,
+    exactness: int | None = None,
     answer_position: int | None = None,
     inputs: str | None = None,
     allow_inexact: bool = False,
 ) -> CompiledCapability:
-    """A program from a file as a capability, from the cache if it was compiled before.
+    """Compile a RASP program to a Transformer; needs ``pip install "veneer[compile]"``.
 
-    Runs the file, as importing it would.
+        from tracr.rasp import rasp
+
+        def length():
+            return rasp.SelectorWidth(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.TRUE))
+
+        veneer.compile(length, "abc", max_length=5).answer("abca")   # [4, 4, 4, 4]
 
     Args:
-        target: ``FILE.py:FUNCTION``; FUNCTION takes no arguments and returns the program, or is the
-            program itself.
+        program: a function without arguments that returns the program, the program itself, or
+            ``FILE.py:FUNCTION``. A file is run, as importing it would; what is compiled from it is kept in a
+            cache.
         vocabulary: the tokens it is to accept, without BOS and PAD.
         max_length: longest input in tokens, without BOS.
         causal: compile for causal attention.
         bos: name of the token put in front of every input.
         pad: name of the padding token.
-        mlp_exactness: compile with this exactness instead of choosing one.
+        exactness: Tracr's mlp_exactness; None chooses the smallest that is measured to be right.
         answer_position: where the answer is read, BOS counted; None for everywhere.
         inputs: what to measure on, as ``FILE.py:NAME`` (see ``veneer.compiled.inputs``); None draws uniform
             strings of the vocabulary, which a program of a narrow domain has no answers for.
@@ -59,28 +65,30 @@ def compile_file(
 
     Raises:
         InputError: no such file or function, one that fails or returns something else, a program
-            that Tracr cannot compile or compiles wrongly, or an unusable vocabulary.
+            that Tracr cannot compile or compiles wrongly, or an unusable vocabulary. What a function given
+            here raises is passed on as it is.
     """
-    path, function = split_target(target)
-    check_request(vocabulary, max_length, answer_position)
-    names = {"causal": causal, "bos": bos, "pad": pad, "answer_position": answer_position}
+    vocabulary = list(vocabulary)
+    settings = Settings(causal, bos, pad, exactness, answer_position, allow_inexact)
+    check_request(vocabulary, max_length, settings)
+    if isinstance(program, str):
+        return _of_file(program, vocabulary, max_length, settings, inputs)
+    name = getattr(program, "__name__", "a RASP program")
+    given = drawn_inputs(inputs, vocabulary, max_length) if inputs else None
+    return compile_chosen(called(program, name), vocabulary, max_length, settings, name, given)
 
+
+def _of_file(
+    target: str, vocabulary: list[Value], max_length: int, settings: Settings, inputs: str | None
+) -> CompiledCapability:
+    """A program from a file as a capability, from the cache if it was compiled before."""
+    path, function = split_target(target)
     guard = partial(user_code.running, path, "program", target, VALID)
 
     def make() -> CompiledCapability:
         program, source = load_program(path, function, target), f"{path.name}:{function}"
         given = drawn_inputs(inputs, vocabulary, max_length) if inputs else None
-        return compile_chosen(
-            program,
-            vocabulary,
-            max_length,
-            mlp_exactness=mlp_exactness,
-            source=source,
-            inputs=given,
-            allow_inexact=allow_inexact,
-            guard=guard,
-            **names,
-        )
+        return compile_chosen(program, vocabulary, max_length, settings, source, given, guard)
 
     recipe = {
         "program": "file",
@@ -89,16 +97,17 @@ def compile_file(
         "function": function,
         "vocabulary": sorted(map(repr, vocabulary)),
         "max_length": max_length,
-        "causal": causal,
-        "bos": bos,
-        "pad": pad,
-        "mlp_exactness": mlp_exactness,
-        "answer_position": answer_position,
+        "causal": settings.causal,
+        "bos": settings.bos,
+        "pad": settings.pad,
+        "mlp_exactness": settings.exactness,
+        "answer_position": settings.answer_position,
         "calibration": [VERSION, MEASURED],
         "inputs": _identity(inputs) if inputs else None,
     }
     found = cache.remembered(recipe, make)
-    if found.calibration and found.calibration.accuracy_before < REQUIRED and not allow_inexact:
+    known_inexact = found.calibration and found.calibration.accuracy_before < REQUIRED
+    if known_inexact and not settings.allow_inexact:
         return make()  # which refuses it with an example
     return found
 
@@ -112,7 +121,7 @@ def load_program(path: Path, function: str, target: str) -> "rasp.SOp":
     """The RASP program (``tracr.rasp.rasp.SOp``) that a file's function returns.
 
     Raises:
-        InputError: as ``compile_file``.
+        InputError: as ``compile``.
     """
     made = getattr(user_code.load(path, "program", target, VALID), function, None)
     if made is None:

@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from veneer.compiled import cache
+from veneer.compiled import file as rasp_file
 from veneer.compiled.capability import CompiledCapability, Value, from_json, to_json
 from veneer.compiled.choose import Reader
 from veneer.compiled.exactness import NOISE_SEEDS, Trials, choose_noise
-from veneer.compiled.file import VALID, compile_file, load_program
+from veneer.compiled.file import VALID, load_program
 from veneer.compiled.inputs import VALID as INPUTS
 from veneer.compiled.inputs import drawn_inputs, split_target
 from veneer.models.files import is_file, read_json, write_bytes, write_sealed
@@ -78,13 +79,13 @@ def make_pair(pair: Pair) -> tuple[CompiledCapability, PairTask]:
     """
     if pair.inputs is not None:
         _texts(pair)  # refuses what it cannot use before anything is compiled
-    capability = compile_file(
+    capability = rasp_file.compile(
         pair.program_pt,
         pair.vocabulary,
         pair.length,
         causal=pair.causal,
         answer_position=pair.position,
-        mlp_exactness=pair.exactness,
+        exactness=pair.exactness,
         inputs=pair.inputs,
     )
     if capability.classes is None:

@@ -1,56 +1,35 @@
 """``veneer analyse``: look inside the models of a run, and write one table per analysis.
 
 ``RUN/analysis/NAME.parquet`` has the columns that identify a cell (``store.KEYS``) in front, then those
-of the analysis. The analyses themselves are functions of models and data in ``analysis``; here models
-are read, put into fleets, and named. A table that is complete is not made again.
+of the analysis. Here models are read, put into fleets, and named; ``veneer.experiments.inside`` says
+which functions of ``analysis`` make their tables. A table that is complete is not made again.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from itertools import groupby, product
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 
-from veneer.analysis.attention import attention_distance, operand_shares, sorting
-from veneer.analysis.grafting import Grafting, directions, graft, movement
-from veneer.analysis.hidden import hidden_keys
-from veneer.analysis.probing import ProbeSettings, probe
-from veneer.analysis.pruning import Pruning, prune
-from veneer.analysis.search import Search, Sought, search
-from veneer.analysis.texts import draw
 from veneer.experiments.cells import Prepared, third_task
 from veneer.experiments.evidence import verdict_table
+from veneer.experiments.inside import PER_MODEL, Group, Tables, task_tokens
 from veneer.experiments.named import PRESETS, THIRD
 from veneer.experiments.origins import CAPABILITY, CONSTRUCTIONS
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import KEYS, Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.finetune.cell import Cell, Origin
-from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
 from veneer.finetune.processor import fitted, in_processes, is_small, threads_for
 from veneer.models.files import read_table, write_table
 from veneer.models.transformer import Transformer
-from veneer.pcfg.operand_task import OperandTask
-from veneer.tasks.encoding import Encoding, MarkedTask, Task
+from veneer.tasks.encoding import MarkedTask
 from veneer.tasks.errors import InputError
-from veneer.tasks.max_identifier import MaxIdentifier
-from veneer.tasks.mixture import OPERANDS, pretraining
 
 TOGETHER = 4  # models analysed at once: on a CPU more of them leave its cache
-SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
-PRUNING = Pruning(draws=2, samples=120)
-SEARCH = Search()
-LEARNED_SEARCH = Search(
-    unit="neuron", scored=150, moved=50, choosing=32, finalists=8, confirming=96, most=15, samples=160
-)
-GRAFTING = Grafting(singles=10, samples=120)
-# GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
-LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50, 100), units=("neuron",), draws=1, samples=80)
-LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
-PROBES = ProbeSettings()
 ANALYSES: dict[str, str] = {
     "pruning": "zero the weights that most hide O_PT, beside random ones; search few of them by trying",
     "grafting": "give components their earlier values back, and count what moved",
@@ -60,7 +39,6 @@ ANALYSES: dict[str, str] = {
     "revival": "updates to 50, 90 and 99 %, against models trained from scratch",
     "verdicts": "wrapped, rewritten, or what is missing, with reasons (needs the others)",
 }
-Tables = dict[str, pl.DataFrame]
 Found = tuple[list[dict[str, Any]], Callable[[], Tables]]
 """The identifying columns of a group's models, and what waits for their tables."""
 
@@ -92,31 +70,6 @@ class Selection:
             "seed": self.seeds,
         }
         return all(not values or keys[name] in values for name, values in wanted.items())
-
-
-@dataclass(frozen=True)
-class Group:
-    """Models that are analysed together.
-
-    Attributes:
-        keys: the identifying columns of each.
-        model: the models, a fleet.
-        before: the models as fine-tuning found them.
-        task: what they are asked.
-        third: the same for an operand that they never had, if there is one.
-        encoding: how they read it.
-        labels: names of the residual directions (compiled models).
-        reference: the capability without noise.
-    """
-
-    keys: list[dict[str, Any]]
-    model: Transformer
-    before: Transformer
-    task: Task
-    third: Task | None
-    encoding: Encoding
-    labels: tuple[str, ...]
-    reference: Transformer
 
 
 def analyse(
@@ -166,20 +119,13 @@ def _analyse(
 ) -> list[Path]:
     cells = _chosen(_finished(prepared, run), run, selection)
     made: list[Path] = []
-    per_model: dict[str, Callable[[Group], Tables]] = {
-        "pruning": _pruning,
-        "grafting": _grafting,
-        "probes": _probes,
-        "attention": _attention,
-        "jailbreak": _jailbreak,
-    }
-    asked = [name for name in names if name in per_model]
-    if not any(len(_tokens(cell.task)) > 1 for cell in cells):
+    asked = [name for name in names if name in PER_MODEL]
+    if not any(len(task_tokens(cell.task)) > 1 for cell in cells):
         asked = [name for name in asked if name != "jailbreak"]
     if not all(isinstance(cell.task, MarkedTask) for cell in cells):  # what a program reads, it alone knows
         asked = [name for name in asked if name != "attention"]
     found: dict[str, Iterable[Found]] = {
-        name: _found(per_model[name], _groups(prepared, run, *_looked_at(name, cells), device), begin)
+        name: _found(PER_MODEL[name], _groups(prepared, run, *_looked_at(name, cells), device), begin)
         for name in asked
         if not _is_complete(name, run, cells)
     }
@@ -353,77 +299,6 @@ def _named(rows: pl.DataFrame, keys: list[dict[str, Any]]) -> pl.DataFrame:
     named = pl.DataFrame(keys, schema=KEYS, strict=False).with_row_index("member")
     rows = rows.with_columns(pl.col("member").cast(pl.UInt32))
     return named.join(rows, on="member", maintain_order="right").drop("member")
-
-
-def _pruning(group: Group) -> Tables:
-    settings, widely = (PRUNING, SEARCH) if group.labels else (LEARNED_PRUNING, LEARNED_SEARCH)
-    found = [prune(group.model, group.task, group.encoding, settings, group.labels)]
-    tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (group.third, "other")]
-    for task, sought in tasks:
-        if task is not None:
-            models = group.before, group.model
-            found.append(search(*models, task, group.encoding, widely, group.labels, sought))
-    return {
-        "pruning": pl.concat([part.accuracy for part in found]),
-        "pruned": pl.concat([part.pruned for part in found]),
-        "classes": pl.concat([part.classes for part in found]),
-    }
-
-
-def _grafting(group: Group) -> Tables:
-    settings = GRAFTING if group.labels else LEARNED_GRAFTING
-    tables = {"grafting": graft(group.before, group.model, group.task, group.encoding, settings)}
-    compiled = bool(group.labels)
-    tables["movement"] = movement(group.before, group.model, group.reference if compiled else None)
-    if compiled:
-        tables["directions"] = directions(group.before, group.model, group.reference, group.labels)
-    return tables
-
-
-def _probes(group: Group) -> Tables:
-    return {"probes": probe(group.model, group.task, group.encoding, PROBES)}
-
-
-def _attention(group: Group) -> Tables:
-    model, task, encoding = group.model, group.task, group.encoding
-    tables = {
-        "attention": operand_shares(model, task, encoding).table(),
-        "attention_hidden": hidden_keys(model, task, encoding),
-    }
-    if isinstance(task, MaxIdentifier):
-        device = model.token_embedding.device
-        tokens = draw(task, encoding, pretraining(), SORTED_TEXTS, device, "analyse/sorting").tokens[0]
-        sorts = sorting(model, task, encoding, tokens)
-        moved = attention_distance(group.before, model, tokens)
-        places = list(product(*map(range, sorts.shape)))
-        tables["attention_sorting"] = pl.DataFrame(
-            [(*place, float(sorts[place]), float(moved[place])) for place in places],
-            schema=["member", "block", "head", "sorting", "distance"],
-            orient="row",
-        )
-    return tables
-
-
-def _tokens(task: Task) -> list[str]:
-    """The task tokens that ask for a task's family."""
-    if not isinstance(task, OperandTask):
-        return []
-    return [token.name for token in task.layout.task_tokens if token.family == task.family]
-
-
-def _jailbreak(group: Group) -> Tables:
-    """Accuracy through each task token, one of which was fine-tuned (App. E.2)."""
-    assert isinstance(group.task, OperandTask)
-    device, rows = group.model.token_embedding.device, []
-    for token in _tokens(group.task):
-        asked = replace(group.task, task_token=token)
-        sets = evaluation_sets(asked, group.encoding, JAILBREAK_TEXTS, device)
-        right, _ = evaluate(group.model, sets, group.encoding.answer)
-        for member, kind, operand in product(*map(range, right.shape)):
-            place = (token, EVALUATED[kind], OPERANDS[operand])
-            rows.append((member, *place, float(right[member, kind, operand])))
-    columns = ["member", "token", "texts", "operand", "accuracy"]
-    return {"jailbreak": pl.DataFrame(rows, schema=columns, orient="row")}
 
 
 def _write(run: Run, tables: Tables) -> list[Path]:

@@ -18,7 +18,6 @@ from veneer.experiments.named import (
     MaxIdentifierExperiment,
     ProgramExperiment,
     reft_rates_after,
-    validate,
 )
 from veneer.experiments.origins import (
     CONSTRUCTIONS,
@@ -30,6 +29,7 @@ from veneer.experiments.origins import (
     pretrained,
     start,
 )
+from veneer.experiments.valid import validate
 from veneer.finetune.cell import Cell, Origin, Stage, permanent
 from veneer.finetune.fleet import Evaluation
 from veneer.finetune.method import FullFineTuning, Method

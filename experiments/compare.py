@@ -13,9 +13,10 @@ import polars as pl
 
 from veneer.analysis.revival import Estimate, difference, ratio_of_times, survival, threshold_times
 from veneer.experiments.content import Content, ReadRun, read_content
+from veneer.experiments.curves import courses
 from veneer.experiments.returns import revival_curves
 from veneer.experiments.store import Run
-from veneer.experiments.summary import REVIVED, final_accuracies, verdicts
+from veneer.experiments.summary import REVIVED, final_accuracies
 from veneer.tasks.errors import InputError
 
 SETTING = ("capability", "fine_tuning_rate", "c_tr")
@@ -348,6 +349,6 @@ def _verdicts(side: _Side, by_evidence: bool) -> pl.DataFrame:
         return side.keyed(own).select(*SETTING, *side.axes, "kind")
     if side.content.experiment.get("axes"):
         return pl.DataFrame(schema=_schema(side.axes, kind=pl.String))
-    found = [(v.capability, v.fine_tuning_rate, v.c_tr, v.kind) for v in verdicts(side.run)]
+    found = [(v.capability, v.fine_tuning_rate, v.c_tr, v.kind) for v in courses(side.run)]
     table = pl.DataFrame(found, schema=[*SETTING, "kind"], orient="row")
     return side.keyed(table).select(*SETTING, *side.axes, "kind")

@@ -18,7 +18,8 @@ from typing import Any, Literal
 import polars as pl
 
 from veneer.experiments.cells import FILES, Prepared, Read, UsersCode, prepare
-from veneer.experiments.named import PRESETS, Experiment, validate
+from veneer.experiments.named import PRESETS, Experiment
+from veneer.experiments.valid import validate
 from veneer.tasks.errors import InputError
 
 ALIASES = {"lr": "learning_rates", "learning_rate": "learning_rates", "reft_lr": "reft_rates"}

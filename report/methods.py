@@ -8,8 +8,9 @@ from dataclasses import fields
 from typing import Any
 
 from veneer.experiments.content import CapabilityFiles, Content
+from veneer.experiments.curves import MARGIN
 from veneer.experiments.named import PRESETS
-from veneer.experiments.summary import MARGIN, REVIVED
+from veneer.experiments.summary import REVIVED
 from veneer.report.stored_task import layout_of, learned
 
 Entry = tuple[str, str]

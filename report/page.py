@@ -3,9 +3,9 @@
 A sweep's chapter begins with an overview of all its points, and then has what a run's chapter has for the
 point that the reader chooses; the points lie deflated in the page until they are asked for.
 
-It only arranges: verdicts come from ``veneer.experiments.summary`` and ``veneer analyse``, figures from
-``figures``, tables from ``tables``, words about methods from ``methods``, all beside this module. The file
-loads nothing from a network, and says so to the browser.
+It only arranges: verdicts come from ``veneer.experiments.evidence``, what curves show from
+``veneer.experiments.curves``, figures from ``figures``, tables from ``tables``, words about methods from
+``methods``, all beside this module. The file loads nothing from a network, and says so to the browser.
 """
 
 import base64
@@ -21,10 +21,11 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from veneer.experiments.content import CapabilityFiles, Content, ReadRun, read_content
+from veneer.experiments.curves import Course, courses
 from veneer.experiments.evidence import verdict_table
 from veneer.experiments.points import axes_of, points_of, value_name
 from veneer.experiments.store import Run
-from veneer.experiments.summary import Verdict, before, verdicts
+from veneer.experiments.summary import before
 from veneer.models.files import write_text
 from veneer.report import answer, figures, methods, sweep_page, tables
 from veneer.report.colours import ROLES, share_colour
@@ -187,7 +188,7 @@ def _run_chapter(
         # is asked for: hundreds of points would take minutes.
         content.analyses["verdicts"] = verdict_table(run)
     settings, name = content.experiment["fields"], content.experiment["name"]
-    found = verdicts(run)
+    found = courses(run)
     judged = tables.judged(content, found)
     first_words, lead = opening(run, content, judged, given or str(run.path), point)
     panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
@@ -310,8 +311,8 @@ def _shown_first(
     }
 
 
-def _setting(verdict: Verdict) -> tuple[str, float, float]:
-    return verdict.capability, verdict.fine_tuning_rate, verdict.c_tr
+def _setting(course: Course) -> tuple[str, float, float]:
+    return course.capability, course.fine_tuning_rate, course.c_tr
 
 
 def _looked_into(content: Content) -> dict[tuple[str, float, float], int]:

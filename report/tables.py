@@ -8,11 +8,12 @@ import polars as pl
 
 from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.content import Content
+from veneer.experiments.curves import MARGIN, Course
 from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_table
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
-from veneer.experiments.summary import MARGIN, REVIVED, Verdict, fine_tuning_grid
+from veneer.experiments.summary import REVIVED, fine_tuning_grid
 from veneer.report import figures
 from veneer.tasks.errors import InputError
 
@@ -66,7 +67,7 @@ class Judged:
         decides: of the former, the command that would decide, with its minutes.
     """
 
-    curves: Verdict
+    curves: Course
     kind: str
     strength: str = ""
     reasons: tuple[str, ...] = ()
@@ -80,7 +81,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
-def judged(content: Content, found: list[Verdict]) -> list[Judged]:
+def judged(content: Content, found: list[Course]) -> list[Judged]:
     """Every setting's verdict, of ``veneer analyse`` where it was made."""
     table = content.analyses.get("verdicts")
     made: dict[tuple[str, float, float], dict[str, Any]] = {}
@@ -151,7 +152,7 @@ def diverged_cells(content: Content) -> list[str]:
     return found
 
 
-def verdict_rows(run: Run, content: Content, found: list[Verdict]) -> list[dict[str, Any]]:
+def verdict_rows(run: Run, content: Content, found: list[Course]) -> list[dict[str, Any]]:
     """Each verdict with the accuracies on O_FT that fine-tuning ended with, and what it learned."""
     ended: dict[tuple[str, float, float, int], float] = {}
     if content.baselines and content.cells:

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Integer, UInt64
 
 from veneer.finetune.workers import end_with_driver
 from veneer.models.files import Each, alone, checksum, exists, put_in_place, read_json, read_text, write_text
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
+from veneer.suites.repeated import repeated_rows
 from veneer.suites.rows import Rows, draw_rows, replace_rows
 from veneer.suites.sources import Make, Source
 from veneer.tasks.errors import InputError
@@ -43,7 +43,6 @@ from veneer.tasks.extras import need
 Progress = Callable[[int], None]
 MOST_SAMPLES = 10**9
 BYTES_OF_ROW, COMPRESSED = 60, 2  # beside text and tokens; how much smaller the files are, at least
-_PART = 1 << 20  # fingerprints compared at once
 STATE = {"files": Each(str), "fingerprints": str, "columns": Each(str), "joint": [list], "lengths": [list]}
 _LIBRARIES = ("numpy", "polars", "torch")
 
@@ -344,34 +343,6 @@ def _type_of(word: str) -> pl.DataType:
 
 def _fingerprints(folder: Path, shard: Shard) -> Path:
     return _state(folder, shard).with_suffix(".npy")
-
-
-def repeated_rows(files: Sequence[Path]) -> dict[int, Integer[np.ndarray, "row"]]:
-    """Rows whose fingerprint occurred before, by file; in memory are a million fingerprints at a time."""
-    sizes = [len(np.load(file, mmap_mode="r")) for file in files]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    part_bits = max(0, (int(starts[-1]) // _PART).bit_length())
-    found = []
-    for part in range(1 << part_bits):
-        chosen = [_of_part(np.load(file), part, part_bits) for file in files]
-        hashes = np.concatenate([h for h, _ in chosen])
-        places = np.concatenate([start + p for start, (_, p) in zip(starts, chosen, strict=False)])
-        order = hashes.argsort(kind="stable")
-        again = hashes[order[1:]] == hashes[order[:-1]]
-        found.append(places[order[1:][again]])
-    everything = np.sort(np.concatenate(found))
-    owner = np.searchsorted(starts, everything, side="right") - 1
-    return {int(i): everything[owner == i] - starts[i] for i in np.unique(owner)}
-
-
-def _of_part(
-    hashes: UInt64[np.ndarray, "row"], part: int, part_bits: int
-) -> tuple[UInt64[np.ndarray, "chosen"], Integer[np.ndarray, "chosen"]]:
-    """Fingerprints that begin with the given bits, and where they stand."""
-    if part_bits == 0:
-        return hashes, np.arange(len(hashes))
-    places = np.flatnonzero((hashes >> np.uint64(64 - part_bits)) == part)
-    return hashes[places], places
 
 
 def finish(plan: Plan, make: Make, folder: Path) -> None:

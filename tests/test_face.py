@@ -1,6 +1,8 @@
 """What a user types first: open a run, ask its models, make one, compile, load; and what refusals say."""
 
+import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +11,7 @@ import torch
 
 import veneer
 from tests.tiny import Quiet
+from veneer.commands.options import CompileOptions
 from veneer.experiments.named import CounterExperiment
 from veneer.tasks.errors import InputError
 
@@ -196,6 +199,15 @@ def test_a_function_is_compiled(cache: Path) -> None:
 
 def wrong() -> int:
     return 3
+
+
+def test_python_and_the_command_line_compile_alike_by_default() -> None:
+    arguments = inspect.signature(veneer.compile).parameters
+    options = {field.name: field.default for field in fields(CompileOptions)}
+    shared = [name for name, argument in arguments.items() if argument.kind is argument.KEYWORD_ONLY]
+    asked = [name for name in shared if name in options]
+    assert asked == [name for name in shared if name != "answer_position"], "an option is missing"
+    assert {name: options[name] for name in asked} == {name: arguments[name].default for name in asked}
 
 
 def fails() -> float:

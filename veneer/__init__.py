@@ -1,6 +1,6 @@
 """Veneer: what fine-tuning does to a capability that a small Transformer provably has.
 
-Everything that is called from Python is here; ``veneer.face`` says what each does. The names are
+Everything that is called from Python is here; where it is defined, it says what it does. The names are
 looked up when they are first used, so that ``import veneer`` loads neither torch nor polars nor JAX.
 """
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from veneer.compiled.capability import CompiledCapability
+    from veneer.compiled.file import compile
     from veneer.experiments.store import Run
     from veneer.experiments.tuned import TunedModel
-    from veneer.face import analyse, compile, load, load_capability, run, write_report
+    from veneer.face import analyse, load, load_capability, run, write_report
     from veneer.finetune.method import Method, Step
     from veneer.pcfg.capability import LearnedCapability
     from veneer.tasks.errors import InputError
@@ -44,7 +45,7 @@ _DEFINED_IN = {
     "Step": "finetune.method",
     "TunedModel": "experiments.tuned",
     "analyse": "face",
-    "compile": "face",
+    "compile": "compiled.file",
     "load": "face",
     "load_capability": "face",
     "run": "face",

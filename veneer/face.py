@@ -5,16 +5,13 @@ These functions do what the commands do, without a terminal: they print nothing 
 """
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from veneer.commands.manners import runs_folder
 from veneer.commands.progress import LiveProgress
-from veneer.compiled.capability import CompiledCapability, Value
-from veneer.compiled.choose import compile_chosen
-from veneer.compiled.file import called, compile_file
 from veneer.experiments.analyse import ANALYSES
 from veneer.experiments.analyse import analyse as make_tables
 from veneer.experiments.begin import begin, device_of
@@ -25,9 +22,6 @@ from veneer.experiments.store import Run
 from veneer.experiments.sweep import sweep_of
 from veneer.experiments.tuned import Capability, read_capability
 from veneer.tasks.errors import InputError
-
-if TYPE_CHECKING:
-    from tracr.rasp import rasp
 
 AnyPath = str | os.PathLike[str]
 
@@ -136,54 +130,6 @@ def write_report(run: Run | AnyPath) -> Path:
     from veneer.report.page import write_report as write
 
     return write(run if isinstance(run, Run) else load(run))
-
-
-def compile(
-    program: "str | rasp.SOp | Callable[[], rasp.SOp]",
-    vocabulary: Collection[Value],
-    max_length: int,
-    *,
-    causal: bool = False,
-    bos: str = "BOS",
-    pad: str = "#",
-    exactness: int | None = None,
-    answer_position: int | None = None,
-) -> CompiledCapability:
-    """Compile a RASP program to a Transformer; needs ``pip install "veneer[compile]"``.
-
-        from tracr.rasp import rasp
-
-        def length():
-            return rasp.SelectorWidth(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.TRUE))
-
-        veneer.compile(length, "abc", max_length=5).answer("abca")   # [4, 4, 4, 4]
-
-    Args:
-        program: a function without arguments that returns the program, the program itself, or
-            ``FILE.py:FUNCTION``. What is compiled from a file is kept in a cache.
-        vocabulary: the tokens it is to accept, without BOS and PAD.
-        max_length: longest input in tokens, without BOS.
-        causal: compile for causal attention.
-        bos: name of the token put in front of every input.
-        pad: name of the padding token.
-        exactness: Tracr's mlp_exactness; None chooses the smallest that is measured to be right.
-        answer_position: where the answer is read, BOS counted; None for everywhere.
-
-    Raises:
-        InputError: a program that cannot be compiled, or an unusable vocabulary. What a function given
-            here raises is passed on as it is.
-    """
-    settings: dict[str, Any] = {
-        "causal": causal,
-        "bos": bos,
-        "pad": pad,
-        "mlp_exactness": exactness,
-        "answer_position": answer_position,
-    }
-    if isinstance(program, str):
-        return compile_file(program, list(vocabulary), max_length, **settings)
-    name = getattr(program, "__name__", "a RASP program")
-    return compile_chosen(called(program, name), list(vocabulary), max_length, source=name, **settings)
 
 
 def load_capability(path: AnyPath) -> Capability:

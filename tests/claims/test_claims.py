@@ -20,8 +20,10 @@ from veneer.analysis.evidence import skill
 from veneer.analysis.revival import Estimate
 from veneer.claims import rules
 from veneer.claims import rules_inside as inside
+from veneer.claims import rules_learned as learned
 from veneer.claims.evidence import Measured, Part, judge
-from veneer.claims.list import CLAIMS, COMMANDS, OUTCOMES
+from veneer.claims.list import CLAIMS, OUTCOMES
+from veneer.claims.needs import COMMANDS
 from veneer.commands.main import main
 from veneer.experiments.folder import FORMAT
 from veneer.experiments.named import PRESETS
@@ -181,5 +183,5 @@ def test_thresholds_are_met_by_the_papers_own_numbers() -> None:
         for on in (pl.col("learning_rate") > 5e-3, pl.col("learning_rate") < 5e-3)
     )
     assert skill(min(large), 0.3) > rules.TAUGHT > skill(max(small), 0.3)
-    assert rules._paper_priors() > rules.PRIOR_MARGIN
+    assert learned._paper_priors() > learned.PRIOR_MARGIN
     assert inside.PAPER_PRUNING > inside.PRUNING_GAIN

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, PCFG, PRIORS, YES, Number, answer, at, counter, learned, wavering
-from veneer.claims.list import LONG_REFT
+from veneer.claims.needs import LONG_REFT
 from veneer.experiments.store import KEYS
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from veneer.compiled import cache, capabilities, compiler, programs
+from veneer.compiled import file as rasp_file
 from veneer.compiled.capability import CompiledCapability, Value
-from veneer.compiled.file import compile_file
 from veneer.compiled.summary import summary
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.tasks.errors import InputError
@@ -179,7 +179,7 @@ def test_impossible_capabilities_are_refused_by_field(make, field: str) -> None:
 
 
 def test_a_users_program_is_compiled_as_exactly_as_it_needs(file: str) -> None:
-    hist = compile_file(f"{file}:hist", "ab", 12)
+    hist = rasp_file.compile(f"{file}:hist", "ab", 12)
     assert hist.mlp_exactness == 200  # 12 * 13 = 156; 100 would be wrong from 10 on
     assert hist.calibration is not None
     assert hist.calibration.accuracy_before == 1
@@ -187,22 +187,22 @@ def test_a_users_program_is_compiled_as_exactly_as_it_needs(file: str) -> None:
 
 
 def test_numerical_causal_and_named_specials(file: str) -> None:
-    capability = compile_file(f"{file}:fractions", "abc", 5, causal=True, bos="<s>", pad="<pad>")
+    capability = rasp_file.compile(f"{file}:fractions", "abc", 5, causal=True, bos="<s>", pad="<pad>")
     assert capability.classes is None
     assert capability.run(list("aba"))[1:] == pytest.approx([1, 1 / 2, 2 / 3], abs=1e-4)
     assert {"<s>", "<pad>"} < set(capability.vocabulary)
 
 
 def test_a_program_may_be_a_name_of_the_module(file: str) -> None:
-    assert compile_file(f"{file}:last", "abc", 4).run(list("abc"))[1:] == list("cba")
+    assert rasp_file.compile(f"{file}:last", "abc", 4).run(list("abc"))[1:] == list("cba")
 
 
 def test_an_edited_file_is_compiled_again(file: str, own_cache: Path) -> None:
-    compile_file(f"{file}:hist", "ab", 3)
-    compile_file(f"{file}:hist", "ab", 3)
+    rasp_file.compile(f"{file}:hist", "ab", 3)
+    rasp_file.compile(f"{file}:hist", "ab", 3)
     assert len(list((own_cache / "compiled").iterdir())) == 1
     Path(file).write_text(PROGRAMS.replace("lib.make_hist()", "lib.make_length()"))
-    assert compile_file(f"{file}:hist", "ab", 3).run(list("ab"))[1:] == [2, 2]
+    assert rasp_file.compile(f"{file}:hist", "ab", 3).run(list("ab"))[1:] == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_an_edited_file_is_compiled_again(file: str, own_cache: Path) -> None:
 )
 def test_what_is_wrong_with_a_program_is_said_in_one_line(file: str, target: str, says: str) -> None:
     with pytest.raises(InputError) as caught:
-        compile_file(target.format(file=file), [1, 2, 3], 5)
+        rasp_file.compile(target.format(file=file), [1, 2, 3], 5)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -229,7 +229,7 @@ def test_what_is_wrong_with_a_program_is_said_in_one_line(file: str, target: str
 def test_a_broken_file_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def f(:\n")
     with pytest.raises(InputError, match="SyntaxError"):
-        compile_file(f"{tmp_path / 'broken.py'}:f", "ab", 3)
+        rasp_file.compile(f"{tmp_path / 'broken.py'}:f", "ab", 3)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_a_broken_file_is_bad_input(tmp_path: Path) -> None:
 )
 def test_unusable_vocabularies_are_refused(file: str, vocabulary: list[str], field: str) -> None:
     with pytest.raises(InputError) as caught:
-        compile_file(f"{file}:hist", vocabulary, 3)
+        rasp_file.compile(f"{file}:hist", vocabulary, 3)
     assert caught.value.field == field
 
 

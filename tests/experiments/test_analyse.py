@@ -51,12 +51,12 @@ def made(experiment: CounterExperiment, folder: Path) -> Run:
 def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch:
         few = Pruning(ks=(1, 5), draws=1, gradient_texts=32, samples=16)
-        patch.setattr("veneer.experiments.analyse.PRUNING", few)
+        patch.setattr("veneer.experiments.inside.PRUNING", few)
         tries = {"scored": 8, "moved": 4, "choosing": 16, "finalists": 2, "confirming": 16, "most": 2}
         searched = Search(**tries, gradient_texts=32, samples=16)
-        patch.setattr("veneer.experiments.analyse.SEARCH", searched)
-        patch.setattr("veneer.experiments.analyse.GRAFTING", Grafting(singles=1, ks=(1, 10), samples=16))
-        patch.setattr("veneer.experiments.analyse.PROBES", ProbeSettings(train=128, test=64))
+        patch.setattr("veneer.experiments.inside.SEARCH", searched)
+        patch.setattr("veneer.experiments.inside.GRAFTING", Grafting(singles=1, ks=(1, 10), samples=16))
+        patch.setattr("veneer.experiments.inside.PROBES", ProbeSettings(train=128, test=64))
         run = made(EXPERIMENT, tmp_path_factory.mktemp("analysed"))
         analyse(run, CPU)
         yield run

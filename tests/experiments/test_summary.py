@@ -10,16 +10,15 @@ import torch
 
 from veneer.experiments import cells
 from veneer.experiments.compare import compare
+from veneer.experiments.curves import courses, revival_sentences
 from veneer.experiments.named import PRESETS, CounterExperiment
 from veneer.experiments.paper import paper_rate, paper_table
 from veneer.experiments.store import Run, metrics_table, write_json
 from veneer.experiments.summary import (
     capability_names,
     fine_tuning_grid,
-    revival_sentences,
     revivals,
     summary_table,
-    verdicts,
 )
 from veneer.finetune.cell import Cell
 from veneer.finetune.fleet import EVALUATED
@@ -228,11 +227,11 @@ def test_a_diverged_reft_is_marked(run: Run) -> None:
     store(run, second, (0.1, 0.1, 0.1), diverged=3)
     assert summary_table(run).rows[1][6] == "–*"
     assert "diverged at step 3" in summary_table(run).caption
-    (verdict, *_) = verdicts(run)
-    assert (verdict.kind, verdict.after) == ("came part of the way", None), (
+    (course, *_) = courses(run)
+    assert (course.kind, course.after) == ("came part of the way", None), (
         "a reFT that broke off revives or fails nothing"
     )
-    assert "reFT at 0.001, seed 0, diverged at step 3" in verdict.sentence
+    assert "reFT at 0.001, seed 0, diverged at step 3" in course.sentence
 
 
 @pytest.fixture
@@ -267,11 +266,11 @@ def test_the_table_the_verdict_and_a_comparison_hold_the_same_means_with_a_mark(
     table = summary_table(seeds)
     assert [cell.split()[0] for cell in table.rows[1][2:]] == ["1.1*", "98.7*", "22.2*", "33.3*", "98.0*"]
     assert "2 cells: diverged at step 12, diverged at step 7" in table.caption
-    (verdict,) = verdicts(seeds)
-    assert (verdict.kind, verdict.seeds, verdict.agreeing) == ("came back", 1, 1)
-    assert (verdict.before, verdict.after) == (pytest.approx(0.1), pytest.approx(0.98))
+    (course,) = courses(seeds)
+    assert (course.kind, course.seeds, course.agreeing) == ("came back", 1, 1)
+    assert (course.before, course.after) == (pytest.approx(0.1), pytest.approx(0.98))
     for broken in ("fine-tuning at 0.1, seed 2, diverged at step 7", "seed 1, diverged at step 12"):
-        assert broken in verdict.sentence
+        assert broken in course.sentence
     other = Run(Path(shutil.copytree(seeds.path, tmp_path / "other")))
     beside = compare(seeds, other)
     first = beside.fine_tuning.filter(texts="correlated", operand="ft").row(0, named=True)

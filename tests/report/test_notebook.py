@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from veneer.analysis.verdict import Verdict
+from veneer.experiments.curves import Course
 from veneer.experiments.named import CounterExperiment
 from veneer.experiments.store import Run
 from veneer.experiments.summary import Summary
-from veneer.experiments.summary import Verdict as CurveVerdict
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import Evaluation
 from veneer.finetune.recipe import Recipe
@@ -100,7 +100,7 @@ def test_a_cell_shows_where_it_starts_and_how_it_is_trained() -> None:
 def test_a_verdict_shows_its_reasons_and_what_it_lacks() -> None:
     text = html_of(Verdict("mixed evidence", "none", ("one seed",), ("two more seeds",))).text
     assert "mixed evidence" in text and "one seed" in text and "two more seeds" in text
-    assert "not finished" in html_of(CurveVerdict("compiled", 0.1, 0.0, "not finished", 0.3)).text
+    assert "not finished" in html_of(Course("compiled", 0.1, 0.0, "not finished", 0.3)).text
 
 
 def test_a_run_shows_its_experiment_and_how_far_it_is(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.report.conftest import Fake
 from tests.report.fakes import STEPS
 from tests.report.reading import Page, last_values
-from veneer.experiments.summary import classify
+from veneer.experiments.curves import classify
 from veneer.report.page_tables import unpack
 from veneer.tasks.mixture import fine_tuning
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.report.fakes import EXPERIMENT, cells_of, store, write_surroundings
 from tests.report.reading import Page
+from veneer.experiments.curves import courses
 from veneer.experiments.store import Run
-from veneer.experiments.summary import verdicts
 from veneer.finetune.cell import Cell
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
@@ -31,7 +31,7 @@ def test_a_setting_whose_every_fine_tuning_diverged_says_so(tmp_path: Path) -> N
         fresh = cell.origin.start != "capability"
         if not fresh and not isinstance(cell.start, Cell) and cell.stage.recipe.learning_rate == 0.1:
             store(run, cell, 3)
-    kinds = {(v.fine_tuning_rate, v.c_tr): v.kind for v in verdicts(run)}
+    kinds = {(v.fine_tuning_rate, v.c_tr): v.kind for v in courses(run)}
     assert kinds == {
         (0.1, 0): "diverged",
         (0.1, 1): "diverged",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veneer.suites.dataset import generate, repeated_rows
+from veneer.suites.dataset import generate
 from veneer.suites.plan import Plan, Split
 from veneer.suites.sources import make
 from veneer.tasks.errors import InputError
@@ -204,7 +204,7 @@ def test_an_unfinished_dataset_of_another_plan_is_left_alone(tmp_path: Path) -> 
 def test_repetitions_are_found_across_files_and_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veneer.suites.dataset._PART", 64)
+    monkeypatch.setattr("veneer.suites.repeated._PART", 64)
     values = np.random.default_rng(0).integers(0, 2**64, 1000, dtype=np.uint64)
     values[700], values[900] = values[3], values[3]
     files = []

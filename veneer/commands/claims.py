@@ -92,7 +92,7 @@ def _options(words: list[str]) -> ClaimsOptions:
 
 def _make(folder: Path, options: ClaimsOptions, chosen: Any) -> list[str]:
     """Run and analyse what the claims need; returns what was refused (why is said on stderr)."""
-    from veneer.claims.list import COMMANDS
+    from veneer.claims.needs import COMMANDS
 
     names = [name for name in COMMANDS if any(n.command == name for claim in chosen for n in claim.needs)]
     return [name for name in names if not _made(folder / name, COMMANDS[name], options.device)]
@@ -146,7 +146,7 @@ def _content(judged: list[Judged], folder: str) -> dict[str, Any]:
 
 
 def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
-    from veneer.claims.list import COMMANDS
+    from veneer.claims.needs import COMMANDS
 
     rows = []
     for claim, finding in findings:

@@ -26,21 +26,21 @@ def compile_program(program: str, options: CompileOptions) -> None:
     """
     from veneer.commands.progress import following, quoted
     from veneer.commands.screen import console
-    from veneer.compiled.file import compile_file
+    from veneer.compiled import file as rasp_file
     from veneer.compiled.summary import summary
     from veneer.compiled.tokens import read_vocabulary
 
     if options.out.exists():
         raise InputError("out", str(options.out), "a folder that does not exist yet")
     vocabulary = read_vocabulary(options.vocabulary, options.max_length)
-    capability = compile_file(
+    capability = rasp_file.compile(
         program,
         vocabulary,
         options.max_length,
         causal=options.causal,
         bos=options.bos,
         pad=options.pad,
-        mlp_exactness=options.exactness,
+        exactness=options.exactness,
         inputs=options.inputs,
         allow_inexact=options.allow_inexact,
     )

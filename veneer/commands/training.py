@@ -14,12 +14,13 @@ from veneer.commands.progress import LiveProgress
 from veneer.commands.screen import Table, console, styled
 from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.cells import Prepared
+from veneer.experiments.curves import courses
 from veneer.experiments.estimate import engine_for
 from veneer.experiments.evidence import verdict_table
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
-from veneer.experiments.summary import summary_table, verdicts
+from veneer.experiments.summary import summary_table
 from veneer.experiments.tensorboard import EventFiles, require_tensorboard
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
@@ -138,7 +139,7 @@ def show_run(run: Run, command: str = "run") -> Path:
     from veneer.report.page import write_report  # loads plotly, which workers and refusals do without
 
     report = write_report(run)
-    found = [asdict(verdict) for verdict in verdicts(run)]
+    found = [asdict(course) for course in courses(run)]
     if not tell(command, {"run": str(run.path), "cells": len(run.finished()), "curves": found}):
         _conclude(run)
     return report

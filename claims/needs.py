@@ -1,0 +1,124 @@
+"""The runs that claims need: the commands that make them, and how one is told from another."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from veneer.claims.evidence import View
+from veneer.claims.rules_learned import lengths
+
+LONG_REFT = 1000
+"""reFT updates from which claim 11 is asked: after fewer, models after randFT are not back yet."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A run that answers claims.
+
+    Attributes:
+        words: of ``veneer run``, without the folder.
+        analyses: of ``veneer analyse``, that the claims read.
+    """
+
+    words: tuple[str, ...]
+    analyses: tuple[str, ...] = ()
+
+    def line(self, folder: str) -> str:
+        """The commands to type, for a folder."""
+        run = f"veneer run {' '.join(self.words)} --out {folder}"
+        analyse = f"veneer analyse {folder} --only {' '.join(self.analyses)}"
+        return f"{run} && {analyse}" if self.analyses else run
+
+
+def _command(words: str, *analyses: str) -> Command:
+    return Command(tuple(words.split()), analyses)
+
+
+COMMANDS: dict[str, Command] = {
+    "counter": _command("counter --preset standard --seeds 5 --constructed", "pruning", "attention"),
+    "max-identifier": _command(
+        "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
+    ),
+    "pcfg-counter": _command("pcfg-counter --seeds 3", "pruning", "probes"),
+    "rand-ft": _command(
+        f"pcfg-counter --seeds 3 --rand-ft 0.5 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT}"
+    ),
+    "ordinary": _command(
+        f"pcfg-counter --seeds 3 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT} --no-controls"
+    ),
+    "jailbreak": _command(
+        "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --c-tr 0 "
+        "--learning-rates 2e-4 4e-4 6e-4 8e-4 --reft-rates --no-controls",
+        "jailbreak",
+    ),
+    "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
+}
+"""The runs, by the name of their folder."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """A run that a claim needs.
+
+    Attributes:
+        command: which of ``COMMANDS`` makes it.
+        words: what its fields must be, in words.
+        fits: whether a run has them.
+    """
+
+    command: str
+    words: str
+    fits: Callable[[View], bool]
+
+
+def _plain(view: View, name: str) -> bool:
+    """Whether a run is of an experiment as it is, without another method, mixture, token or randFT."""
+    fields = view.fields
+    usual = fields["method"] == "full" and not fields["share_pretraining"]
+    return view.name == name and usual and not fields.get("rand_ft") and fields.get("task_token") is None
+
+
+def _several_priors(view: View) -> bool:
+    return len({view.prior(name) for name in view.capabilities}) > 1
+
+
+def with_reft(needs: Needs, controls: bool = False) -> Needs:
+    """The same with reFT, and with models from scratch beside it."""
+
+    def fits(view: View) -> bool:
+        trained = bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
+        return trained and needs.fits(view)
+
+    return Needs(needs.command, f"{needs.words}, with reFT{' and controls' if controls else ''}", fits)
+
+
+COUNTER = Needs(
+    "counter", "experiment counter with C_Tr of 1", lambda v: _plain(v, "counter") and 1 in v.fields["c_tr"]
+)
+MAX = Needs("max-identifier", "experiment max-identifier", lambda v: _plain(v, "max-identifier"))
+PCFG = Needs(
+    "pcfg-counter",
+    "experiment pcfg-counter with C_Tr of 1 and several priors",
+    lambda v: _plain(v, "pcfg-counter") and 1 in v.fields["c_tr"] and _several_priors(v),
+)
+ORDINARY = Needs(
+    "ordinary",
+    f"experiment pcfg-counter with {LONG_REFT} updates of reFT or more",
+    lambda v: _plain(v, "pcfg-counter") and v.fields["reft_iterations"] >= LONG_REFT,
+)
+LENGTHS = Needs(
+    "pretraining",
+    "experiment pcfg-counter with two lengths of pretraining of one prior",
+    lambda v: _plain(v, "pcfg-counter") and lengths(v) is not None,
+)
+RAND_FT = Needs(
+    "rand-ft",
+    f"experiment pcfg-counter with rand_ft above 0 and {LONG_REFT} updates of reFT or more",
+    lambda v: (
+        v.name == "pcfg-counter" and v.fields["rand_ft"] > 0 and v.fields["reft_iterations"] >= LONG_REFT
+    ),
+)
+JAILBREAK = Needs(
+    "jailbreak",
+    "experiment pcfg-counter with a task_token, of a model with several for counting",
+    lambda v: v.name == "pcfg-counter" and v.fields["task_token"] is not None,
+)
