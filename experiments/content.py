@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from veneer.experiments.evidence import Found, evidence_of, verdicts_on
 from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.shapes import ACCURACY, BASELINES, ENVIRONMENT, PLAN
 from veneer.experiments.store import KEYS, OVER_SEEDS, Run
@@ -31,7 +32,7 @@ ANALYSES = (
 
 
 class ReadRun(Run):
-    """A run that is read as it is now: its metrics are read once."""
+    """A run that is read as it is now: its metrics are read once, and judged once."""
 
     @cached_property
     def _metrics(self) -> pl.DataFrame:
@@ -40,6 +41,16 @@ class ReadRun(Run):
     def metrics(self) -> pl.DataFrame:
         """As ``Run.metrics``."""
         return self._metrics
+
+    @cached_property
+    def evidence(self) -> list[Found]:
+        """The evidence on every setting and constructed model."""
+        return list(evidence_of(self, self.metrics()))
+
+    @cached_property
+    def judged(self) -> pl.DataFrame:
+        """As ``veneer.experiments.evidence.verdict_table``."""
+        return verdicts_on(self, self.metrics(), self.evidence)
 
 
 @dataclass(frozen=True)

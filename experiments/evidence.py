@@ -1,6 +1,6 @@
 """From a run's tables to verdicts: the evidence on each setting, for ``veneer.analysis.verdict``'s rule."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from veneer.experiments.returns import (
 from veneer.experiments.store import KEYS, Run
 from veneer.models.files import read_table
 
+Found = tuple[dict[str, Any], str, Evidence]
+"""A setting, the start that it is about ("capability", or a construction), and the evidence."""
+
 
 def verdict_table(run: Run) -> pl.DataFrame:
     """The verdict on every setting, and on every constructed model of the run.
@@ -37,9 +40,14 @@ def verdict_table(run: Run) -> pl.DataFrame:
         InputError: the run has no finished cell.
     """
     metrics = run.metrics()
+    return verdicts_on(run, metrics, evidence_of(run, metrics))
+
+
+def verdicts_on(run: Run, metrics: pl.DataFrame, found: Iterable[Found]) -> pl.DataFrame:
+    """The same, from evidence that was gathered before."""
     setting = setting_columns(metrics)
     rows = []
-    for values, start, evidence in evidence_of(run, metrics):
+    for values, start, evidence in found:
         verdict = decide(evidence)
         decides = deciding_command(run, values, verdict, evidence.seeds) if start == "capability" else ""
         rows.append({**values, "start": start, **_plain(verdict, evidence), "decides": decides})
@@ -62,8 +70,8 @@ def _plain(verdict: Verdict, evidence: Evidence) -> dict[str, Any]:
     return plain
 
 
-def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[tuple[dict[str, Any], str, Evidence]]:
-    """The evidence on every setting and constructed model, with the setting and the start it is about."""
+def evidence_of(run: Run, metrics: pl.DataFrame) -> Iterator[Found]:
+    """The evidence on every setting and constructed model."""
     setting = setting_columns(metrics)
     curves, inside = revival_curves(metrics), _inside(run)
     final = metrics.filter(

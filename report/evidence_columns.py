@@ -12,9 +12,7 @@ from typing import Any, Literal
 from veneer.analysis.evidence import Evidence, Revival, Rival, revival_threshold
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import ATTENTION_KEPT, FASTER, THAN_SCRATCH, beats, read_revival
-from veneer.experiments.content import Content
-from veneer.experiments.evidence import evidence_of
-from veneer.experiments.store import Run
+from veneer.experiments.content import Content, ReadRun
 from veneer.report.figures import rate_name
 
 Mark = Literal["hidden", "gone", "neither", "missing"]
@@ -55,7 +53,7 @@ Setting = tuple[str, float, float]
 NONE = Cell("–", "", "missing")
 
 
-def columns(run: Run, content: Content, parameters: Mapping[str, int]) -> dict[Setting, Columns]:
+def columns(run: ReadRun, content: Content, parameters: Mapping[str, int]) -> dict[Setting, Columns]:
     """The evidence on every setting: by capability, rate and C_Tr.
 
     Args:
@@ -66,7 +64,7 @@ def columns(run: Run, content: Content, parameters: Mapping[str, int]) -> dict[S
     if content.metrics is None or not content.baselines:
         return {}
     found = {}
-    for values, start, evidence in evidence_of(run, content.metrics):
+    for values, start, evidence in run.evidence:
         if start == "capability":
             setting = values["capability"], values["fine_tuning_rate"], values["c_tr"]
             found[setting] = _columns(evidence, parameters.get(values["capability"], 0))

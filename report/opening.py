@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
-from veneer.experiments.content import Content
+from veneer.experiments.content import Content, ReadRun
 from veneer.experiments.deciding import seconds_per_update
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
@@ -23,7 +23,7 @@ from veneer.report.tables import Judged
 
 
 def opening(
-    run: Run, content: Content, found: Sequence[Judged], path: str, point: str = ""
+    run: ReadRun, content: Content, found: Sequence[Judged], path: str, point: str = ""
 ) -> tuple[dict[str, Any], Lead | None]:
     """The words of the first screen, and the setting that leads it.
 

@@ -22,7 +22,6 @@ from markupsafe import Markup
 
 from veneer.experiments.content import CapabilityFiles, Content, ReadRun, read_content
 from veneer.experiments.curves import Course, courses
-from veneer.experiments.evidence import verdict_table
 from veneer.experiments.points import axes_of, points_of, value_name
 from veneer.experiments.store import Run
 from veneer.experiments.summary import before
@@ -180,16 +179,17 @@ def _run_chapter(
         share: how much of the bytes that a run may take are this one's.
         given: the folder as a reader knows it; empty for the run's own.
     """
-    run = ReadRun(run.path)
+    run = run if isinstance(run, ReadRun) else ReadRun(run.path)
     content = read_content(run)
-    analysed = "verdicts" in content.analyses
+    verdicts = content.analyses.get("verdicts")
+    analysed = verdicts is not None
     if not point and not analysed and content.planned == len(content.cells):
         # What the rule says of retraining alone; ``veneer analyse`` adds what it finds inside. In a sweep it
         # is asked for: hundreds of points would take minutes.
-        content.analyses["verdicts"] = verdict_table(run)
+        verdicts = run.judged
     settings, name = content.experiment["fields"], content.experiment["name"]
     found = courses(run)
-    judged = tables.judged(content, found)
+    judged = tables.judged(verdicts, found)
     first_words, lead = opening(run, content, judged, given or str(run.path), point)
     panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
     listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))

@@ -81,9 +81,8 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}"
 
 
-def judged(content: Content, found: list[Course]) -> list[Judged]:
-    """Every setting's verdict, of ``veneer analyse`` where it was made."""
-    table = content.analyses.get("verdicts")
+def judged(table: pl.DataFrame | None, found: list[Course]) -> list[Judged]:
+    """Every setting's verdict, of a table of verdicts where there is one."""
     made: dict[tuple[str, float, float], dict[str, Any]] = {}
     if table is not None:
         for row in table.filter(pl.col("start") == "capability").iter_rows(named=True):

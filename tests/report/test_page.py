@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from tests.report.conftest import Fake
 from tests.report.fakes import EXPERIMENT
 from tests.report.reading import Page
-from veneer.experiments.evidence import verdict_table
+from veneer.commands.training import show_run
+from veneer.experiments.evidence import evidence_of, verdict_table
+from veneer.experiments.store import Run
 from veneer.report.page import write_reports
 from veneer.tasks.errors import InputError
 
@@ -92,3 +95,19 @@ def test_a_page_before_the_analysis_has_the_verdict_that_the_terminal_has(finish
     for kind in kinds:
         assert kind in first_screen, kind
     assert "came back" not in first_screen
+
+
+def test_a_finished_run_is_judged_once_for_its_page_and_the_terminal(
+    copied: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return evidence_of(*given)
+
+    monkeypatch.setattr("veneer.experiments.content.evidence_of", counted)
+    show_run(copied)
+    assert "What fine-tuning did" in capsys.readouterr().out
+    assert len(calls) == 1
+    assert not (copied.path / "analysis").exists()

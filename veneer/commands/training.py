@@ -14,9 +14,9 @@ from veneer.commands.progress import LiveProgress
 from veneer.commands.screen import Table, console, styled
 from veneer.commands.verdicts import show_verdicts
 from veneer.experiments.cells import Prepared
+from veneer.experiments.content import ReadRun
 from veneer.experiments.curves import courses
 from veneer.experiments.estimate import engine_for
-from veneer.experiments.evidence import verdict_table
 from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
@@ -138,14 +138,15 @@ def show_run(run: Run, command: str = "run") -> Path:
     """Write the report, and print what came out; returns the report."""
     from veneer.report.page import write_report  # loads plotly, which workers and refusals do without
 
-    report = write_report(run)
-    found = [asdict(course) for course in courses(run)]
+    read = ReadRun(run.path)  # read and judged once, for the page and for the terminal
+    report = write_report(read)
+    found = [asdict(course) for course in courses(read)]
     if not tell(command, {"run": str(run.path), "cells": len(run.finished()), "curves": found}):
-        _conclude(run)
+        _conclude(read)
     return report
 
 
-def _conclude(run: Run) -> None:
+def _conclude(run: ReadRun) -> None:
     table = summary_table(run)
     shown = Table(title=table.title, caption=table.caption, caption_justify="left")
     for name in table.columns:
@@ -154,4 +155,4 @@ def _conclude(run: Run) -> None:
         shown.add_row(*row)
     console.print(shown)
     if run.experiment["fields"]["reft_rates"] and not run.experiment.get("axes"):
-        show_verdicts(verdict_table(run))
+        show_verdicts(run.judged)
