@@ -236,7 +236,7 @@ def figure(lead: Lead) -> dict[str, Any]:
             "range": [-0.02, 1.04],
             "tickvals": [0, 0.25, 0.5, 0.75, 1],
             "tickformat": ".0%",
-            "gridcolor": "#DDDDDD",
+            "gridcolor": ROLES["grid"],
             "zeroline": False,
             "fixedrange": True,
         },
@@ -282,7 +282,7 @@ def _area(x: list[float], y: list[float], colour: str, opacity: float) -> dict[s
 
 def _level(value: float, dash: str) -> dict[str, Any]:
     ends = {"xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value}
-    return {"type": "line", **ends, "line": {"color": "#777777", "width": 1.2, "dash": dash}}
+    return {"type": "line", **ends, "line": {"color": ROLES["threshold"], "width": 1.2, "dash": dash}}
 
 
 def _note(text: str, value: float) -> dict[str, Any]:

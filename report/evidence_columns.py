@@ -5,7 +5,7 @@ Counts stand where they are plain: putting back 1 of 29,774 weights.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from veneer.analysis.evidence import Evidence, Revival, Rival, revival_threshold
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import ATTENTION_KEPT, FASTER, THAN_SCRATCH, beats, read_revival
 from veneer.experiments.content import Content, ReadRun
+from veneer.experiments.curves import Course
 from veneer.report.figures import rate_name
 
 Mark = Literal["hidden", "gone", "neither", "missing"]
@@ -91,6 +92,20 @@ def best_revival(evidence: Evidence) -> Revival | None:
         return first, own.after.value or 0.0
 
     return max(evidence.revivals, key=ahead, default=None)
+
+
+def best_rates(run: ReadRun, content: Content, found: Iterable[Course]) -> dict[Setting, float]:
+    """The rate of retraining that says most of each setting; by its curves where there is no evidence."""
+    rates = {
+        (one.capability, one.fine_tuning_rate, one.c_tr): one.reft_rate
+        for one in found
+        if one.reft_rate is not None
+    }
+    for values, start, evidence in run.evidence if content.metrics is not None and content.baselines else ():
+        best = best_revival(evidence)
+        if start == "capability" and best is not None:
+            rates[values["capability"], values["fine_tuning_rate"], values["c_tr"]] = best.rate
+    return rates
 
 
 def _margin(best: Revival | None) -> float:

@@ -30,6 +30,9 @@ CONTROL_STYLES = {  # models trained from scratch: grey, told apart by shade and
     "Scr.": {"color": ROLES["scratch"], "symbol": "triangle-down"},
 }
 DASHES = ("solid", "dash", "dashdot", "longdash")
+BOLD, THIN = 3.5, 1.5
+BEST = "best"
+"""Stands in a trace's ``meta`` for the rate of retraining that says most of its model."""
 
 
 def rate_name(rate: float) -> str:
@@ -78,26 +81,35 @@ def behaviour(
     return _panel(f"fine-tuned at {rate_name(rate)}", axis, traces)
 
 
-def revival(curves: pl.DataFrame, fine_tuning_rate: float, majority: Mapping[str, float]) -> Figure:
+def revival(
+    curves: pl.DataFrame,
+    fine_tuning_rate: float,
+    majority: Mapping[str, float],
+    best: Mapping[tuple[str, float, float], float],
+) -> Figure:
     """O_PT accuracy on natural text during the reFTs of what was fine-tuned at one rate.
 
     Args:
         curves: what ``summary.revival_curves`` returns.
         fine_tuning_rate: the rate to draw.
         majority: by capability, accuracy of always giving the commonest O_PT answer.
+        best: by capability, fine-tuning rate and C_Tr, the reFT rate that is drawn bold.
     """
     own = curves.filter(pl.col("fine_tuning_rate") == fine_tuning_rate)
     axis, traces = UpdatesAxis(curves["step"].unique().to_list()), []
     for capability in own["capability"].unique().sort().to_list():
         meta = {"capability": [capability]}
-        traces.append(_level(axis, majority[capability], "#888888", "majority class", meta))
+        traces.append(_level(axis, majority[capability], ROLES["guess"], "majority class", meta))
     shares = sorted(curves["c_tr"].unique().to_list())
     rates = sorted(curves["learning_rate"].unique().to_list(), reverse=True)
     keys = ["capability", "c_tr", "learning_rate"]
     for (capability, c_tr, rate), table in own.group_by(keys, maintain_order=True):
         style = {"color": share_colour(shares, float(str(c_tr))), **_rate_style(rates, float(str(rate)))}
+        leads = best.get((str(capability), fine_tuning_rate, float(str(c_tr)))) == rate
         meta = {"capability": [str(capability)], "c_tr": [f"{c_tr:g}"], "reft": [f"{rate:g}"]}
-        traces += _curves(table, axis, f"shortcut share {c_tr:g}, retrained at {rate:g}", meta=meta, **style)
+        meta["reft"] += [BEST] if leads else []
+        name = f"shortcut share {c_tr:g}, retrained at {rate:g}"
+        traces += _curves(table, axis, name, meta=meta, width=BOLD if leads else THIN, **style)
     return _panel(f"after fine-tuning at {rate_name(fine_tuning_rate)}", axis, traces)
 
 
@@ -117,7 +129,7 @@ def controls(curves: pl.DataFrame) -> Figure:
     ):
         meta = {"capability": [str(capability)], "reft": [f"{rate:g}"], "arm": [str(arm)]}
         style = _rate_style(rates, float(str(rate))) | CONTROL_STYLES[str(arm)]
-        traces += _curves(table, axis, f"{arm} at {rate:g}", meta=meta, **style)
+        traces += _curves(table, axis, f"{arm} at {rate:g}", meta=meta, width=THIN, **style)
     return _panel("from scratch", axis, traces)
 
 
@@ -152,7 +164,7 @@ class UpdatesAxis:
             ],
             "title": {"text": "updates", "standoff": 4},
             "ticklabeloverflow": "allow",
-            "gridcolor": "#DDDDDD",
+            "gridcolor": ROLES["grid"],
             "zeroline": False,
             "fixedrange": True,
         }
@@ -171,7 +183,7 @@ def _panel(title: str, axis: "UpdatesAxis", traces: list[dict[str, Any]]) -> Fig
             "range": [-0.04, 1.04],
             "tickvals": [0, 0.25, 0.5, 0.75, 1],
             "tickformat": ".0%",
-            "gridcolor": "#DDDDDD",
+            "gridcolor": ROLES["grid"],
             "zeroline": False,
             "fixedrange": True,
         },
@@ -208,12 +220,13 @@ def _curves(
     color: str,
     symbol: str,
     dash: str = "solid",
+    width: float = 2,
 ) -> list[dict[str, Any]]:
     """One line per seed, and with several seeds the mean of those that did not diverge, in a band from the
     least to the greatest.
     """
     seeds = sorted(table["seed"].unique().to_list())
-    line = {"color": color, "width": 2, "dash": dash}
+    line = {"color": color, "width": width, "dash": dash}
 
     def drawn(part: pl.DataFrame, label: str, shown: list[str]) -> dict[str, Any]:
         steps = part["step"].to_list()
@@ -283,7 +296,7 @@ def _cross(
         "mode": "markers+text",
         "text": ["diverged"],
         "textposition": "top center",
-        "marker": {"symbol": "x", "size": 10, "color": "#CC79A7"},
+        "marker": {"symbol": "x", "size": 10, "color": ROLES["diverged"]},
         "meta": meta,
         "hovertemplate": f"{literal(name)}<br>diverged at step {step}<extra></extra>",
     }

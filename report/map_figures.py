@@ -15,7 +15,7 @@ from veneer.report.figures import OPERAND_COLOURS
 STAGE_COLOURS = (ROLES["before"], ROLES["after"], ROLES["revived"])
 CROWDED = 30  # tokens from which those of several letters stand on end
 STRIP_HEIGHT, STRIP_FRAME = 24, 90  # pixels of one head's strip, and around all of them
-LIGHT, DARK = "#F2EFFA", "#3F007D"  # ends of the scale
+LIGHT, DARK = ROLES["least"], ROLES["most"]  # ends of the scale
 
 
 def attention_map(
@@ -172,7 +172,7 @@ def attention_by_token(
         template="none",
         dragmode=False,
         xaxis=_token_axis(places, token_labels(tokens, roles)),
-        yaxis={"range": [0, 1.02], "tickformat": ".0%", "fixedrange": True, "gridcolor": "#DDDDDD"},
+        yaxis={"range": [0, 1.02], "tickformat": ".0%", "fixedrange": True, "gridcolor": ROLES["grid"]},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         shapes=[_column(place, OPERAND_COLOURS[role]) for place, role in enumerate(roles) if role],
     )
@@ -264,4 +264,4 @@ def activation_map(
 
 def _frame(row: int, columns: int) -> dict[str, object]:
     edges = {"x0": -0.5, "x1": columns - 0.5, "y0": row - 0.5, "y1": row + 0.5}
-    return {"type": "rect", **edges, "line": {"color": "#E69F00", "width": 2}}
+    return {"type": "rect", **edges, "line": {"color": ROLES["after"], "width": 2}}

@@ -12,6 +12,7 @@ from html import escape
 from itertools import product
 from typing import TYPE_CHECKING
 
+from veneer.report.colours import ROLES
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LEVELS = 20  # shades of a heat map
 MOST_POSITIONS, MOST_MAPS = 256, 64
 LEADING = ("member", "block", "head")
 SIDE = 14  # pixels of a position, where there are few
-_INK = (8, 48, 107)  # of attention 1; 0 is white
+_INK = tuple(bytes.fromhex(ROLES["most"][1:]))  # of attention 1; 0 is white
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class AttentionMaps:
             f'<text transform="translate({x + 0.8} -.2) rotate(-90)">{escape(word)}</text>'
             for x, word in enumerate(self.tokens)
         ]
-        frame = f'<rect width="{columns}" height="{rows}" fill="#fff" stroke="#888" stroke-width=".05"/>'
+        line = f'stroke="{ROLES["guess"]}" stroke-width=".05"'
+        frame = f'<rect width="{columns}" height="{rows}" fill="white" {line}/>'
         return (
             f'<svg role="img" aria-label="{label}" width="{width * side:.0f}" height="{height * side:.0f}" '
             f'viewBox="{-left:g} {-top:g} {width:g} {height:g}" font-size=".8" fill="currentColor" '
@@ -131,7 +133,7 @@ def _shades(values: tuple[tuple[float, ...], ...]) -> str:
 
 def _colour(level: int) -> str:
     if level < 0:
-        return "#bbb"
+        return ROLES["grid"]
     share = level / LEVELS
     return "#" + "".join(f"{round(255 + share * (ink - 255)):02x}" for ink in _INK)
 

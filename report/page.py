@@ -27,7 +27,8 @@ from veneer.experiments.store import Run
 from veneer.experiments.summary import before
 from veneer.models.files import write_text
 from veneer.report import answer, figures, methods, sweep_page, tables
-from veneer.report.colours import ROLES, share_colour
+from veneer.report.colours import NIGHT, ROLES, share_colour, style_sheet
+from veneer.report.evidence_columns import best_rates
 from veneer.report.opening import opening
 from veneer.report.page_data import (
     MAP_BYTES,
@@ -103,12 +104,17 @@ def render(runs: Sequence[Run]) -> str:
         .get_template("page.html.jinja")
         .render(
             chapters=[words for words, _ in chapters],
-            style=Markup((here / "page.css").read_text(encoding="utf-8")),
-            script=Markup(f"const roles = {as_json(ROLES)};\n{scripts}"),
+            style=Markup(page_style()),
+            script=Markup(f"const roles = {as_json(ROLES)}, darker = {as_json(NIGHT)};\n{scripts}"),
             plotly=Markup(base64.b64encode((here / PLOTLY).read_bytes()).decode()),
             data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
         )
     )
+
+
+def page_style() -> str:
+    """The style sheet of a page, with its colours."""
+    return f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"
 
 
 @cache
@@ -117,6 +123,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(WEB), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["symbols"] = SYMBOLS
+    environment.globals["roles"] = ROLES
     environment.globals["measures"] = sweep_page.MEASURES
     environment.filters["percent"] = percent
     environment.filters["rate"] = figures.rate_name
@@ -191,7 +198,8 @@ def _run_chapter(
     found = courses(run)
     judged = tables.judged(verdicts, found)
     first_words, lead = opening(run, content, judged, given or str(run.path), point)
-    panels, maps = curve_panels(content), attention_data(run, content, round(share * MAP_BYTES))
+    best = best_rates(run, content, found)
+    panels, maps = curve_panels(content, best), attention_data(run, content, round(share * MAP_BYTES))
     listed, left_out = page_tables(content.analyses, max(1, round(share * MOST_CELLS)))
     labels = {
         own.name: label_histograms(content.experiment, own.model, own.folder.parents[1])
@@ -200,7 +208,7 @@ def _run_chapter(
     shares = sorted(settings["c_tr"])
     shown = _shown_first(judged, content, maps, lead)
     samples = sample_data(run, content, _in_order(judged, shown), share)
-    times = tables.revival_times(run, content)
+    times = tables.revival_times(run, content, best)
     if lead is not None:
         panels.figures["lead"] = rounded(answer.figure(lead))
     words = {

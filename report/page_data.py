@@ -49,8 +49,13 @@ class Panels:
     controls: list[dict[str, Any]]
 
 
-def curve_panels(content: Content) -> Panels:
-    """The panels of fine-tuning (by kind of text and rate) and of reFT (by rate of fine-tuning)."""
+def curve_panels(content: Content, best: Mapping[tuple[str, float, float], float]) -> Panels:
+    """The panels of fine-tuning (by kind of text and rate) and of reFT (by rate of fine-tuning).
+
+    Args:
+        content: what is in the run's folder.
+        best: by capability, fine-tuning rate and C_Tr, the reFT rate that is drawn bold.
+    """
     metrics, baselines = content.metrics, content.baselines
     if metrics is None or not baselines:
         return Panels({}, [], [], [])
@@ -73,7 +78,7 @@ def curve_panels(content: Content) -> Panels:
     for i, rate in enumerate(rates):
         if back.filter(pl.col("fine_tuning_rate") == rate).is_empty():
             continue
-        drawn[f"revival-{i}"] = figures.revival(back, rate, majority)
+        drawn[f"revival-{i}"] = figures.revival(back, rate, majority, best)
         revival.append(f"revival-{i}")
     fresh = metrics.filter(asked & (pl.col("start") == "scratch") & (pl.col("stage") == "reft"))
     controls = [] if fresh.is_empty() else _plain(figures.controls(fresh))["data"]

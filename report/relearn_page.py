@@ -18,12 +18,11 @@ from veneer.experiments.relearn.judge import Outcome
 from veneer.experiments.relearn.result import ARMS, NAMES, rows
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.models.files import write_text
+from veneer.report.colours import ATTACKS, style_sheet
 from veneer.tasks.errors import InputError
 
 WEB = Path(__file__).parent / "web"
 PARTS = {"taught": "T, taught", "held": "V, held out", "retain": "retain set"}
-COLOURS = ("#0072b2", "#b84f00", "#007a5a", "#8a4fa8", "#7a6a00", "#a8324f", "#4a5a6a")
-"""By arm; each is told by its name at the end of its line too."""
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 260, 44, 12, 12, 36
 
 
@@ -61,14 +60,14 @@ def render(run: RelearningRun, outcome: Outcome) -> str:
         environment=inputs["environment"],
         unfinished=len(run.pending()) if known else 0,
         trials=len(run.settings.trials()),
-        style=Markup((WEB / "page.css").read_text(encoding="utf-8")),
+        style=Markup(f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"),
     )
 
 
 def _legend(measured: Measured) -> list[tuple[str, str]]:
     """Colour and name of every arm that is finished."""
     found = []
-    for (subject, lesson), colour in zip(ARMS, COLOURS, strict=True):
+    for (subject, lesson), colour in zip(ARMS, ATTACKS, strict=True):
         arm = measured.arm(subject, lesson)
         if arm is not None:
             who = "known wrapper" if subject == "wrapper" else subject
@@ -79,7 +78,7 @@ def _legend(measured: Measured) -> list[tuple[str, str]]:
 def _chart(measured: Measured, part: str) -> str:
     """Skill over updates on one set of questions, every finished arm; empty if nothing is measured."""
     lines = []
-    for (subject, lesson), colour in zip(ARMS, COLOURS, strict=True):
+    for (subject, lesson), colour in zip(ARMS, ATTACKS, strict=True):
         arm = measured.arm(subject, lesson, part)
         if arm is not None and not arm.curves.is_empty():
             lines.append((colour, arm.curves))

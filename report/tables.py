@@ -1,6 +1,7 @@
 """The report's tables: verdicts, revival times beside their controls, and the paper's numbers beside ours."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,13 +179,21 @@ def taught(correlated: float | None, uncorrelated: float | None, guess: float) -
     return "the shortcut" if correlated >= REVIVED and uncorrelated <= guess + MARGIN else "neither"
 
 
-def revival_times(run: Run, content: Content) -> list[dict[str, Any]]:
+def revival_times(
+    run: Run, content: Content, best: Mapping[tuple[str, float, float], float]
+) -> list[dict[str, Any]]:
     """Median updates to each threshold, reFT beside its controls, and the ratio of Scr. + FT to reFT.
+
+    Args:
+        run: the run.
+        content: what is in its folder.
+        best: by capability, fine-tuning rate and C_Tr, the reFT rate that says most.
 
     Returns:
         By threshold, the verdict's own in front: ``threshold`` and ``label`` (as text), ``unreached``
         (settings that neither reFT nor a control brought there, in words) and ``rows``, of which each has
-        capability, rate, c_tr, reft, the times ``reft``, ``scratch-ft`` and ``scratch`` in words, the ratio.
+        capability, rate, c_tr, reft, ``best`` (whether that is the reFT rate that says most), the times
+        ``reft``, ``scratch-ft`` and ``scratch`` in words, and the ratio.
     """
     if content.metrics is None or not content.baselines:
         return []
@@ -193,15 +202,20 @@ def revival_times(run: Run, content: Content) -> list[dict[str, Any]]:
         own = revival_tables(run, [revival_threshold(guess)])
     except InputError:  # nothing was retrained
         return []
-    first = _times(content, own["survival"], own["ratios"])
+    first = _times(content, best, own["survival"], own["ratios"])
     for part in first:
         part.update(threshold="verdict", label=f"as often as the verdict asks ({part['threshold']} %)")
     found = content.analyses
-    rest = _times(content, found["survival"], found.get("ratios")) if "survival" in found else []
+    rest = _times(content, best, found["survival"], found.get("ratios")) if "survival" in found else []
     return [*first, *rest]
 
 
-def _times(content: Content, survival: pl.DataFrame, ratios: pl.DataFrame | None) -> list[dict[str, Any]]:
+def _times(
+    content: Content,
+    best: Mapping[tuple[str, float, float], float],
+    survival: pl.DataFrame,
+    ratios: pl.DataFrame | None,
+) -> list[dict[str, Any]]:
     order = {name: place for place, name in enumerate(content.names)}
     found = []
     for (threshold,), table in survival.sort("threshold").group_by(["threshold"], maintain_order=True):
@@ -219,9 +233,9 @@ def _times(content: Content, survival: pl.DataFrame, ratios: pl.DataFrame | None
                 reached |= not control.is_empty() and control["median"][0] is not None
             key = {"capability": row["capability"], "rate": row["fine_tuning_rate"], "c_tr": row["c_tr"]}
             ratio = "–" if ratios is None else _ratio(ratios, row)
-            rows.append(
-                {**key, "reft_rate": row["learning_rate"], "times": times, "ratio": ratio, "reached": reached}
-            )
+            leads = best.get((key["capability"], key["rate"], key["c_tr"])) == row["learning_rate"]
+            key |= {"reft_rate": row["learning_rate"], "best": leads}
+            rows.append({**key, "times": times, "ratio": ratio, "reached": reached})
         rows.sort(key=lambda r: (order.get(r["capability"], 0), -r["rate"], r["c_tr"], -r["reft_rate"]))
         share = percent(float(str(threshold)), 0)
         reached = [row for row in rows if row.pop("reached")]

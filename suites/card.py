@@ -27,7 +27,7 @@ _SIZES = [
     (10**7, "1M<n<10M"),
 ]
 _SUFFIXES = ("parquet", "jsonl")
-_BLUE, _ORANGE, _GREY = "#3566a8", "#d9762b", "#9a9a9a"
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"  # old task, new task, neither: as in the report
 _MOST_BARS = 60
 _SHOWN_FILES = 200
 

@@ -15,6 +15,7 @@ import polars as pl
 from veneer.experiments.content import Content, ReadRun, read_content
 from veneer.experiments.store import KEYS, Run
 from veneer.models.files import read_table
+from veneer.report.colours import ROLES
 from veneer.report.paper.maps import attention
 from veneer.report.paper.panels import Known, behaviour, jailbreak, probes, pruning, reft
 from veneer.report.stored_task import learned, task_tokens
@@ -34,7 +35,7 @@ COMMON: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#DDDDDD",
+    "grid.color": ROLES["grid"],
     "grid.linewidth": 0.5,
     "legend.frameon": False,
 }

@@ -13,6 +13,7 @@ import polars as pl
 
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
+from veneer.report.colours import ROLES
 from veneer.report.figures import OPERAND_COLOURS
 from veneer.report.page_data import read_maps
 from veneer.report.stored_task import roles, words
@@ -125,7 +126,9 @@ def squares(maps: Maps, size: tuple[float, float]) -> "Figure":
             _shaded(axis, shares[block, maps.heads[block]], 1.0)
             _text(axis, maps)
             edges = (-0.5, maps.answer - 0.5), len(maps.tokens), 1
-            axis.add_patch(Rectangle(*edges, fill=False, edgecolor="#E69F00", linewidth=1, clip_on=False))
+            axis.add_patch(
+                Rectangle(*edges, fill=False, edgecolor=ROLES["after"], linewidth=1, clip_on=False)
+            )
             axis.set_yticks(
                 [maps.answer], ["answer"] if moment == "before" else [""], rotation=90, va="center"
             )
@@ -181,7 +184,7 @@ def _text(axis: "Axes", maps: Maps) -> None:
         return
     axis.set_xticks(range(len(maps.tokens)), maps.tokens, fontsize="x-small", parse_math=False)
     for token, role, label in zip(maps.tokens, maps.roles, axis.get_xticklabels(), strict=True):
-        label.set_color(OPERAND_COLOURS.get(role, "#888888"))
+        label.set_color(OPERAND_COLOURS.get(role, ROLES["guess"]))
         label.set_fontweight("bold" if role else "normal")
         label.set_rotation(90 if len(token) > 1 else 0)
 
@@ -198,4 +201,4 @@ def _finish(figure: "Figure", axes: np.ndarray, maps: Maps) -> None:
     if even:
         word = "Block" if len(even) == 1 else "Blocks"
         told += f"\n{word} {', '.join(even)}, not shown: all positions alike throughout."
-    figure.supxlabel(told, fontsize="small", color="#595959")
+    figure.supxlabel(told, fontsize="small", color=ROLES["scratch-new"])

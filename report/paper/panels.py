@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from veneer.report.colours import share_colour
+from veneer.report.colours import ROLES, share_colour
 from veneer.report.figures import OPERAND_COLOURS, diverged_at
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     Axess = np.ndarray[Any, Any]
 
-GREY = {"Scr. + FT": "#595959", "Scr.": "#A6A6A6"}
+GREY = {"Scr. + FT": ROLES["scratch-new"], "Scr.": ROLES["scratch"]}
 NAMES = {"pt": "$O_{PT}$", "ft": "$O_{FT}$"}
-TUNED_COLOUR = "#333333"  # of the task token that is fine-tuned
+TUNED_COLOUR = ROLES["scratch-new"]  # of the task token that is fine-tuned
 TOKEN_LOOKS: tuple[dict[str, Any], ...] = (  # of the others
-    {"color": "#009E73", "marker": "^"},
-    {"color": "#8C6BB1", "marker": "v"},
-    {"color": "#E69F00", "marker": "D"},
+    {"color": ROLES["revived"], "marker": "^"},
+    {"color": ROLES["other"], "marker": "v"},
+    {"color": ROLES["after"], "marker": "D"},
 )
 GUESSING = "always the commonest answer"
 Size = tuple[float, float]
@@ -54,7 +54,7 @@ class Known:
         """The level of guessing, dotted."""
         if texts in self.guess:
             level = 100 * self.guess[texts][operand]
-            axis.axhline(level, color="#888888", linestyle=(0, (1, 2)), linewidth=0.8, label=GUESSING)
+            axis.axhline(level, color=ROLES["guess"], linestyle=(0, (1, 2)), linewidth=0.8, label=GUESSING)
 
 
 def behaviour(tuned: pl.DataFrame, size: Size, known: Known | None = None) -> "Figure":
@@ -261,7 +261,14 @@ def _line(axis: "Axes", table: pl.DataFrame, x: str, y: str, **look: Any) -> Non
 
 def _say(axis: "Axes", text: str) -> None:
     axis.text(
-        0.5, 0.9, text, transform=axis.transAxes, ha="center", va="top", fontsize="small", color="#595959"
+        0.5,
+        0.9,
+        text,
+        transform=axis.transAxes,
+        ha="center",
+        va="top",
+        fontsize="small",
+        color=ROLES["scratch-new"],
     )
 
 

@@ -8,11 +8,38 @@ function shown(trace, filters) {
   });
 }
 
-// Of the table of updates the rows of the model and retraining rate that the section's controls ask for.
+// A model from scratch is shown beside what it is held against: at the rates of retraining that the panel shows.
+function beside(trace, filters, traces) {
+  const rates = new Set(traces.flatMap((own) => own.meta?.reft ?? []));
+  return filters.every(([key, value]) =>
+    (key === "reft" && value !== "all" ? trace.meta.reft.some((rate) => rates.has(rate)) : shown(trace, [[key, value]])));
+}
+
+// Of the legend what the panels show.
+function filterLegend(section, traces) {
+  for (const key of section.querySelectorAll("[data-of]")) {
+    key.hidden = !traces.some((trace) => trace.meta?.[key.dataset.of]?.includes(key.dataset.is));
+  }
+}
+
+// The choices that the button "Show all" makes at once.
+const wide = (section) => [...section.querySelectorAll("select[data-filter]")].filter((c) => ["c_tr", "reft"].includes(c.dataset.filter));
+
+function showAll(chapter, section) {
+  const controls = wide(section), all = controls.every((control) => control.value === "all");
+  for (const control of controls) {
+    control.value = all ? defaults[control.id] : "all";
+    chapter.chosen.set(control.id, control.value);
+  }
+  writeAddress();
+  return chapter.draw([section.dataset.section]);
+}
+
+// Of the table of updates the rows that the section's controls ask for.
 function filterTimes(chapter, part, chosen) {
   const rows = [...part.querySelectorAll("tbody tr")];
   for (const row of rows) {
-    row.hidden = ["capability", "reft"].some((key) => ![undefined, "all", row.dataset[key]].includes(chosen[key]));
+    row.hidden = ["capability", "c_tr", "reft"].some((key) => ![undefined, "all", ...row.dataset[key].split(" ")].includes(chosen[key]));
   }
   const seen = rows.filter((row) => !row.hidden).length;
   const count = seen === rows.length ? `All ${seen} rows.` : `${seen} of ${rows.length} rows: those that the choices of this section leave.`;
@@ -21,7 +48,9 @@ function filterTimes(chapter, part, chosen) {
 
 function drawCurves(chapter, section) {
   const filters = [...section.querySelectorAll("select[data-filter]")].map((c) => [c.dataset.filter, c.value]);
-  const chosen = Object.fromEntries(filters);
+  const chosen = Object.fromEntries(filters), seen = [];
+  const button = section.querySelector(".show-all");
+  if (button) button.textContent = wide(section).every((control) => control.value === "all") ? "Show one share and rate" : "Show all";
   for (const part of section.querySelectorAll("[data-row]")) {
     part.hidden = chosen.row !== "all" && part.dataset.row !== chosen.row;
   }
@@ -37,11 +66,13 @@ function drawCurves(chapter, section) {
       continue;
     }
     const traces = figure.data.filter((trace) => shown(trace, filters));
+    seen.push(...traces);
     if (!traces.some((trace) => trace.meta && !trace.meta.level)) {
       draw(place, saying("nothing at this choice", figure.layout));
       continue;
     }
-    const controls = place.dataset.controls ? chapter.data.controls.filter((trace) => shown(trace, filters)) : [];
+    const controls = place.dataset.controls ? chapter.data.controls.filter((trace) => beside(trace, filters, traces)) : [];
     draw(place, { data: [...controls, ...traces], layout: figure.layout });
   }
+  filterLegend(section, seen);
 }

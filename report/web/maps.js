@@ -44,7 +44,7 @@ function asStrips(figure, heads, chosen) {
   Object.assign(figure.layout.yaxis, { tickvals: numbers, ticktext: numbers.map(String) });
   figure.layout.height += stripHeight * (heads - 1);
   const edges = { x0: -0.5, x1: heat.x.length - 0.5, y0: chosen - 0.5, y1: chosen + 0.5 };
-  if (heads > 1) figure.layout.shapes = [{ type: "rect", ...edges, line: { color: "#E69F00", width: 2 } }];
+  if (heads > 1) figure.layout.shapes = [{ type: "rect", ...edges, line: { color: roles.after, width: 2 } }];
 }
 
 // Strips lie below each other, with room for the tokens; where there is too little, all scroll together.

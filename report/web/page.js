@@ -165,9 +165,10 @@ document.addEventListener("change", async ({ target }) => {
 document.addEventListener("click", (event) => {
   const at = (selector) => event.target.closest?.(selector);
   const chapter = chapterOf(event.target);
-  const tab = at("[data-chapter]"), anchor = at("header nav a, a.up, a.term, a.again-link"), button = at("button.pick"), heading = at("button.sort");
+  const tab = at("[data-chapter]"), anchor = at("header nav a, a.up, a.term, a.again-link"), button = at("button.pick"), heading = at("button.sort"), all = at("button.show-all");
   if (button) pick(chapter, button.dataset);
   if (heading) sortAnswers(chapter, heading);
+  if (all) showAll(chapter, all.closest("section"));
   if (anchor) { // links to a section keep the choice: they scroll without becoming the address
     event.preventDefault();
     goTo(document.getElementById(anchor.getAttribute("href").slice(1)));

@@ -9,13 +9,8 @@ const config = {
   responsive: true, displaylogo: false,
   modeBarButtons: [["toImage"]], toImageButtonOptions: { format: "svg" },
 };
-// Light colours of the figures, and what they become on a dark page.
-const darker = {
-  "#0072B2": "#56B4E9", "#D55E00": "#F0904D", "#DDDDDD": "#343B44", "#8A8A8A": "#9AA3AD", "#E69F00": "#F0B43C", "#009E73": "#2FC596", "#777777": "#9AA3AD",
-  "#8C6BB1": "#B79BDB", "#F7F7F7": "#23282F",
-  "#595959": "#C3CAD2", "#A6A6A6": "#7D8791",
-};
-const colour = { // what Python's colours.py fixes, by the names used here
+// Python's colours.py fixes colours by their roles (`roles`), and what they become by night (`darker`).
+const colour = { // the same by the names used here
   pt: roles.old, ft: roles.new, before: roles.before, tuned: roles.after, reft: roles.revived, scratch: roles["scratch-new"],
 };
 const printedWidth = 700; // of a page, in pixels
@@ -45,8 +40,8 @@ function draw(place, figure) {
   const ink = getComputedStyle(document.documentElement).getPropertyValue(printing ? "--print-ink" : "--ink");
   Object.assign(copy.layout, {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", autosize: true,
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: "#8A929C", activecolor: ink },
-    font: { color: ink || "#000", family: getComputedStyle(document.body).fontFamily, size: 12 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: roles.before, activecolor: ink },
+    font: { color: ink, family: getComputedStyle(document.body).fontFamily, size: 12 },
   });
   if (printing) copy.layout.width = place.classList.contains("wide-plot") ? printedWidth : printedWidth / 2 - 10;
   if (narrow.matches && copy.layout.margin?.l < 60) Object.assign(copy.layout.margin, { l: 40, r: 4 });
@@ -65,7 +60,7 @@ function saying(text, layout = {}) {
 
 // A small panel of accuracies, as Python's ones look.
 function panel(title, traces, xaxis, more = {}) {
-  const grid = { gridcolor: "#DDDDDD", zeroline: false, fixedrange: true };
+  const grid = { gridcolor: roles.grid, zeroline: false, fixedrange: true };
   return {
     data: traces,
     layout: {

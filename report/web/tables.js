@@ -147,14 +147,14 @@ async function drawGrafting(chapter) {
   const most = Math.max(0.05, ...parts.map((row) => Math.abs(row.change ?? 0))); // one scale for both panels
   for (const operand of ["pt", "ft"]) {
     const cells = parts.filter((row) => row.operand === operand);
-    const scale = { colorscale: [[0, "#D55E00"], [0.5, "#F7F7F7"], [1, "#0072B2"]], zmin: -most, zmax: most };
+    const scale = { colorscale: [[0, roles.new], [0.5, roles.middle], [1, roles.old]], zmin: -most, zmax: most };
     const figure = byPart(`Change of accuracy on the ${operandName[operand]}`, cells, "change", scale, "+.0%");
     draw(chapter.find(`grafting-${operand}`), figure);
   }
   const moved = await tableOf(chapter, "movement");
   if (moved) {
     const cells = rowsOf(moved, tunedModel(chapter.model())).filter((row) => row.name !== "all");
-    const scale = { colorscale: [[0, "#F2EFFA"], [1, "#3F007D"]], zmin: 0 };
+    const scale = { colorscale: [[0, roles.least], [1, roles.most]], zmin: 0 };
     const figure = byPart("Where weights moved: share of the squared change", cells, "share_of_change", scale, ".0%");
     draw(chapter.find("grafting-moved"), figure);
   }
@@ -184,7 +184,7 @@ async function drawProbes(chapter) {
       const text = rows.map((row) => (row.residual === "0" ? "after the embedding" : `after block ${row.residual - 1}`));
       if (rows.length) traces.push(line(name, rows.map((row) => Number(row.residual)), rows.map((row) => row[key]), color, { ...more, trace: { text } }));
     };
-    add("commonest answer", tuned, "#888888", { dash: "dot", symbol: "line-ew" }, "majority");
+    add("commonest answer", tuned, roles.guess, { dash: "dot", symbol: "line-ew" }, "majority");
     add("control labels", { ...tuned, labels: "control" }, colour.tuned, { dash: "dot", symbol: "x" });
     add("from scratch on the new task", { start: "scratch", stage: "fine-tune" }, colour.scratch, { dash: "dash", symbol: "triangle-up" });
     add("before fine-tuning", { stage: "capability" }, colour.before, { symbol: "square" });
@@ -217,7 +217,7 @@ async function drawAttentionShares(chapter) {
       };
     });
     const shapes = uniform === undefined || uniform === null ? [] : [{
-      type: "line", xref: "paper", x0: 0, x1: 1, y0: uniform, y1: uniform, line: { color: "#888888", width: 1, dash: "dot" },
+      type: "line", xref: "paper", x0: 0, x1: 1, y0: uniform, y1: uniform, line: { color: roles.guess, width: 1, dash: "dot" },
     }];
     const xaxis = { type: "category", ...(heads > 1 ? { title: { text: "block·head", standoff: 4 } } : {}) };
     draw(chapter.find(`attention-${operand}`), panel(`On the ${operandName[operand]}'s tokens`, data, xaxis, { barmode: "group", shapes }));
@@ -233,7 +233,7 @@ function drawLabels(chapter) {
       marker: { color: c_tr === "0" ? colour.tuned : colour.reft },
       hovertemplate: `shortcut share ${c_tr}<br>answer %{x}: %{y:.1%}<extra></extra>`,
     }));
-    const yaxis = { tickformat: ".0%", gridcolor: "#DDDDDD", fixedrange: true };
+    const yaxis = { tickformat: ".0%", gridcolor: roles.grid, fixedrange: true };
     draw(chapter.find(`labels-${operand}`), panel(`Right answers for the ${operandName[operand]}`, data, { type: "category" }, { barmode: "group", yaxis }));
   }
 }

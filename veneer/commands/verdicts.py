@@ -5,6 +5,7 @@ import polars as pl
 from veneer.analysis.verdict import DECIDED, RULE_VERSION
 from veneer.commands.screen import Table, console, styled
 from veneer.experiments.evidence import known
+from veneer.report.colours import terminal_style
 
 MEANS = {
     "wrapped": "the old capability is still there",
@@ -40,7 +41,9 @@ def show_verdicts(table: pl.DataFrame) -> None:
         because = styled(f"{MEANS[row['kind']]}. ", (row["reasons"][0], "dim"), leans)
         setting = (f"{row[name]:g}" for name in ("fine_tuning_rate", "c_tr"))
         strength = "" if row["strength"] in ("none", "moderate") else f" ({row['strength']})"
-        shown.add_row(*model, *setting, styled((row["kind"], "bold"), strength), because)
+        shown.add_row(
+            *model, *setting, styled((f" {row['kind']} ", terminal_style(row["kind"])), strength), because
+        )
     console.print(shown)
     open_rows = [row for row in rows if row["decides"]]
     for row in open_rows[:1]:
