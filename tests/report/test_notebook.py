@@ -25,6 +25,7 @@ from veneer.finetune.fleet import Evaluation
 from veneer.finetune.recipe import Recipe
 from veneer.models.display import table
 from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.report.colours import ROLES
 from veneer.report.notebook import LEVELS, show
 from veneer.tasks.counter import Counter
 from veneer.tasks.errors import InputError
@@ -135,9 +136,10 @@ def test_what_is_no_run_shows_so_instead_of_a_traceback(tmp_path: Path) -> None:
 def test_a_heat_map_is_darkest_where_attention_is_most() -> None:
     page = show(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), tokens=["a", "b"])._repr_html_()
     paths = dict(re.findall(r'<path fill="(#\w+)" d="([^"]+)"', page))
-    assert paths["#08306b"] == "M0 0h1v1h-1z"
+    most = ROLES["most"].lower()  # as on the report's page
+    assert paths[most] == "M0 0h1v1h-1z"
     assert len(paths) == 2  # one, and one half twice; nothing is drawn for zero
-    half = next(d for colour, d in paths.items() if colour != "#08306b")
+    half = next(d for colour, d in paths.items() if colour != most)
     assert half == "M0 1h1v1h-1zM1 1h1v1h-1z"
     assert "most is 1.00, from 0 on 0 (a)" in page
     assert page.count(">a</text>") == 2  # a key and a query
@@ -151,7 +153,7 @@ def test_every_block_and_head_has_its_map() -> None:
 
 def test_what_is_not_finite_is_grey() -> None:
     page = show(torch.full((2, 2), torch.nan))._repr_html_()
-    assert '<path fill="#bbb"' in page and "no finite values" in page
+    assert f'<path fill="{ROLES["grid"]}"' in page and "no finite values" in page
 
 
 def test_a_large_map_stays_small() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from veneer.suites.dataset import generate
 from veneer.suites.plan import Plan, Split
+from veneer.suites.repeated import repeated_rows
 from veneer.suites.sources import make
 from veneer.tasks.errors import InputError
 
