@@ -10,7 +10,7 @@ import torch
 
 from tests.tiny import CPU, EXPERIMENT, Quiet
 from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import engine_for, fleet_size
+from veneer.experiments.estimate import engine_for, fleet_size, least_bytes
 from veneer.experiments.run import execute, fleet_job
 from veneer.experiments.store import Run
 from veneer.finetune import processor
@@ -161,13 +161,22 @@ def test_a_fleet_is_as_large_as_cache_and_cores_ask(
 ) -> None:
     many = Prepared(prepared.sources, [replace(prepared.cells[0], seed=seed) for seed in range(256)])
     monkeypatch.setattr("veneer.experiments.estimate.cores", lambda: 2)
-    assert fleet_size(many, torch.device("cuda")) == 64
     tiny = fleet_size(many, CPU)
     assert 4 < tiny <= 64
     monkeypatch.setattr("veneer.experiments.estimate.FLEET_NUMBERS", 1)  # as if they were large
     assert fleet_size(many, CPU) == 4
     monkeypatch.setattr("veneer.experiments.estimate.cores", lambda: 128)
     assert fleet_size(many, CPU) == 2
+
+
+def test_on_a_gpu_a_fleet_is_as_large_as_it_has_room_for(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = least_bytes(prepared, Fleet((prepared.cells[0],)))
+    gpu = torch.device("cuda")
+    for memory, size in ((10**15, 256), (40 * alone, 10), (1, 1)):
+        monkeypatch.setattr("veneer.experiments.estimate.memory_of", lambda device, held=memory: held)
+        assert fleet_size(replace(prepared, cells=prepared.cells[:1]), gpu) == size
 
 
 def _killed() -> None:

@@ -13,9 +13,10 @@ from veneer.experiments.named import (
 )
 from veneer.tasks.errors import InputError
 
-SECONDS_PER_UPDATE = {16: 3.80e-3, 45: 33.6e-3}
-"""Of a model update of the Counter on two cores, by letters of a string; docs/speed.md says how measured.
-On a GPU nothing has been measured yet."""
+ON_TWO_CORES = {12: 1.82e-3, 16: 3.80e-3, 45: 33.6e-3}
+ON_A_GPU = {16: 4.31e-5, 45: 2.56e-4}
+"""Seconds of a model update of the Counter by letters of a string, on two cores and on an H100 (fleets of
+64 and of 42); docs/speed.md says how measured."""
 WIDTH = 80
 
 
@@ -76,8 +77,9 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
         f"{'s' if experiment.seeds != 1 else ''}"
     )
     updates = _updates(experiment, first, revivals)
-    each_takes = (
-        SECONDS_PER_UPDATE.get(getattr(experiment, "length", 0)) if experiment.name == "counter" else None
+    length = experiment.length if isinstance(experiment, CompiledExperiment) else 0
+    here, there = (
+        times.get(length) if experiment.name == "counter" else None for times in (ON_TWO_CORES, ON_A_GPU)
     )
     return {
         "fine_tunings": first,
@@ -87,8 +89,8 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
         "seeds": experiment.seeds,
         "size": size,
         "updates_in_all": updates,
-        "minutes_on_two_cores": None if each_takes is None else updates * each_takes / 60,
-        "minutes_on_a_gpu": None,
+        "minutes_on_two_cores": None if here is None else updates * here / 60,
+        "minutes_on_a_gpu": None if there is None else updates * there / 60,
     }
 
 

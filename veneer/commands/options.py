@@ -36,7 +36,7 @@ class RunOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     fleet: int | None = None
-    """Most models trained together (default: 64 on a GPU, on a CPU what fits its cache, 4 or more)."""
+    """Most models trained together (default: up to 256 on a GPU, on a CPU what fits its cache, 4 or more)."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints of what is in training."""
     engine: Literal["auto", "in-process", "processes", "ray"] = "auto"
