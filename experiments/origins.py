@@ -4,6 +4,7 @@ Experiments and the run know origins only; whether a capability was written or l
 """
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from veneer.analysis.texts import draw
 from veneer.compiled.capability import CompiledCapability
 from veneer.compiled.exactness import add_noise
 from veneer.compiled.pairs import classes_of
+from veneer.experiments.tuned import Capability, read_capability
 from veneer.finetune.cell import Origin
 from veneer.finetune.initialize import initialize
 from veneer.models.transformer import Transformer
@@ -267,6 +269,19 @@ def pretrained(word: str) -> Learned:
         valid = f"{', '.join(sorted(ready))}, or a checkpoint that veneer pretrain pcfg made"
         raise InputError("pretrained", word, valid, "there is no such file")
     return Learned(LearnedCapability.load(path), path.name)
+
+
+def capability_at(path: str | os.PathLike[str]) -> Capability:
+    """A capability that ``veneer compile`` or ``veneer pretrain`` made, or a ready one by its name.
+
+    Args:
+        path: a folder with model.json, a checkpoint's path, or the name of a ready one.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    whole = (Path(path) / "model.json").is_file()
+    return read_capability(path) if whole else pretrained(os.fspath(path)).capability
 
 
 def fingerprint(model: Transformer) -> str:

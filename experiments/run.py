@@ -1,7 +1,7 @@
 """Run an experiment: train what is not finished of its fleets, on any engine, and store each cell."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -19,6 +19,7 @@ from veneer.experiments.shapes import ACCURACY, CELL
 from veneer.experiments.status import Reporter, capability_damage, fleet_progress, give_up
 from veneer.experiments.store import Run
 from veneer.experiments.tables import metrics_table
+from veneer.experiments.tracking import Curves, Live
 from veneer.finetune.cell import Cell, Fleet, Origin
 from veneer.finetune.checkpoint import load_state
 from veneer.finetune.engines import Engine, InProcess, Outcome, drive
@@ -71,7 +72,7 @@ def execute(
     checkpoint_seconds: float = 30.0,
     engine: Engine | None = None,
     methods: tuple[str, ...] = (),
-    ended: Callable[[Fleet], None] = lambda fleet: None,
+    curves: Curves | None = None,
 ) -> list[Fleet]:
     """Train every cell that is not finished; what is finished is left alone.
 
@@ -84,7 +85,7 @@ def execute(
         checkpoint_seconds: least time between two checkpoints of a fleet in training.
         engine: what trains the fleets; one after another in this process if there is none.
         methods: methods that are written in files, which workers have to load.
-        ended: told of each fleet whose cells are finished.
+        curves: hands accuracies on to trackers while models train; None tracks nothing.
 
     Returns:
         The fleets that were given up because their workers died, again and again.
@@ -93,9 +94,11 @@ def execute(
         InputError: the folder cannot be written, or is full.
     """
     engine = engine or InProcess()
-    watch = _Watch(run, fleets, progress, ended)
+    watch = _Watch(run, fleets, progress, curves)
     tell = watch.tell if isinstance(engine, InProcess) else None
-    work = FleetWork(prepared.sources, run.path, str(device), checkpoint_seconds, methods, tell)
+    work = FleetWork(
+        prepared.sources, run.path, str(device), checkpoint_seconds, methods, tell, curves is not None
+    )
     try:
         largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
@@ -116,10 +119,8 @@ def execute(
 class _Watch:
     """Follows the fleets in training, from here or by what their workers write, and tells progress."""
 
-    def __init__(
-        self, run: Run, fleets: list[Fleet], progress: Progress, ended: Callable[[Fleet], None]
-    ) -> None:
-        self._run, self._progress, self._told = run, progress, ended
+    def __init__(self, run: Run, fleets: list[Fleet], progress: Progress, curves: Curves | None) -> None:
+        self._run, self._progress, self._curves = run, progress, curves
         self._place = {fleet.id: i for i, fleet in enumerate(fleets)}
         self._counted: dict[str, int] = {}
 
@@ -131,6 +132,8 @@ class _Watch:
             if restored:
                 self._progress.skipped(0, restored * len(fleet.cells))
         more = step - self._counted[fleet.id]
+        if self._curves is not None:
+            self._curves.look(fleet)
         if more > 0:  # a fleet begun again repeats updates that are counted
             self._counted[fleet.id] = step
             self._progress.updates(more * len(fleet.cells))
@@ -156,7 +159,8 @@ class _Watch:
             left = steps - self._counted.get(fleet.id, 0)
             self._progress.skipped(len(fleet.cells), left * len(fleet.cells))
         self._counted.pop(fleet.id, None)
-        self._told(fleet)
+        if self._curves is not None:
+            self._curves.ended(fleet)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ class FleetWork:
         checkpoint_seconds: least time between two checkpoints.
         methods: methods written in files, as ``load_method`` takes them.
         tell: told of a fleet's step and its restored updates, in this process only.
+        live: whether to write accuracies down while training, for trackers.
     """
 
     sources: dict[str, Source]
@@ -178,6 +183,7 @@ class FleetWork:
     checkpoint_seconds: float
     methods: tuple[str, ...] = ()
     tell: Callable[[Fleet, int, int], None] | None = None
+    live: bool = False
 
     def __call__(self, fleet: Fleet) -> Outcome:
         """Train a fleet whose parents are finished."""
@@ -210,6 +216,8 @@ class FleetWork:
         job = fleet_job(prepared, run, fleet, device)
         job.checkpoint, job.checkpoint_seconds = run.checkpoint_path(fleet), self.checkpoint_seconds
         job.progress = advance
+        if self.live:
+            job.told = Live(run, planned, fleet)
         trained = train(job)
         with fitted(threads_for(trained.model.parameter_count)):
             _store(trained, job, fleet, run)
@@ -247,14 +255,29 @@ def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
         return 0, f"the checkpoint {path} was damaged: its fleet was trained from the beginning"
 
 
-def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> FleetJob:
+@dataclass
+class ToldJob(FleetJob):
+    """A fleet's training that tells of its evaluations.
+
+    Attributes:
+        told: called with the update and accuracies by member, kind of text and operand.
+    """
+
+    told: Callable[[int, Tensor], None] = field(default=lambda step, accuracy: None)
+
+    def reached(self, step: int, accuracy: Tensor) -> None:
+        """Tell of an evaluation."""
+        self.told(step, accuracy)
+
+
+def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> ToldJob:
     """A fleet's training, from where its cells start; without a run, from the chains' beginnings."""
     cells = fleet.cells
     starts = [
         run.load_model(c.start) if run and isinstance(c.start, Cell) else prepared.start(c.origin)
         for c in cells
     ]
-    return FleetJob(
+    return ToldJob(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
         recipe=cells[0].stage.recipe,

@@ -26,7 +26,7 @@ _SIZES = [
     (10**6, "100K<n<1M"),
     (10**7, "1M<n<10M"),
 ]
-_SUFFIXES = ("parquet", "jsonl")
+SUFFIXES = ("parquet", "jsonl")
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#8A8A8A"  # old task, new task, neither: as in the report
 _MOST_BARS = 60
 _SHOWN_FILES = 200
@@ -100,22 +100,40 @@ def fenced(command: str) -> str:
 def front_matter(manifest: dict[str, Any]) -> str:
     """YAML that Hugging Face reads: files of every split, features, sizes, licence."""
     plan = manifest["plan"]
-    samples = sum(split["samples"] for split in plan["splits"])
-    size = next((name for limit, name in _SIZES if samples < limit), "n>10M")
     lines = ["---", f"pretty_name: {json.dumps(manifest['name'])}", f"license: {plan['license']}"]
+    return _configured(lines, {"default": ("", manifest)})
+
+
+def suite_front_matter(manifests: dict[str, dict[str, Any]]) -> str:
+    """The same for a suite: a configuration for each dataset, in a folder of its name."""
+    licenses = sorted({manifest["plan"]["license"] for manifest in manifests.values()})
+    lines = ["---", "license:", *(f"- {license}" for license in licenses)]
+    return _configured(lines, {name: (f"{name}/", manifest) for name, manifest in manifests.items()})
+
+
+def _configured(lines: list[str], configs: dict[str, tuple[str, dict[str, Any]]]) -> str:
+    """Front matter with the configurations: by name, the folder in front and what is in it."""
+    manifests = [manifest for _, manifest in configs.values()]
+    samples = sum(split["samples"] for own in manifests for split in own["plan"]["splits"])
+    size = next((name for limit, name in _SIZES if samples < limit), "n>10M")
     lines += ["size_categories:", f"- {size}", "tags:", "- synthetic", "- veneer"]
     lines += ["- mechanistic-interpretability", "- spurious-correlation", "configs:"]
     # One format only: the library reads all configurations of a folder with one reader.
-    suffix = next(suffix for suffix in _SUFFIXES if suffix in plan["formats"])
-    lines += ["- config_name: default", "  data_files:"]
-    for split in plan["splits"]:
-        lines += [f"  - split: {split['name']}", f"    path: data/{split['name']}-?????-of-?????.{suffix}"]
-    lines += ["dataset_info:", *_features(manifest, suffix)]
+    formats = manifests[0]["plan"]["formats"]
+    suffix = next(suffix for suffix in SUFFIXES if suffix in formats)
+    for name, (folder, manifest) in configs.items():
+        lines += [f"- config_name: {name}", "  data_files:"]
+        for split in manifest["plan"]["splits"]:
+            files = f"{folder}data/{split['name']}-?????-of-?????.{suffix}"
+            lines += [f"  - split: {split['name']}", f"    path: {files}"]
+    lines += ["dataset_info:"]
+    for name, (_, manifest) in configs.items():
+        lines += _features(name, manifest, suffix)
     return "\n".join([*lines, "---"])
 
 
-def _features(manifest: dict[str, Any], suffix: str) -> list[str]:
-    lines = ["- config_name: default", "  features:"]
+def _features(config: str, manifest: dict[str, Any], suffix: str) -> list[str]:
+    lines = [f"- config_name: {config}", "  features:"]
     for name, kind in manifest["columns"].items():
         key = "list" if kind.startswith("List") else "dtype"
         lines += [f"  - name: {name}", f"    {key}: {_HF_TYPES[kind]}"]
@@ -179,7 +197,7 @@ def _columns(manifest: dict[str, Any]) -> str:
 
 
 def _loading(formats: list[str], label: str) -> str:
-    suffix = next(suffix for suffix in _SUFFIXES if suffix in formats)
+    suffix = next(suffix for suffix in SUFFIXES if suffix in formats)
     reader = {"parquet": "read_parquet", "jsonl": "read_ndjson"}[suffix]
     return f"""```python
 import datasets, polars, torch

@@ -4,6 +4,7 @@
 
     README.md        dataset card: what it is, how it was made, baselines, checksums
     dataset.json     the same for programs; written last
+    croissant.json   the same in MLCommons' Croissant format
     data/            SPLIT-00000-of-00003.parquet, ...
     figures/         the card's pictures
 
@@ -33,6 +34,7 @@ from veneer.finetune.workers import end_with_driver
 from veneer.models.files import Each, alone, checksum, exists, put_in_place, read_json, read_text, write_text
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
+from veneer.suites.croissant import FILE, croissant
 from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
 from veneer.suites.repeated import repeated_rows
 from veneer.suites.rows import Rows, draw_rows, replace_rows
@@ -354,7 +356,12 @@ def finish(plan: Plan, make: Make, folder: Path) -> None:
     sources = plan.sources(make, plan.splits[0])
     manifest = json.loads(json.dumps(_manifest(plan, sources[0], folder)))
     write_card(manifest, folder)
-    for name in ("README.md", *(f"figures/{file.name}" for file in sorted((folder / "figures").iterdir()))):
+    write_text(folder / FILE, json.dumps(croissant(manifest), indent=1, ensure_ascii=False) + "\n")
+    for name in (
+        "README.md",
+        FILE,
+        *(f"figures/{file.name}" for file in sorted((folder / "figures").iterdir())),
+    ):
         manifest["files"][name] = _described(folder / name)
     shutil.rmtree(folder / "state")
     write_text(folder / "dataset.json", json.dumps(manifest, indent=1) + "\n")

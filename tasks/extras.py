@@ -4,7 +4,11 @@ from importlib.util import find_spec
 
 from veneer.tasks.errors import InputError
 
-MODULES = {"compile": ("haiku", "jax", "tracr"), "figures": ("matplotlib",)}
+MODULES = {
+    "compile": ("haiku", "jax", "tracr"),
+    "figures": ("matplotlib",),
+    "huggingface": ("tokenizers", "transformers"),
+}
 """By extra, the modules that have to be there."""
 
 

@@ -16,11 +16,11 @@ from veneer.experiments.analyse import ANALYSES
 from veneer.experiments.analyse import analyse as make_tables
 from veneer.experiments.begin import begin, device_of
 from veneer.experiments.named import PRESETS, Experiment
-from veneer.experiments.origins import pretrained
+from veneer.experiments.origins import capability_at
 from veneer.experiments.run import Progress, Silent, execute
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import sweep_of
-from veneer.experiments.tuned import Capability, read_capability
+from veneer.experiments.tuned import Capability
 from veneer.tasks.errors import InputError
 
 AnyPath = str | os.PathLike[str]
@@ -143,8 +143,4 @@ def load_capability(path: AnyPath) -> Capability:
     Raises:
         InputError: there is none, or it is damaged.
     """
-    return (
-        read_capability(path)
-        if (Path(path) / "model.json").is_file()
-        else pretrained(os.fspath(path)).capability
-    )
+    return capability_at(path)

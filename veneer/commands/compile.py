@@ -41,6 +41,7 @@ def compile_program(program: str, options: CompileOptions) -> None:
         bos=options.bos,
         pad=options.pad,
         exactness=options.exactness,
+        answer_position=options.answer_position,
         inputs=options.inputs,
         allow_inexact=options.allow_inexact,
     )

@@ -21,6 +21,7 @@ OF: dict[str, str] = {
     "compile": "CompileOptions",
     "verify": "VerifyOptions",
     "evaluate": "EvaluateOptions",
+    "push": "PushOptions",
     "claims": "ClaimsOptions",
 }
 """The commands whose options are dataclasses, with these."""

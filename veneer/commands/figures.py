@@ -15,6 +15,7 @@ def command(words: list[str]) -> None:
         raise InputError("run", " ".join(given) or None, "one folder in front: veneer figures RUN")
     options = parse(FigureOptions, rest, f"veneer figures {given[0]}")
     from veneer.commands.progress import following, quoted
+    from veneer.commands.screen import console
     from veneer.experiments.points import runs_in
     from veneer.experiments.store import Run
     from veneer.report.paper.counterparts import lacking
@@ -25,12 +26,12 @@ def command(words: list[str]) -> None:
         for part, own in runs.items():
             out = (options.out or run.path / "figures") / part
             if part and not own.finished():
-                print(f"nothing for {out}: no cell of this point is finished")
+                console.print(f"nothing for {out}: no cell of this point is finished", soft_wrap=True)
                 continue
             written = figures(own, options.style, out)
             for path in written:
-                print(f"wrote {path}")
+                console.print(f"wrote {path}", soft_wrap=True)
             drawn.append({path.stem.split("-")[0] for path in written})
     for sentence in lacking(run, set.intersection(*drawn) if drawn else set()):
-        print(sentence)
+        console.print(sentence)
     following(f"veneer claims {quoted(run.path)}")

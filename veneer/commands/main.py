@@ -31,6 +31,7 @@ veneer: is a capability rewritten by fine-tuning, or only wrapped?
   veneer generate TASK           write a labelled dataset; suite NAME writes several
   veneer verify DIR              check a dataset, or a run
   veneer evaluate DIR            score a model's predictions on one
+  veneer push WHAT --out DIR     lay out a dataset or models as a hub's repository
   veneer relearn BEFORE AFTER    is a capability gone from a language model, or soon back?
 
 Each command explains its options with --help. Start with: veneer run counter
@@ -56,6 +57,7 @@ COMMANDS = (
     "generate",
     "verify",
     "evaluate",
+    "push",
     "relearn",
     "completion",
 )

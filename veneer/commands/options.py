@@ -47,8 +47,9 @@ class RunOptions:
     None trains as many as there are cores."""
     address: str | None = None
     """A running Ray cluster ("auto", HOST:6379 or ray://HOST:10001); none starts one on this machine."""
-    tensorboard: bool = False
-    """Also write the curves as event files for TensorBoard, in RUN/tensorboard."""
+    log_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    """Also hand the curves on while models train: to TensorBoard (event files in RUN/tensorboard), trackio,
+    or Weights & Biases. Each is an extra."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class CompileOptions:
     """Name of the token that fills up short inputs."""
     exactness: int | None = None
     """Tracr's mlp_exactness; none chooses the smallest that is measured to be right."""
+    answer_position: int | None = None
+    """Where the answer is read, the token in front counted; none reads it everywhere."""
     inputs: str | None = None
     """Inputs to measure on, as FILE.py:NAME: a list, or a function of a random.Random that returns one. For
     programs that have no answer for most strings."""
@@ -167,6 +170,17 @@ class VerifyOptions:
     """In how many rows to recompute the answers from the text."""
     program: tuple[str, ...] = ()
     """FILE.py:FUNCTION of the program (and of the second) that labelled the dataset. It is run."""
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """Lay out a dataset or models as a hub's repository: a folder that datasets and transformers open.
+
+    Of a run the fine-tuned and retrained models, and what they started from. Nothing is sent anywhere.
+    """
+
+    out: Path
+    """New or empty folder."""
 
 
 @dataclass(frozen=True)

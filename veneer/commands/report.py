@@ -17,10 +17,11 @@ def command(words: list[str]) -> None:
     if len(given) > 1 and options.out is None:
         raise InputError("out", None, "a file for the page of several runs")
     from veneer.commands.progress import following
+    from veneer.commands.screen import console
     from veneer.experiments.store import Run
     from veneer.report.page import write_report, write_reports
 
     runs = [Run.read(Path(folder)) for folder in given]
     written = write_report(runs[0]) if options.out is None else write_reports(runs, options.out)
-    print(f"wrote {written}")
+    console.print(f"wrote {written}", soft_wrap=True)
     following(page=written)

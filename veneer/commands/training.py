@@ -21,7 +21,7 @@ from veneer.experiments.named import Experiment
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
 from veneer.experiments.summary import summary_table
-from veneer.experiments.tensorboard import EventFiles, require_tensorboard
+from veneer.experiments.tracking import Curves, require
 from veneer.finetune.cell import Fleet
 from veneer.finetune.engines import Engine, InProcess, OnRay, Processes
 from veneer.finetune.methods import is_file_spec, source_file
@@ -51,8 +51,7 @@ def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
     check_options(options)
     if options.address is not None and options.engine != "ray":
         raise InputError("address", options.address, "only with --engine ray")
-    if options.tensorboard:
-        require_tensorboard()
+    require(options.log_to)
     jobs = options.jobs or cores()
     match options.engine:
         case "processes":
@@ -107,7 +106,7 @@ def train_run(
     engine = engine or engine_for(prepared, fleets, set(run.finished()), device, options.jobs)
     if device.type == "cpu" and not can_flush_subnormals():
         console.print("this processor cannot flush subnormal numbers to zero: training may be slow")
-    events = EventFiles(run) if options.tensorboard else None
+    curves = Curves(run, options.log_to) if options.log_to else None
     with LiveProgress(sum(fleet.steps for fleet in fleets)) as progress:
         given_up = execute(
             prepared,
@@ -118,7 +117,7 @@ def train_run(
             options.checkpoint_seconds,
             engine,
             file_methods(experiments),
-            events.write if events else lambda fleet: None,
+            curves,
         )
     for fleet in given_up:
         console.print(f"given up: fleet {fleet.id} of {len(fleet.cells)} cells, whose worker died each time")

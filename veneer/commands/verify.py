@@ -28,11 +28,13 @@ def _verify_run(words: list[str]) -> None:
     if tell("verify", {"folder": str(run.path), "problems": list(map(str, problems))}):
         sys.exit(1 if problems else 0)
     for problem in problems:
-        print(f"{run.path}: {problem}")
+        console.print(f"{run.path}: {problem}", soft_wrap=True)
     if problems:
-        print(f"the same command makes what is missing or damaged again, and nothing else{repeat(run)}")
+        told = f"the same command makes what is missing or damaged again, and nothing else{repeat(run)}"
+        console.print(told, soft_wrap=True)
         sys.exit(1)
-    print(f"{run.path}: all {len(run.finished()):,} finished cells are whole, and none is missing")
+    whole = f"{run.path}: all {len(run.finished()):,} finished cells are whole, and none is missing"
+    console.print(whole, soft_wrap=True)
     following(f"veneer analyse {quoted(run.path)}")
 
 
