@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from veneer.compiled.capability import Value
-from veneer.models.files import is_file
+from veneer.models.files import at_home, is_file
 from veneer.tasks import user_code
 from veneer.tasks.errors import InputError
 
@@ -29,7 +29,7 @@ def split_target(target: str, field: str = "program", valid: str = "FILE.py:FUNC
     file, colon, function = target.rpartition(":")
     if not colon or not file or not function.isidentifier():
         raise InputError(field, target, valid)
-    path = Path(file).expanduser()
+    path = at_home(file)
     if not is_file(path):
         raise InputError(field, target, valid, f"there is no file {file}")
     return path, function

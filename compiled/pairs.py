@@ -77,8 +77,7 @@ def make_pair(pair: Pair) -> tuple[CompiledCapability, PairTask]:
         InputError: programs that cannot be compiled or run, that never differ, or whose answers the compiled
             model cannot give.
     """
-    if pair.inputs is not None:
-        _texts(pair)  # refuses what it cannot use before anything is compiled
+    _check_number(pair)
     capability = rasp_file.compile(
         pair.program_pt,
         pair.vocabulary,
@@ -133,11 +132,11 @@ def _asked(pair: Pair) -> PairTask:
             rows.append(string)
             answers.append((found[0][pair.position - 1], found[1][pair.position - 1]))  # pyright: ignore[reportOptionalSubscript]
     if len(rows) < LEAST:
-        why = "; ".join(filter(None, (reader.failure for reader in readers))) or "it is None where it is read"
+        why = "; ".join(filter(None, (reader.failure for reader in readers)))
+        why = why or "on the others one of them is None where it is read"
         problem = f"both have an answer on {len(rows):,} of {len(strings):,} texts: {why}"
-        raise InputError(
-            "programs", [pair.program_pt, pair.program_ft], f"answers on {LEAST} texts or more", problem
-        )
+        programs = [pair.program_pt, pair.program_ft]
+        raise InputError("programs", programs, f"answers on {LEAST} texts or more", problem)
     known = _in_order({answer for both in answers for answer in both})
     number = {answer: place for place, answer in enumerate(known)}
     results = torch.tensor([[number[pt], number[ft]] for pt, ft in answers], dtype=torch.int32)
@@ -156,6 +155,19 @@ def _asked(pair: Pair) -> PairTask:
         for t in (pair.program_pt, pair.program_ft)
     )
     return PairTask((names[0], names[1]), pair.vocabulary, known, texts, results, agrees, q)
+
+
+def _check_number(pair: Pair) -> None:
+    """Refuse fewer texts than a task can be made of, and inputs that no model could be compiled for.
+
+    Raises:
+        InputError: there are too few, whatever the programs answer.
+    """
+    found = len(_texts(pair))
+    if found < LEAST:
+        kind = "inputs" if pair.inputs is not None else f"strings of {pair.length} tokens"
+        valid = f"{LEAST} or more: a longer --length, more tokens, more --texts or more --inputs"
+        raise InputError("texts", found, valid, f"there are no more than {found} {kind}")
 
 
 def _texts(pair: Pair) -> list[list[Value]]:

@@ -181,7 +181,14 @@ def _chosen(cells: list[Cell], run: Run, selection: Selection) -> list[Cell]:
     described = {cell["id"]: cell for cell in run.cells()}
     found = [cell for cell in cells if selection.takes(run.keys(described[cell.id]))]
     if not any(cell.origin.start == CAPABILITY for cell in found):
-        raise InputError("selection", str(selection), "one that takes a finished fine-tuning of the run")
+        asked = {
+            field.name: list(value)
+            for field in fields(selection)
+            if (value := getattr(selection, field.name))
+        }
+        named = " and ".join(f"{name} {', '.join(map(str, values))}" for name, values in asked.items())
+        valid = "values of a finished fine-tuning of the run; veneer status RUN says how many are finished"
+        raise InputError("selection", named, valid, "no finished fine-tuning of the capability has them")
     return found
 
 

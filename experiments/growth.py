@@ -9,7 +9,9 @@ from typing import Any
 
 from veneer.experiments.named import Experiment
 
-SWITCHES = ("controls", "constructed")
+GROWING = ("learning_rates", "c_tr", "reft_rates", "pretrained")
+"""Fields of which each value has cells of its own."""
+SWITCHES = ("controls", "constructed", "third_operand", "reft_above")
 """Fields that add cells where they are switched on."""
 
 
@@ -40,7 +42,7 @@ def _adds(name: str, theirs: Any, ours: Any) -> bool:
     """Whether a field has the same value, or one that adds cells to those that are there."""
     if theirs == ours and type(theirs) is type(ours):
         return True
-    if isinstance(ours, list) and isinstance(theirs, list):
+    if name in GROWING and isinstance(ours, list):
         return _contains(ours, theirs)
     if name == "seeds" and type(theirs) is int and type(ours) is int:
         return ours >= theirs

@@ -20,7 +20,7 @@ from veneer.experiments.named import PcfgPretraining
 from veneer.finetune.initialize import initialize
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
-from veneer.models.files import alone, exists, read_json, read_table, write_json, write_table
+from veneer.models.files import alone, check_place, exists, read_json, read_table, write_json, write_table
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import JAILBREAK, ONE_PER_FAMILY, Pretraining, SampleLayout
@@ -120,6 +120,7 @@ class PretrainingRun:
         self._check_folder()
 
     def _check_folder(self) -> None:
+        check_place(self.out)
         file = self.out / "pretraining.json"
         # Looked at before the description, which somebody who pretrains here just now writes first.
         taken = exists(self.out) and (not self.out.is_dir() or any(map(_is_whole, self.out.iterdir())))

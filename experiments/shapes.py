@@ -18,7 +18,7 @@ EXPERIMENT: dict[str, Any] = {
     "command": Perhaps(str),
 }
 PLAN = {"fleets": [{"fleet": str, "updates": int, "cells": [str]}]}
-ENVIRONMENT = {"versions": Perhaps(Each(str))}
+ENVIRONMENT = {"versions": Each(str)}
 TEXTS = {"majority": {"pt": float, "ft": float}, "answer": Perhaps(dict), "shortcut": Perhaps(float)}
 MAJORITIES = Each({"texts": Each({"majority": {"pt": float, "ft": float}})})
 BASELINES = Each({"samples": int, "texts": Each(TEXTS)})

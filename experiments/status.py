@@ -181,10 +181,8 @@ def verify(run: RunFolder) -> list[str]:
         problems += [f"cells/{cell}: {problem}" for problem in found]
     orphans = _orphans(planned, diverged)
     problems = [p for p in problems if p not in {f"cells/{cell}: not trained" for cell in orphans}]
-    for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
-        problems += [
-            f"capabilities/{file.parent.name}: {problem}" for problem in capability_damage(file.parent)
-        ]
+    for folder in sorted(folder for folder in (run.path / "capabilities").glob("*") if folder.is_dir()):
+        problems += [f"capabilities/{folder.name}: {problem}" for problem in capability_damage(folder)]
     for file in sorted((run.path / "analysis").glob("*.parquet")):
         try:
             read_table(file)
@@ -205,11 +203,12 @@ def _fault_of_file(run: RunFolder) -> Callable[[str], str]:
         file = run.path / name
         if not file.exists():
             return f"{name} is missing"
+        read = read_table if file.suffix == ".parquet" else read_json
         try:
-            read_table(file, FILES[name]) if file.suffix == ".parquet" else read_json(file, FILES[name])
+            empty = len(read(file, FILES[name])) == 0
         except InputError as error:
             return f"{name} is damaged: {error.problem}"
-        return ""
+        return f"{name} is damaged: it is empty" if empty else ""
 
     return found
 

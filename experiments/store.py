@@ -50,6 +50,7 @@ from veneer.finetune.methods import is_file_spec, load_method, source_file
 from veneer.models.checkpoint import save_checkpoint
 from veneer.models.files import (
     Each,
+    check_place,
     checksum,
     exists,
     put_in_place,
@@ -132,6 +133,7 @@ class Run(RunReading):
         """
         path = Path(path)
         file = path / "experiment.json"
+        check_place(path)
         if exists(file):
             found = read_json(file, {"name": str, "fields": dict}, "one of Veneer's (remove it and go on)")
             if found["name"] != experiment.name:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from veneer.finetune.method import FullFineTuning, Method, Step
+from veneer.models.files import at_home
 from veneer.models.transformer import Transformer
 from veneer.tasks import random, user_code
 from veneer.tasks.errors import InputError
@@ -250,7 +251,7 @@ def is_file_spec(spec: str) -> bool:
 
 def source_file(spec: str) -> Path:
     """The file of FILE.py:NAME."""
-    return Path(spec.rpartition(":")[0]).expanduser()
+    return at_home(spec.rpartition(":")[0])
 
 
 def _check_identity(method: Method, spec: str) -> None:

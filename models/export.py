@@ -6,7 +6,7 @@ Hugging Face's ``GPT2LMHeadModel``, and back. Both libraries are extras and impo
 """
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -150,15 +150,20 @@ def to_huggingface(model: Transformer) -> "transformers.GPT2LMHeadModel":
     return gpt2.eval()
 
 
-def from_huggingface(gpt2: "transformers.GPT2LMHeadModel") -> Transformer:
+def from_huggingface(gpt2: Any) -> Transformer:
     """Hugging Face's GPT-2 as a fleet of one, with equal logits; the weights are copied.
 
     Dropout is not taken over: ours has none. A tied embedding becomes two parameters of equal values, which
     training can then move apart.
 
+    Args:
+        gpt2: a ``transformers.GPT2LMHeadModel``.
+
     Raises:
-        InputError: a configuration that ours cannot have.
+        InputError: a model of another class, or a configuration that ours cannot have.
     """
+    if not any(kind.__name__ == "GPT2LMHeadModel" for kind in type(gpt2).__mro__):
+        raise InputError("gpt2", type(gpt2).__name__, "a transformers.GPT2LMHeadModel")
     theirs = gpt2.config
     _require_fields(
         {

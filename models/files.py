@@ -48,6 +48,10 @@ def replacing(path: Path) -> Iterator[Path]:
 def alone(out: Path) -> Iterator[bool]:
     """While one process makes a folder, others that want the same one wait; gives whether this one did.
 
+    The lock's file is removed while the lock is still held, so nobody else can hold a lock of that name
+    then. Whoever opened the file before and locks it after finds that it has no name any more, and begins
+    again (filelock sees to that).
+
     Raises:
         InputError: the folder beside which the lock lies cannot be written.
     """
@@ -142,6 +146,36 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def check_place(out: Path) -> None:
+    """Refuse a name of which no folder can be made, as far as can be told before anything is written.
+
+    Raises:
+        InputError: a link that leads nowhere, or something above it that is no folder or cannot be written.
+    """
+    if problem := _obstacle(out):
+        raise InputError("out", str(out), "a folder that can be written", problem)
+
+
+def _obstacle(out: Path) -> str:
+    try:
+        if out.is_symlink() and not out.exists():
+            return "it is a link that leads nowhere"
+        place = next(place for place in (out, *out.absolute().parents) if place.exists())
+        if not place.is_dir():
+            return f"{place} is no folder"
+        return "" if os.access(place, os.W_OK | os.X_OK) else f"{place} cannot be written"
+    except (OSError, ValueError) as error:  # a name that the system refuses
+        return getattr(error, "strerror", None) or str(error)
+
+
+def at_home(path: str | Path) -> Path:
+    """A path with ``~`` as the shell means it; ``~name`` of a name that nobody has stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 # What is expected of a JSON value: a type (float takes whole numbers too, object takes anything), a union,

@@ -31,7 +31,17 @@ import polars as pl
 import torch
 
 from veneer.finetune.workers import end_with_driver
-from veneer.models.files import Each, alone, checksum, exists, put_in_place, read_json, read_text, write_text
+from veneer.models.files import (
+    Each,
+    alone,
+    check_place,
+    checksum,
+    exists,
+    put_in_place,
+    read_json,
+    read_text,
+    write_text,
+)
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.croissant import FILE, croissant
@@ -124,11 +134,12 @@ def check_room(plan: Plan, out: Path) -> None:
 
 
 def check_unused(out: Path) -> None:
-    """Refuse a folder that exists and is not empty.
+    """Refuse a folder that exists and is not empty, and one that cannot be made.
 
     Raises:
-        InputError: it is.
+        InputError: it is one of these.
     """
+    check_place(out)
     if exists(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError("out", str(out), "a new or empty folder", "it is not empty")
 

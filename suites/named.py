@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from veneer.models.files import checksum, put_in_place, read_json, write_text
+from veneer.models.files import alone, checksum, put_in_place, read_json, write_text
 from veneer.suites.dataset import check_unused, generate, versions
 from veneer.suites.plan import FORMAT, Asked, FileFormat, Plan, Split
 from veneer.suites.tasks import EDITED, PCFG, counter, make, max_identifier, pcfg, shard_rows
@@ -98,9 +98,35 @@ def write_suite(
     Raises:
         InputError: a folder that is in use.
     """
-    check_unused(out)
-    partial = out.with_name(f"{out.name}.partial")
     described = {"command": command, "made_with": versions(), "formats": list(formats)}
+    with alone(out) as waited:
+        if waited and _is_made(out, described):
+            progress(sum(plan.samples for plan in suite.plans))
+            return
+        check_unused(out)
+        _write(name, suite, out, described, formats, jobs, progress)
+
+
+def _is_made(out: Path, described: dict[str, Any]) -> bool:
+    """Whether a folder holds the suite of this command, whole."""
+    try:
+        found = read_json(out / "suite.json", dict)
+    except InputError:
+        return False
+    return all(found.get(name) == value for name, value in described.items())
+
+
+def _write(
+    name: str,
+    suite: Suite,
+    out: Path,
+    described: dict[str, Any],
+    formats: tuple[FileFormat, ...],
+    jobs: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Make what is missing of a suite beside its folder, then put it in place."""
+    partial, command = out.with_name(f"{out.name}.partial"), described["command"]
     if partial.exists() and _described(partial) != described:
         problem = f"{partial} holds something else, or an unfinished suite of another command or version"
         raise InputError("out", str(out), "another folder, or remove the unfinished one", problem)
@@ -111,12 +137,12 @@ def write_suite(
             progress(plan.samples)
             continue
         generate(replace(plan, command=command, formats=formats), make, partial / plan.name, jobs, progress)
-    (partial / "unfinished.json").unlink()
     write_text(partial / "README.md", _readme(name, suite, command))
     names = [plan.name for plan in suite.plans]
     manifests = {f: checksum(partial / f / "dataset.json") for f in names}
     content = {"format": FORMAT, "suite": name, **described, "datasets": manifests}
     write_text(partial / "suite.json", json.dumps(content, indent=1) + "\n")
+    (partial / "unfinished.json").unlink()
     if out.exists():
         out.rmdir()
     put_in_place(partial, out)

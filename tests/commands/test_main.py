@@ -1,6 +1,7 @@
 """Bad input is answered in one line and with exit code 2, and leaves nothing behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,26 @@ def test_the_exit_code_and_the_line_are_those_of_the_process(tmp_path: Path) -> 
     assert done.returncode == 2
     one_line(done.stderr)
     assert not (tmp_path / "out").exists()
+
+
+WRITES = {
+    "a terminal of ASCII": ("PYTHONIOENCODING=ascii {veneer} list", 0, "veneer"),
+    "a full disk": ("{veneer} list > /dev/full", 2, "No space left on device"),
+    "a reader that has seen enough": ("{veneer} list | true; exit ${{PIPESTATUS[0]}}", 1, ""),
+    "nothing": ("{veneer} list >&-", 0, ""),
+    "errors nowhere": ("{veneer} status no-such-run 2>&-", 2, ""),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists() or not shutil.which("bash"), reason="needs Linux and bash")
+@pytest.mark.parametrize("case", WRITES)
+def test_output_that_cannot_be_written_is_told_in_a_line_at_most(case: str) -> None:
+    line, code, said = WRITES[case]
+    command = line.format(veneer=f"{sys.executable} -m veneer")
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert len(done.stderr.splitlines()) <= 1 and "Traceback" not in done.stderr
+    assert said in done.stdout + done.stderr
 
 
 def test_out_of_another_experiment_or_other_settings_is_refused_and_left_alone(

@@ -6,14 +6,18 @@ import subprocess
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from tests.report import fakes
 from veneer import __version__
 from veneer.commands import main as cli
 from veneer.commands import manners, options, progress
 from veneer.commands.completion import words_of
 from veneer.experiments.analyse import ANALYSES
 from veneer.experiments.named import PRESETS
+from veneer.experiments.store import Run
+from veneer.models.files import write_table
 from veneer.tasks.errors import InputError
 
 ALONE = {"list", "claims"}  # these say something without an argument
@@ -102,6 +106,25 @@ def test_the_folder_of_runs_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert options.claims_folder() == Path("runs/claims")
 
 
+def test_a_home_is_that_of_the_user_however_the_folder_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (["--out=~/x"], ["--out", "~/x"]):
+        assert options.parse(options.RunOptions, words, "veneer run").out == tmp_path / "x"
+    assert options.parse(options.RunOptions, ["--out=~nobody-here/x"], "veneer run").out == Path(
+        "~nobody-here/x"
+    )
+
+
+def test_claims_without_arguments_tell_of_what_lies_in_the_runs_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VENEER_RUNS", str(tmp_path))
+    assert ended(["claims"]) == 0
+    assert "no run" in capsys.readouterr().out
+
+
 def test_help_names_every_analysis() -> None:
     text = Path(options.__file__).read_text()
     listed = text.split("The analyses to make, of ")[1].split(";")[0]
@@ -132,3 +155,16 @@ def test_the_time_left_is_not_told_from_the_first_updates() -> None:
     assert shown._left() == ""
     shown.updates(9_000)
     assert shown._left() == ", about 4 min left"
+
+
+def test_status_sends_to_the_analysis_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run.open(tmp_path / "run", "quick", fakes.EXPERIMENT)
+    cells = fakes.cells_of(fakes.EXPERIMENT)
+    fakes.write_surroundings(run, cells)
+    for cell in cells:
+        fakes.store(run, cell)
+    cli.main(["status", str(run.path)])
+    assert f"Next: veneer analyse {run.path}" in capsys.readouterr().out
+    write_table(run.path / "analysis" / "verdicts.parquet", pl.DataFrame({"kind": ["wrapped"]}))
+    cli.main(["status", str(run.path)])
+    assert f"Next: veneer figures {run.path}" in capsys.readouterr().out

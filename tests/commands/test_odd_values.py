@@ -145,6 +145,39 @@ def test_what_the_parser_of_options_says_is_put_as_all_else(
     assert capsys.readouterr().err == f"veneer: {said} (veneer x --help lists the options)\n"
 
 
+OUTS = ("file", "file/sub", "loop", "x" * 300, "a\x01b", "\udcff")
+MAKING = {
+    "run": ["run", "counter", "--length", "5"],
+    "sweep": ["sweep", "counter", "--batch", "8,16"],
+    "compile": ["compile", "p.py:count", "--vocabulary", "a", "--max-length", "3"],
+    "generate": ["generate", "counter", "--length", "5", "--letters", "abc", "--samples", "9"],
+    "suite": ["generate", "suite", "paper", "--samples", "9"],
+    "pretrain": ["pretrain", "pcfg", "--iterations", "1"],
+    "report": ["report", "made"],
+    "figures": ["figures", "made"],
+}
+
+
+@pytest.mark.parametrize("command", MAKING)
+def test_a_place_that_cannot_be_written_is_refused(
+    command: str,
+    cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("loop").symlink_to("loop")
+    Path("p.py").write_text(PROGRAM)
+    run = Run.open(tmp_path / "made", "quick", fakes.EXPERIMENT)
+    fakes.write_surroundings(run, fakes.cells_of(fakes.EXPERIMENT))
+    for out in OUTS:
+        if command != "report" or out not in ("file", "loop"):  # a page takes the place of these
+            refused([*MAKING[command], "--out", out], capsys, tmp_path)
+    assert Path("file").read_text() == "mine"
+
+
 PREDICTIONS = {
     "ids beyond 64 bits": [{"id": 10**30, "prediction": 1}],
     "ids of 64 bits without sign": [{"id": 2**64 - 1, "prediction": 1}],

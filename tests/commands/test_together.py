@@ -16,6 +16,7 @@ from tests.tiny import CPU
 from veneer.experiments.named import PcfgPretraining
 from veneer.experiments.pretrain import PretrainingRun
 from veneer.suites.dataset import generate
+from veneer.suites.named import Suite, write_suite
 from veneer.suites.plan import Plan, Split
 from veneer.suites.sources import make
 
@@ -70,6 +71,18 @@ def test_three_who_generate_one_dataset_get_it(tmp_path: Path) -> None:
     plan = Plan("d", TASK, (Split("train", 200), Split("test", 50)))
     at_once(lambda: generate(plan, make, tmp_path / "together"))
     generate(plan, make, tmp_path / "alone")
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "together"]
+
+
+def test_two_who_generate_one_suite_get_it(tmp_path: Path) -> None:
+    suite = Suite("Two.", tuple(Plan(name, TASK, (Split("only", 40),)) for name in ("one", "two")))
+
+    def write(out: Path) -> None:
+        write_suite("mine", suite, out, "veneer generate suite mine", ("parquet",), 1, lambda count: None)
+
+    at_once(lambda: write(tmp_path / "together"), 2)
+    write(tmp_path / "alone")
     assert contents(tmp_path / "together") == contents(tmp_path / "alone")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "together"]
 

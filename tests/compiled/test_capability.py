@@ -142,6 +142,16 @@ def test_a_damaged_cache_entry_is_made_again(own_cache: Path) -> None:
     assert (entry / "model.safetensors").read_bytes() == good
 
 
+def test_a_cache_that_cannot_be_written_is_a_notice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("VENEER_CACHE", str(tmp_path / "file" / "cache"))
+    assert capabilities.max_identifier(2, "abcd", 3).run(list("dbc"))[2] == "c"
+    (told,) = caplog.messages
+    assert told.startswith("not kept for the next time") and "file" in told
+
+
 def test_a_cache_hit_does_not_make(counter: CompiledCapability) -> None:
     cache.remembered({"program": "x"}, lambda: counter)
     assert same(cache.remembered({"program": "x"}, lambda: pytest.fail("made again")), counter)

@@ -15,10 +15,12 @@ from helpers import count
 
 def old(): return count("a")
 def new(): return count("b")
+def seldom(): return rasp.Map(lambda n: 3 if n == 3 else None, count("a"))
 def never(): return rasp.Map(lambda n: n + 100, count("a"))
 def fails(): return rasp.Map(lambda n: 1 // 0, count("a"))
 def sums(random): return ["a", *(random.choice("abc") for _ in range(3))]
 short = [["a"], ["b"]]
+few = [["a", "a", "b", "c"], ["b", "a", "b", "c"]]
 def bigger(pt, ft): return ft > pt
 """
 HELPERS = """\
@@ -61,7 +63,9 @@ def test_two_programs_become_a_capability_and_a_table(file: str, tmp_path: Path)
         ("old", {}, "the same answer on all"),
         ("never", {}, "never does"),
         ("fails", {}, "ZeroDivisionError"),
+        ("seldom", {}, "8 of 81 texts: on the others one of them is None"),
         ("new", {"inputs": "{file}:short"}, "some have 1"),
+        ("new", {"inputs": "{file}:few"}, "texts = 2: there are no more than 2 inputs; valid: 20"),
         ("new", {"agree": "{file}:nothing"}, "agree"),
     ],
 )

@@ -120,6 +120,32 @@ def test_the_papers_table_stands_beside_runs_of_a_presets_size_and_method_alone(
     assert comparable_table(run.experiment).is_empty()
 
 
+OTHERS: dict[str, object] = {
+    "method": "ascent",
+    "iterations": 301,
+    "length": 6,
+    "letters": "abcdef",
+    "batch": 31,
+    "operand_ft": "d",
+    "q": 2,
+    "prior": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", ["counter", "max-identifier", "pcfg-counter"])
+def test_the_papers_table_stands_beside_its_own_task_method_and_size_alone(name: str) -> None:
+    """More rates and seeds leave a run comparable; what changes task, method or size does not."""
+    for preset in PRESETS[name].values():
+        own = json.loads(json.dumps(asdict(preset)))
+        more = {**own, "seeds": 7, "learning_rates": [0.1, 0.03]}
+        assert len(comparable_table({"name": name, "fields": own})), preset
+        assert len(comparable_table({"name": name, "fields": more}))
+        changed = {field: value for field, value in OTHERS.items() if field in own and own[field] != value}
+        assert len(changed) >= 4
+        for field, value in changed.items():
+            assert comparable_table({"name": name, "fields": {**own, field: value}}).is_empty(), field
+
+
 @pytest.fixture
 def as_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run stands for one of the quick preset, beside which the paper's table is shown."""

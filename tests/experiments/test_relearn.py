@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -233,6 +234,18 @@ def test_equal_weights_are_unchanged_at_once(folders: Path, capsys: pytest.Captu
     assert json.loads((folders / "same" / "verdict.json").read_text())["kind"] == "unchanged"
     assert len(json.loads((folders / "same" / "inputs.json").read_text())["models"]["after"]) >= 2
     assert not (folders / "same" / "trials").exists()
+
+
+def test_names_of_models_are_printed_as_they_are(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets are no markup in the terminal, and tags none in the page."""
+    name = "[x] [red] [bold] :fire: <b>"
+    shutil.copytree(folders / "one", folders / name)
+    words = ["relearn", str(folders / "one"), str(folders / name), "--data", str(folders / "data.jsonl")]
+    main([*words, "--out", str(folders / "[dim] out")])
+    told = "".join(capsys.readouterr().out.split())
+    assert "".join(f"after: {folders / name}".split()) in told
+    page = (folders / "[dim] out" / "report.html").read_text()
+    assert "[x] [red] [bold] :fire: &lt;b&gt;" in page and f"{name}" not in page
 
 
 def test_a_model_that_never_knew_is_refused_as_before(

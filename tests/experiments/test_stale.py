@@ -8,7 +8,7 @@ import pytest
 
 from tests.report import fakes
 from veneer.experiments.growth import differences
-from veneer.experiments.named import PcfgPretraining
+from veneer.experiments.named import PcfgPretraining, ProgramExperiment
 from veneer.experiments.pretrain import PretrainingRun
 from veneer.experiments.status import verify
 from veneer.experiments.store import Run
@@ -48,6 +48,8 @@ def test_a_run_grows_by_what_is_new_and_keeps_its_fleets(tmp_path: Path) -> None
         ({"seeds": 3}, True),
         ({"learning_rates": (0.1, 0.001, 0.01)}, True),
         ({"constructed": True}, True),
+        ({"third_operand": True, "reft_above": True}, True),
+        ({"reft_rates": (0.001, 0.01)}, True),
         ({"seeds": 1}, False),
         ({"c_tr": (0.0,)}, False),
         ({"q": 2}, False),
@@ -57,10 +59,17 @@ def test_a_run_grows_by_what_is_new_and_keeps_its_fleets(tmp_path: Path) -> None
 def test_what_adds_cells_goes_on_and_what_changes_them_does_not(
     change: dict[str, object], grows: bool
 ) -> None:
-    before = replace(fakes.EXPERIMENT, controls=False)
+    before = replace(fakes.EXPERIMENT, controls=False, third_operand=False)
     found = {"fields": {**vars(before)}, "axes": {}}
     found["fields"] = {k: list(v) if isinstance(v, tuple) else v for k, v in found["fields"].items()}
     assert (differences(replace(before, **change), {}, found) == []) is grows  # pyright: ignore[reportArgumentType]
+
+
+def test_one_more_token_is_another_pair_of_programs() -> None:
+    before = ProgramExperiment(program_pt="m.py:a", program_ft="m.py:b", vocabulary=("a", "b"))
+    fields = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(before).items()}
+    after = replace(before, vocabulary=("a", "b", "c"))
+    assert differences(after, {}, {"fields": fields}) == ["vocabulary: ['a', 'b'] -> ['a', 'b', 'c']"]
 
 
 def test_a_flipped_bit_in_a_training_checkpoint_is_seen(tmp_path: Path) -> None:

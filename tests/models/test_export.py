@@ -196,6 +196,17 @@ def test_a_gpt2_that_ours_cannot_be_is_refused_by_name(change: dict[str, Any]) -
         from_huggingface(gpt2)
 
 
+@pytest.mark.parametrize("name", ["GPT2Model", "GPTNeoForCausalLM"])
+def test_another_class_than_gpt2_with_its_head_is_refused_in_a_line(name: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    kind = getattr(transformers, name)
+    sizes = {"vocab_size": 8, "hidden_size": 12, "num_layers": 1, "num_heads": 3}
+    sizes |= {"attention_types": [[["global"], 1]]} if "Neo" in name else {}
+    with pytest.raises(InputError, match=f"{name}.*GPT2LMHeadModel") as refused:
+        from_huggingface(kind(kind.config_class(**sizes)))
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize("export", [to_transformer_lens, to_huggingface])
 def test_a_fleet_is_refused(export: Any) -> None:
     with pytest.raises(InputError, match="members"):

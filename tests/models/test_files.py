@@ -1,6 +1,7 @@
 """Files survive a loss of power, and what is read is what was expected or is refused."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from veneer.models import files
 from veneer.models.files import (
     Each,
     Perhaps,
+    alone,
     fault,
     read_json,
     read_table,
@@ -144,3 +146,32 @@ def test_a_table_that_is_not_ours_is_refused(tmp_path: Path, damage: str) -> Non
     with pytest.raises(InputError) as caught:
         read_table(file, {"n": pl.Int64, "absent": pl.Int64} if damage == "lacks" else {"n": pl.Int64})
     assert "\n" not in str(caught.value)
+
+
+def test_a_lock_whose_file_was_removed_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One opens the lock's file; the holder leaves and removes it; a third makes a new one: two locks."""
+    fcntl = pytest.importorskip("fcntl", reason="locks of this kind are POSIX")
+    opened, go_on, inside = threading.Event(), threading.Event(), threading.Event()
+    real, out = fcntl.flock, tmp_path / "data"
+
+    def late(handle: int, how: int) -> None:
+        if threading.current_thread() is second and not opened.is_set():
+            opened.set()
+            go_on.wait(10)
+        real(handle, how)
+
+    def enter() -> None:
+        with alone(out):
+            inside.set()
+
+    second = threading.Thread(target=enter)
+    monkeypatch.setattr(fcntl, "flock", late)
+    with alone(out):
+        second.start()
+        assert opened.wait(10)
+    with alone(out):
+        go_on.set()
+        assert not inside.wait(0.5), "two hold what is one folder's lock"
+    assert inside.wait(10)
+    second.join()
+    assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from veneer.experiments.store import KEYS, Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import EVALUATED, Evaluation
 from veneer.finetune.recipe import Recipe
+from veneer.models.files import checksum, write_sealed
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import SampleLayout
@@ -151,8 +152,9 @@ def write_surroundings(run: Run, cells: list[Cell]) -> None:
             for when, pt in (("without_noise", 1.0), ("as_started", 0.9875))
         }
         about = {"kind": "written", "parameters": 100, "exactness": 77, "noise": 1e-4}
+        files = {file.name: checksum(file) for file in folder.iterdir()}
         content = {"origin": asdict(origin(seed)), "texts": 4000, "accuracy": right, "about": about}
-        write_json(folder / "accuracy.json", content)
+        write_sealed(folder / "accuracy.json", {**content, "files": files})
 
 
 def write_baselines(run: Run, task_id: str) -> None:

@@ -208,3 +208,20 @@ def test_a_sweep_ends_with_its_report(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "metrics.parquet" in "".join(capsys.readouterr().out.split())
     answers = Page((run.path / "report.html").read_text()).data[""]["sweep"]["answers"]
     assert len(answers) == 4 * 2
+
+
+def test_the_table_of_a_sweep_has_every_name_whole_at_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["examples/ascent.py:GentleAscent", "difference:0.25", "full"]
+    rows = [{"method": name, "length": 12, "batch": 32, "capability": "written by hand", "stage": "reft",
+             "fine_tuning_rate": 0.001, "c_tr": 1.0, "learning_rate": 0.0001, "pt": 0.999, "ft": 0.5,
+             "seeds": 9} for name in names]  # fmt: skip
+    monkeypatch.setattr("veneer.commands.sweep.sweep_table", lambda run: pl.DataFrame(rows))
+    show_sweep(sweep_run(tmp_path / "s"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert max(map(len, lines)) <= 80
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    assert "".join(row[0] for row in cells) == "".join(names)
+    assert [row[7] for row in cells if row[7]] == ["99.9"] * 3
+    assert "written by hand" not in str(cells)

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -128,6 +130,82 @@ def test_labels_of_a_program_are_rasps_own(
     assert "not recomputed" in said
     assert f"Next: veneer evaluate {tmp_path / 'd'} --predictions PREDICTIONS.parquet" in said
     assert both[0] in (tmp_path / "d" / "dataset.json").read_text()  # so that the command can be repeated
+
+
+FAILING = """
+from tracr.rasp import rasp
+
+
+def fails():
+    return rasp.Map(lambda token: {"a": 1}[token], rasp.tokens)
+
+
+def nothing():
+    return rasp.Map(lambda token: None, rasp.tokens)
+
+
+def seldom():
+    return rasp.Map(lambda index: 1 if index == 5 else None, rasp.indices)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("fails", "fails: the interpreter fails with KeyError: 'b'"),
+        ("nothing", "nothing: it is None where the answer is read"),
+        ("seldom", "seldom: it is None where the answer is read"),
+    ],
+)
+def test_a_program_without_answers_is_refused_with_the_cause(
+    name: str, cause: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(FAILING)
+    words = ["--vocabulary", "b", "c", "--max-length", 4, "--samples", 9, "--out", tmp_path / "d"]
+    with pytest.raises(SystemExit) as ended:
+        command("generate", f"{tmp_path / 'mine.py'}:{name}", *words)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and cause in error and error.count("\n") == 1, error
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_command_on_a_programs_card_keeps_its_path_and_makes_the_same(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(program.parent)
+    for place, named in (("given", "./counts.py"), ("whole", str(program))):
+        words = ["--vocabulary", "a", "b", "--max-length", 9, "--samples", 40, "--out", tmp_path / place]
+        command("generate", f"{named}:count_a", *words)
+        card = (tmp_path / place / "README.md").read_text()
+        again = shlex.split(card.split("```console\n")[1].split("\n")[0])
+        assert f"{named}:count_a" in again
+        command(*again[1:-1], tmp_path / f"{place} again")
+        made, remade = (tmp_path / name / "dataset.json" for name in (place, f"{place} again"))
+        assert made.read_bytes() == remade.read_bytes()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["dataset.json", "README.md", "data/test-00000-of-00001.parquet"])
+def test_a_dataset_with_a_pipe_in_it_is_not_waited_for(name: str, counter: Path, tmp_path: Path) -> None:
+    shutil.copytree(counter, tmp_path / "d")
+    answers = read(counter).select("id", prediction="label")
+    answers.write_parquet(tmp_path / "p.parquet")
+    (tmp_path / "d" / name).unlink()
+    os.mkfifo(tmp_path / "d" / name)
+    with pytest.raises(SystemExit) as ended:
+        command("verify", tmp_path / "d")
+    assert ended.value.code == (2 if name == "dataset.json" else 1)
+    if name != "README.md":  # which no scoring reads
+        with pytest.raises(SystemExit) as ended:
+            command("evaluate", tmp_path / "d", "--predictions", tmp_path / "p.parquet")
+        assert ended.value.code == 2
+
+
+def test_predictions_in_a_pipe_are_not_waited_for(counter: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.parquet")
+    with pytest.raises(SystemExit) as ended:
+        command("evaluate", counter, "--predictions", tmp_path / "p.parquet")
+    assert ended.value.code == 2
 
 
 def test_another_program_does_not_verify(program: Path, tmp_path: Path) -> None:

@@ -64,6 +64,19 @@ def test_a_right_model_is_right_everywhere_and_shuns_the_shortcut(counter: Path,
     assert scores.reliance.index == -scores.reliance.chance < 0
 
 
+def test_names_of_datasets_and_predictions_stand_for_no_pattern(tmp_path: Path) -> None:
+    """A sibling whose name the pattern would match is not read too."""
+    for seed, name in enumerate(("dx*", "dxy")):
+        generate(Plan("counter", COUNTER, (Split("only", 40),), seed=seed), make, tmp_path / name)
+    table = pl.read_parquet(tmp_path / "dx*" / "data" / "only-00000-of-00001.parquet", glob=False)
+    for name in ("[a].csv", "a.csv", "*.csv"):
+        right = pl.col("label") if name != "a.csv" else pl.col("label") + 1
+        table.select("id", prediction=right).write_csv(tmp_path / name)
+    for name in ("[a].csv", "*.csv"):
+        scores = evaluate(tmp_path / "dx*", tmp_path / name)
+        assert (scores.accuracy.samples, scores.accuracy.value) == (40, 1)
+
+
 def test_the_shortcut_is_right_on_correlated_samples_only(counter: Path, tmp_path: Path) -> None:
     scores = scored(counter, pl.col("result_pt") + 1, tmp_path / "p.csv")
     assert (scores.correlated.value, scores.uncorrelated.value) == (1, 0)

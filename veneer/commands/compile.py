@@ -29,7 +29,9 @@ def compile_program(program: str, options: CompileOptions) -> None:
     from veneer.compiled import file as rasp_file
     from veneer.compiled.summary import summary
     from veneer.compiled.tokens import read_vocabulary
+    from veneer.models.files import check_place
 
+    check_place(options.out)
     if options.out.exists():
         raise InputError("out", str(options.out), "a folder that does not exist yet")
     vocabulary = read_vocabulary(options.vocabulary, options.max_length)

@@ -237,20 +237,44 @@ def known(field: str, word: str, names: Sequence[str]) -> str:
 
 
 def parse(options: Any, words: list[str], prog: str, default: Any = None) -> Any:
-    """Options by tyro; what it cannot read is told in one line, and exits with 2."""
+    """Options by tyro; what it cannot read is told in one line, and exits with 2.
+
+    Raises:
+        InputError: an empty name of a file or folder.
+    """
     import tyro
 
     said = io.StringIO()
     given = {} if default is None else {"default": default}
     try:
         with redirect_stderr(said):
-            return _at_home(tyro.cli(options, args=words, prog=prog, **given))
+            read = _at_home(tyro.cli(options, args=words, prog=prog, **given))
     except SystemExit as ended:
         if ended.code and (told := _told(said.getvalue())):
             print(f"veneer: {told} ({prog} --help lists the options)", file=sys.stderr)
         elif said.getvalue():
             print(said.getvalue(), end="", file=sys.stderr)
         raise
+    _check_named(read, words)
+    return read
+
+
+def _check_named(read: Any, words: list[str]) -> None:
+    """Refuse an empty name of a file or folder, which Python would take for the folder one is in."""
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
+        flag, equals, value = word.partition("=")
+        if (name := flag.removeprefix("--").replace("-", "_")) in _places(read) and not (
+            value if equals else following
+        ):
+            raise InputError(name, "", "a name")
+
+
+def _places(read: Any) -> set[str]:
+    """The options that name a file or folder."""
+    if not is_dataclass(read):
+        return set()
+    own = {part.name: getattr(read, part.name) for part in fields(read)}
+    return {name for name, value in own.items() if isinstance(value, Path)}.union(*map(_places, own.values()))
 
 
 def _told(text: str) -> str:
@@ -289,11 +313,13 @@ def _at_home(read: Any) -> Any:
     """The options with ``~`` in folders' names as the shell means it."""
     if not is_dataclass(read) or isinstance(read, type):
         return read
+    from veneer.models.files import at_home
+
     changed = {}
     for part in fields(read):
         value = getattr(read, part.name)
         if isinstance(value, Path) and str(value).startswith("~"):
-            changed[part.name] = value.expanduser()
+            changed[part.name] = at_home(value)
         elif is_dataclass(value):
             changed[part.name] = _at_home(value)
     return replace(read, **changed) if changed else read

@@ -10,6 +10,7 @@ from veneer.commands.progress import duration, following, quoted
 from veneer.commands.screen import console
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.status import status as look
+from veneer.models.files import is_file
 
 
 def command(words: list[str]) -> None:
@@ -44,7 +45,13 @@ def command(words: list[str]) -> None:
         command = run.experiment.get("command")
         following(*([command] if command else []))
     else:
-        following(f"veneer analyse {quoted(run.path)}", page=page if page.exists() else None)
+        following(*_next(run), page=page if page.exists() else None)
+
+
+def _next(run: RunFolder) -> list[str]:
+    """What is left to do with a run that is trained: what looks into it, or what draws what was found."""
+    analysed = is_file(run.path / "analysis" / "verdicts.parquet")
+    return [f"veneer {'figures' if analysed else 'analyse'} {quoted(run.path)}"]
 
 
 def repeat(run: RunFolder) -> str:

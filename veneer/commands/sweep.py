@@ -32,6 +32,14 @@ from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
 ROWS = 40  # of the table at the end
+HEADS = {
+    "fine_tuning_rate": "fine-tuned at",
+    "c_tr": "C_Tr",
+    "learning_rate": "rate",
+    "pt": "O_PT",
+    "ft": "O_FT",
+}
+"""Its heads where a column's own name is too wide for 80 columns."""
 USAGE = f"""\
 usage: veneer sweep NAME --FIELD VALUES ... [options]
        veneer sweep --file sweep.toml [options]
@@ -198,13 +206,21 @@ def show_sweep(run: Run) -> Path:
     if tell("sweep", {"run": str(run.path), "cells": len(run.finished()), "natural": found.to_dicts()}):
         return report
     table = Table(title="Right answers on natural text after the last update, in percent")
-    for name in found.columns:
-        table.add_column({"pt": "O_PT", "ft": "O_FT"}.get(name, name), justify="right")
-    for row in found.head(ROWS).iter_rows(named=True):
-        shown = {k: f"{100 * v:.1f}" if k in ("pt", "ft") else v for k, v in row.items()}
-        table.add_row(*(f"{v:g}" if isinstance(v, float) else "–" if v is None else str(v)
-                        for v in shown.values()))  # fmt: skip
+    shown = found if found["capability"].n_unique() > 1 else found.drop("capability")
+    for name in shown.columns:
+        table.add_column(HEADS.get(name, name), justify="right", overflow="fold")
+    for row in shown.head(ROWS).iter_rows(named=True):
+        table.add_row(*(_cell(name, value) for name, value in row.items()))
     console.print(table)
     more = f"; {len(found) - ROWS:,} more rows" if len(found) > ROWS else ""
     console.print(f"all metrics, with a column for each axis: {run.path}/metrics.parquet{more}")
     return report
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value of the table of a sweep, accuracies in percent."""
+    if value is None:
+        return "–"
+    if name in ("pt", "ft"):
+        return f"{100 * value:.1f}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
