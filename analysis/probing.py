@@ -26,7 +26,7 @@ Method = Literal["paper", "logistic"]
 METHODS: tuple[Method, ...] = get_args(Method)
 TRAIN, TEST, CONTROL = "analyse/probe-train", "analyse/probe-test", "analyse/probe-control"
 NEGLIGIBLE = 1e-5  # of the residual stream's size: below, a direction varies by rounding only
-_LOGITS = 1 << 19  # numbers in one matrix of logits that are solved for at once: they stay in the cache
+_LOGITS = 1 << 18  # numbers in one matrix of logits that are solved for at once: they stay in the cache
 
 
 @dataclass(frozen=True)
