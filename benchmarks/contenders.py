@@ -21,9 +21,8 @@ from veneer.experiments.named import CounterExperiment
 from veneer.finetune.captured import Course
 from veneer.finetune.fleet import Evaluation, FleetJob, Member
 from veneer.finetune.optimizer import FleetOptimizer
-from veneer.finetune.processor import settle
+from veneer.finetune.processor import keep_freed_memory, settle
 from veneer.finetune.recipe import Recipe
-from veneer.finetune.trainer import keep_freed_memory
 from veneer.models.transformer import TransformerConfig
 from veneer.tasks.mixture import fine_tuning
 

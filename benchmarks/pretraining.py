@@ -20,9 +20,8 @@ from benchmarks.machine import alternating, matmul_peak
 from benchmarks.plain import GPTBlock, MinGPTBlock, PlainGPT
 from veneer.finetune.initialize import initialize
 from veneer.finetune.optimizer import FleetOptimizer
-from veneer.finetune.processor import cores, fitted
+from veneer.finetune.processor import cores, fitted, keep_freed_memory
 from veneer.finetune.recipe import Recipe
-from veneer.finetune.trainer import keep_freed_memory
 from veneer.finetune.turns import Turns
 from veneer.pcfg.families import Pretraining, PretrainingBatch, SampleLayout
 from veneer.pcfg.pretraining import PretrainingJob, gpt

@@ -7,8 +7,6 @@ others are not touched by it. Everything is a function of the step, so a run tha
 checkpoint gives what an uninterrupted one gives, bit for bit on the same device kind.
 """
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -121,7 +119,6 @@ def train(job: Job) -> Trained:
         InputError: an arithmetic that the device is not offered (``check_device``), or a damaged checkpoint.
     """
     check_device(job.model.token_embedding.device.type, job.recipe.precision, job.compile)
-    keep_freed_memory()
     cores = torch.get_num_threads()
     with fitted(threads_for(job.model.parameter_count)):
         trainer = _Trainer(job, cores)
@@ -249,18 +246,3 @@ def evaluation_steps(iterations: int, per_decade: int = 6) -> tuple[int, ...]:
         steps.add(round(value))
         value *= 10 ** (1 / per_decade)
     return tuple(sorted(steps))
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks instead of returning them to the kernel at every step.
-
-    Activations of a few MiB are otherwise mapped and faulted in anew at each step, which costs
-    up to a third of the time of small models (see ``make bench``). Nothing happens elsewhere.
-    """
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        libc.mallopt(m_mmap_threshold, 32 << 20)
-        libc.mallopt(m_trim_threshold, 512 << 20)
