@@ -16,6 +16,7 @@ from veneer.analysis.hidden import hidden_keys
 from veneer.analysis.probing import ProbeSettings, probe
 from veneer.analysis.pruning import Pruning, prune
 from veneer.analysis.search import Search, Sought, search
+from veneer.analysis.surgery import Layout
 from veneer.analysis.texts import draw
 from veneer.finetune.fleet import EVALUATED, evaluate, evaluation_sets
 from veneer.models.transformer import Transformer
@@ -65,6 +66,8 @@ class Group:
 
 def _pruning(group: Group) -> Tables:
     settings, widely = (PRUNING, SEARCH) if group.labels else (LEARNED_PRUNING, LEARNED_SEARCH)
+    most = len(Layout.of(group.model).neurons())  # a program of the user's may be compiled to a few dozen
+    settings = replace(settings, ks=tuple(k for k in settings.ks if k <= most))
     found = [prune(group.model, group.task, group.encoding, settings, group.labels)]
     tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (group.third, "other")]
     for task, sought in tasks:

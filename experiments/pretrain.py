@@ -105,6 +105,7 @@ class PretrainingRun:
             raise InputError("keep", experiment.keep, f"updates between 0 and {experiment.iterations}")
         self.experiment, self.out, self.command = experiment, out, command
         self.layout = layout_of(experiment)
+        self.layout.sampler.check(self.layout.window)
         self.names = [(prior, seed) for prior in experiment.priors for seed in range(experiment.seeds)]
         self.data = [Pretraining(self.layout, prior_of(prior)) for prior, _ in self.names]
         self.recipe = Recipe(

@@ -92,7 +92,7 @@ class Sampler:
         Raises:
             InputError: a length that fewer than one string in a thousand reaches.
         """
-        self._check(length)
+        self.check(length)
         window_keys = random.bits(keys, batch).flatten()
         dtype = self._on(keys.device).tokens.dtype
         windows = torch.empty(len(window_keys), length, dtype=dtype, device=keys.device)
@@ -110,7 +110,7 @@ class Sampler:
         Raises:
             InputError: a ``max_length`` that fewer than one string in a thousand keeps to.
         """
-        self._check(1)
+        self.check(1)
         string_keys = random.bits(keys, batch).flatten()
         count, rules, device = len(string_keys), len(self.grammar.productions), keys.device
         lengths = torch.zeros(count, dtype=torch.int64, device=device)
@@ -141,12 +141,16 @@ class Sampler:
             self._tables[device] = Tables(**moved)
         return self._tables[device]
 
-    def _check(self, length: int) -> None:
-        """Refuse lengths that would be searched for too long."""
+    def check(self, length: int) -> None:
+        """Refuse windows that would be searched for too long.
+
+        Raises:
+            InputError: a length that fewer than one string in a thousand reaches, or a cap too small.
+        """
         if length in self._checked:
             return
         if length < 1:
-            raise InputError("length", length, "1 or more tokens")
+            raise InputError("window", length, "1 or more tokens")
         cap = self.grammar.max_length
         probability = torch.from_numpy(length_distribution(self.grammar, cap or length))
         below = probability.cumsum(0) - probability
@@ -158,7 +162,7 @@ class Sampler:
             )
         if length > int(likely[-1]):
             problem = f"fewer than one string of {self.grammar.name} in 1,000 is this long"
-            raise InputError("length", length, f"1 to {int(likely[-1])} tokens", problem)
+            raise InputError("window", length, f"1 to {int(likely[-1])} tokens", problem)
         self._checked.add(length)
 
     def _draw(

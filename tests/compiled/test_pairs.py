@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from veneer.commands.main import main
@@ -16,6 +17,8 @@ from helpers import count
 def old(): return count("a")
 def new(): return count("b")
 def seldom(): return rasp.Map(lambda n: 3 if n == 3 else None, count("a"))
+def is_a(): return rasp.Map(lambda token: token == "a", rasp.tokens)
+def is_b(): return rasp.Map(lambda token: token == "b", rasp.tokens)
 def never(): return rasp.Map(lambda n: n + 100, count("a"))
 def fails(): return rasp.Map(lambda n: 1 // 0, count("a"))
 def sums(random): return ["a", *(random.choice("abc") for _ in range(3))]
@@ -93,6 +96,21 @@ def test_a_run_of_two_programs_ends_with_its_page_wherever_one_stands(
     for command in ("report", "figures", "status", "verify"):
         main([command, str(tmp_path / "run")])
     assert "both answers agree" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_model_of_a_few_dozen_neurons_is_looked_into(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is pruned of it is no more than it has, though the usual numbers go up to a hundred."""
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "--vocabulary a b c --length 4 --iterations 3 --evaluation-samples 5 --seeds 1 --learning-rates 0.01"
+    )
+    words += " --c-tr 1 --reft-rates --no-controls --no-third-operand"
+    main(["run", f"{file}:is_a", "--to", f"{file}:is_b", *words.split(), "--out", "run"])
+    main(["analyse", "run", "--only", "pruning", "grafting", "--jobs", "1"])
+    table = pl.read_parquet("run/analysis/pruning.parquet").filter(pl.col("unit") == "neuron")
+    assert 10 <= table["k"].max() < 100
 
 
 def test_texts_and_agreement_may_be_the_users(file: str) -> None:

@@ -45,6 +45,7 @@ def test_a_finished_pretraining_is_not_trained_again(tmp_path: Path) -> None:
         ("--window 3", "count_last"),
         ("--heads 3", "heads"),
         ("--grammar missing.txt", "grammar file"),
+        ("--grammar SHORT", "window"),
         ("--keep 99", "keep"),
         ("--learning-rate nan", "learning rate"),
         ("--seeds 0", "seeds"),
@@ -53,8 +54,9 @@ def test_a_finished_pretraining_is_not_trained_again(tmp_path: Path) -> None:
 def test_bad_input_is_refused_in_one_line(
     options: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (short := tmp_path / "short.txt").write_text("S -> 'a' 'b' [0.5] | 'b' 'a' 'c' [0.5]")
     with pytest.raises(SystemExit) as stopped:
-        main([*TINY, *options.split(), "--out", str(tmp_path / "run")])
+        main([*TINY, *options.replace("SHORT", str(short)).split(), "--out", str(tmp_path / "run")])
     error = capsys.readouterr().err
     assert stopped.value.code == 2 and error.count("\n") == 1 and error.startswith(f"veneer: {named}")
     assert not (tmp_path / "run").exists()

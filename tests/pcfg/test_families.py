@@ -196,5 +196,5 @@ def test_priors_that_are_none_are_refused(prior: tuple[float, ...]) -> None:
 def test_a_window_longer_than_the_grammars_strings_is_refused() -> None:
     short = Grammar.from_text("S -> 'a' 'b' 'c' [1.0]", "short")
     layout = SampleLayout(short, window=4, count_last=2, occurrence=1, token_back=1)
-    with pytest.raises(InputError, match="length = 4"):
+    with pytest.raises(InputError, match="window = 4"):
         Pretraining(layout).draw(KEYS, 2)
