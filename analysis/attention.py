@@ -206,7 +206,8 @@ def attention_maps(
     found = {
         "example": attention(model, tokens[:1])[:, :, 0],
         "mean": mean_attention(model, tokens),
-        "by_token": torch.einsum("mbthk,tkv->mbhv", rows, one_hot) / len(tokens),
+        # One by one: a product's sums are in another order for another number of rows.
+        "by_token": torch.stack([torch.einsum("bthk,tkv->bhv", own, one_hot) for own in rows]) / len(tokens),
         "mlp": mean_mlp_activations(model, tokens),
     }
     shared = {"example_tokens": tokens[0].cpu()}

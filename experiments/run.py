@@ -1,7 +1,7 @@
 """Run an experiment: train what is not finished of its fleets, on any engine, and store each cell."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from veneer.analysis.attention import attention_maps
 from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.cells import Prepared
+from veneer.experiments.maps import TOGETHER, stored_maps
 from veneer.experiments.origins import Source
 from veneer.experiments.shapes import ACCURACY, CELL
 from veneer.experiments.status import Reporter, capability_damage, fleet_progress, give_up
@@ -24,17 +24,14 @@ from veneer.finetune.cell import Cell, Fleet, Origin
 from veneer.finetune.checkpoint import load_state
 from veneer.finetune.engines import Engine, InProcess, Outcome, drive
 from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
-from veneer.finetune.processor import fitted, threads_for
+from veneer.finetune.processor import fitted, is_small, threads_for
 from veneer.finetune.trainer import Trained, train
 from veneer.models.files import checksum, read_json, write_bytes, write_sealed
 from veneer.models.transformer import Transformer
-from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, baseline
 
-MAP_TEXTS = 64  # texts over which attention is averaged
 CAPABILITY_TEXTS = 500  # texts of each kind on which a capability is scored as it starts
-WHOLE_MAPS = 128  # positions up to which whole attention maps are kept
 ROOM = "a folder that can be written and has room; the same command goes on from there"
 
 
@@ -226,14 +223,14 @@ class FleetWork:
 
 def _store(trained: Trained, job: FleetJob, fleet: Fleet, run: Run) -> None:
     """Write the cells of a trained fleet that are not there."""
+    maps = stored_maps(job.task, job.encoding, trained.model)
     for i, cell in enumerate(fleet.cells):
         if run.has(cell):
             continue
-        model = trained.model.member(i)
         curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
         table = metrics_table(trained.steps, *curves, EVALUATED)
-        maps = stored_maps(cell.task, job.encoding, model)
-        run.write_cell(cell, model.to("cpu"), table, maps, int(trained.diverged_at[i]))
+        model = trained.model.member(i).to("cpu")
+        run.write_cell(cell, model, table, maps[i], int(trained.diverged_at[i]))
 
 
 def _can_start(cell: Cell, run: Run) -> bool:
@@ -255,29 +252,14 @@ def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
         return 0, f"the checkpoint {path} was damaged: its fleet was trained from the beginning"
 
 
-@dataclass
-class ToldJob(FleetJob):
-    """A fleet's training that tells of its evaluations.
-
-    Attributes:
-        told: called with the update and accuracies by member, kind of text and operand.
-    """
-
-    told: Callable[[int, Tensor], None] = field(default=lambda step, accuracy: None)
-
-    def reached(self, step: int, accuracy: Tensor) -> None:
-        """Tell of an evaluation."""
-        self.told(step, accuracy)
-
-
-def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> ToldJob:
+def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> FleetJob:
     """A fleet's training, from where its cells start; without a run, from the chains' beginnings."""
     cells = fleet.cells
     starts = [
         run.load_model(c.start) if run and isinstance(c.start, Cell) else prepared.start(c.origin)
         for c in cells
     ]
-    return ToldJob(
+    return FleetJob(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
         recipe=cells[0].stage.recipe,
@@ -288,36 +270,6 @@ def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.d
         evaluation=cells[0].evaluation,
         compile=cells[0].stage.recipe.compile,
     )
-
-
-def stored_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
-    """What is kept of where a model looks (see ``veneer.analysis.attention.attention_maps``).
-
-    Of texts longer than WHOLE_MAPS positions, ``example`` and ``mean`` keep the answer position's row
-    alone: [block, head, 1, key]. A model whose activations are not finite has maps of NaN.
-    """
-    try:
-        (maps,) = attention_maps(model, task, encoding, MAP_TEXTS)
-    except InputError:
-        return _no_maps(task, encoding, model)
-    if maps["example"].shape[-1] > WHOLE_MAPS:
-        answer = encoding.answer % maps["example"].shape[-1]
-        for name in ("example", "mean"):
-            maps[name] = maps[name][:, :, answer : answer + 1]
-        maps["mlp"] = maps["mlp"][answer : answer + 1]
-    return maps
-
-
-def _no_maps(task: Task, encoding: Encoding, model: Transformer) -> dict[str, Tensor]:
-    tokens = evaluation_batch(task, encoding, "natural", 1, model.token_embedding.device).tokens[0, 0].cpu()
-    heads, size = (model.config.blocks, model.config.heads), len(tokens)
-    rows = size if size <= WHOLE_MAPS else 1
-    return {
-        "example": torch.full((*heads, rows, size), torch.nan),
-        "example_tokens": tokens,
-        "mean": torch.full((*heads, rows, size), torch.nan),
-        "by_token": torch.full((*heads, model.config.vocabulary), torch.nan),
-    }
 
 
 def not_had(prepared: Prepared, run: Run) -> list[str]:
@@ -349,31 +301,53 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
         for c in reversed(prepared.cells)
         if c.origin.start == "capability"
     }
+    missing: dict[tuple[str, str], list[tuple[Path, Cell]]] = {}
     for (origin, asked), cell in first.items():
         folder = run.capability_path(origin, asked)
-        if _holds(folder, origin):
-            continue
-        source, encoding = prepared.sources[origin.capability], prepared.encoding(cell)
-        about = folder / "accuracy.json"
-        started = Prepared(prepared.sources, [cell]).start(origin)
-        source.save(folder, started)
-        started = started.to(device)
-        maps = stored_maps(cell.task, encoding, started)
-        attention = save({k: v.contiguous() for k, v in maps.items()})
-        write_bytes(folder / "attention.safetensors", attention)
-        sets = evaluation_sets(cell.task, encoding, CAPABILITY_TEXTS, device)
-        measured = {
-            name: dict(zip(EVALUATED, evaluate(model, sets, encoding.answer)[0][0].tolist(), strict=True))
-            for name, model in (("without_noise", source.model.member(0).to(device)), ("as_started", started))
-            if origin.noise or name == "as_started"
+        if not _holds(folder, origin):
+            missing.setdefault((origin.capability, cell.task_id), []).append((folder, cell))
+    for (capability, _), alike in missing.items():
+        source, cell = prepared.sources[capability], alike[0][1]
+        clean = source.model.member(0).to(device)
+        sets = evaluation_sets(cell.task, prepared.encoding(cell), CAPABILITY_TEXTS, device)
+        answer = prepared.encoding(cell).answer
+        (without_noise,) = evaluate(clean, sets, answer)[0].tolist()
+        together = TOGETHER if is_small(source.model.parameter_count) else 1
+        for i in range(0, len(alike), together):
+            part = alike[i : i + together]
+            starts = [prepared.start(cell.origin) for _, cell in part]
+            fleet = Transformer.gather(starts).to(device)
+            maps = stored_maps(cell.task, prepared.encoding(cell), fleet)
+            right = evaluate(fleet, sets, answer)[0].tolist()
+            for (folder, own), model, seen, accuracy in zip(part, starts, maps, right, strict=True):
+                measured = {"without_noise": without_noise} if own.origin.noise else {}
+                _write_capability(
+                    source, own.origin, folder, model, seen, {**measured, "as_started": accuracy}
+                )
+
+
+def _write_capability(
+    source: Source,
+    origin: Origin,
+    folder: Path,
+    model: Transformer,
+    maps: dict[str, Tensor],
+    measured: dict[str, list[list[float]]],
+) -> None:
+    """One of them; ``measured`` is accuracy by name, kind of text and operand."""
+    source.save(folder, model)
+    attention = save({k: v.contiguous() for k, v in maps.items()})
+    write_bytes(folder / "attention.safetensors", attention)
+    accuracy = {
+        name: {
+            kind: dict(zip(OPERANDS, pair, strict=True)) for kind, pair in zip(EVALUATED, kinds, strict=True)
         }
-        accuracy = {
-            name: {kind: dict(zip(OPERANDS, pair, strict=True)) for kind, pair in kinds.items()}
-            for name, kinds in measured.items()
-        }
-        content = {"origin": asdict(origin), "texts": CAPABILITY_TEXTS, "accuracy": accuracy}
-        files = {file.name: checksum(file) for file in sorted(folder.glob("[!.]*.[js]*")) if file != about}
-        write_sealed(about, {**content, "about": source.describe(), "files": files})
+        for name, kinds in measured.items()
+    }
+    about = folder / "accuracy.json"
+    content = {"origin": asdict(origin), "texts": CAPABILITY_TEXTS, "accuracy": accuracy}
+    files = {file.name: checksum(file) for file in sorted(folder.glob("[!.]*.[js]*")) if file != about}
+    write_sealed(about, {**content, "about": source.describe(), "files": files})
 
 
 def _holds(folder: Path, origin: Origin) -> bool:

@@ -85,6 +85,7 @@ class FleetJob:
         checkpoint_seconds: least time between two of them.
         progress: called with the number of updates done.
         compile: whether to compile the forward pass that is trained through.
+        told: called at each evaluation with the update, and accuracies by member, kind of text and operand.
     """
 
     model: Transformer
@@ -99,6 +100,7 @@ class FleetJob:
     progress: Callable[[int], None] = field(default=lambda step: None)
     method: Method = field(default_factory=FullFineTuning)
     compile: bool = False
+    told: Callable[[int, Tensor], None] = field(default=lambda step, accuracy: None)
 
     shape = (len(EVALUATED), len(OPERANDS))
 
@@ -256,7 +258,8 @@ class FleetJob:
         return evaluate(self.model, self._sets, self.encoding.answer, cores)
 
     def reached(self, step: int, accuracy: Tensor) -> None:
-        """Nothing is done at evaluations."""
+        """Tell of an evaluation."""
+        self.told(step, accuracy)
 
 
 def evaluation_batch(

@@ -41,8 +41,8 @@ def made(experiment: CounterExperiment, folder: Path) -> Run:
     prepared = prepare(experiment)
     run = Run.open(folder / "run", "quick", experiment)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MAP_TEXTS", "CAPABILITY_TEXTS"):
-            patch.setattr(f"veneer.experiments.run.{name}", 16)
+        patch.setattr("veneer.experiments.maps.MAP_TEXTS", 16)
+        patch.setattr("veneer.experiments.run.CAPABILITY_TEXTS", 16)
         execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     return run
 

@@ -21,7 +21,8 @@ from polars.testing import assert_frame_equal
 from tests.tiny import CPU, EXPERIMENT, UPDATES, Quiet, interrupted_at
 from veneer.experiments import status as status_of_run
 from veneer.experiments.cells import Prepared
-from veneer.experiments.run import execute, fleet_job, stored_maps
+from veneer.experiments.maps import stored_maps
+from veneer.experiments.run import execute, fleet_job
 from veneer.experiments.status import status, verify
 from veneer.experiments.store import Run
 from veneer.finetune.cell import Fleet
@@ -251,12 +252,29 @@ def test_the_status_of_a_run_in_training(
 def test_a_long_texts_maps_keep_the_answers_row(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet((prepared.cells[0],))
     job = fleet_job(prepared, None, fleet, CPU)
-    whole = stored_maps(job.task, job.encoding, job.model)
-    monkeypatch.setattr("veneer.experiments.run.WHOLE_MAPS", 6)
-    rows = stored_maps(job.task, job.encoding, job.model)
+    (whole,) = stored_maps(job.task, job.encoding, job.model)
+    monkeypatch.setattr("veneer.experiments.maps.WHOLE_MAPS", 6)
+    (rows,) = stored_maps(job.task, job.encoding, job.model)
     for name in ("example", "mean"):
         assert torch.equal(rows[name][:, :, 0], whole[name][:, :, job.encoding.answer])
     with torch.no_grad():
         job.model.token_embedding.fill_(torch.inf)
-    lost = stored_maps(job.task, job.encoding, job.model)
+    (lost,) = stored_maps(job.task, job.encoding, job.model)
     assert {name: lost[name].shape for name in lost} == {name: rows[name].shape for name in lost}
+
+
+def test_a_models_maps_are_the_same_bits_in_any_fleet_and_beside_one_that_is_lost(
+    prepared: Prepared,
+) -> None:
+    job = fleet_job(prepared, None, Fleet((prepared.cells[0],)), CPU)
+    fleet = job.model.select([0] * 11)
+    with torch.no_grad():
+        for parameter in fleet.parameters():
+            parameter *= torch.linspace(0.9, 1.1, 11).view(-1, *[1] * (parameter.ndim - 1))
+        fleet.token_embedding[2] = torch.nan
+    for i, maps in enumerate(stored_maps(job.task, job.encoding, fleet)):
+        (alone,) = stored_maps(job.task, job.encoding, fleet.member(i))
+        assert maps.keys() == alone.keys()
+        for name, value in maps.items():
+            assert torch.equal(value.nan_to_num(7), alone[name].nan_to_num(7))
+        assert maps["mean"].isnan().all() == (i == 2)

@@ -49,8 +49,8 @@ def prepared() -> Prepared:
 def run(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run = Run.open(tmp_path_factory.mktemp("learned") / "run", "quick", SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MAP_TEXTS", "CAPABILITY_TEXTS"):
-            patch.setattr(f"veneer.experiments.run.{name}", 8)
+        patch.setattr("veneer.experiments.maps.MAP_TEXTS", 8)
+        patch.setattr("veneer.experiments.run.CAPABILITY_TEXTS", 8)
         execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     yield run
 
@@ -176,7 +176,7 @@ def test_what_a_capability_does_not_have_on_the_texts_it_is_judged_by_is_said_fi
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a wide grid most texts have counts that plain text never has; on the natural one none do."""
-    monkeypatch.setattr("veneer.experiments.run.MAP_TEXTS", 8)
+    monkeypatch.setattr("veneer.experiments.maps.MAP_TEXTS", 8)
     alone = replace(SMALL, pretrained=("M",), learning_rates=(1e-4,), reft_rates=(), evaluation_samples=500)
     said: dict[str, list[str]] = {}
     for grid in get_args(AnswerGrid):
