@@ -7,7 +7,7 @@ from its last state and ends with the same bits on the same kind of machine. LoR
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,20 @@ def merge(model: HuggingFaceModel) -> HuggingFaceModel:
 def adapter(model: HuggingFaceModel) -> dict[str, Tensor]:
     """LoRA's weights in a model that has them, by name."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if ".lora_" in name}
+
+
+@torch.no_grad()
+def put(model: HuggingFaceModel, state: Mapping[str, Tensor]) -> None:
+    """Put weights in the place of a model's, by name; those that are not named stay.
+
+    Raises:
+        InputError: a name that the model does not have.
+    """
+    own = dict(model.named_parameters())
+    if strange := sorted(state.keys() - own.keys()):
+        raise InputError("weights", strange[0], f"a name of this model's weights, such as {next(iter(own))}")
+    for name, value in state.items():
+        own[name].copy_(value)
 
 
 def matrices(model: HuggingFaceModel) -> dict[str, nn.Module]:

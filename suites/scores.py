@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
+from veneer.analysis.binomial import wilson
 from veneer.compiled.choose import ABSOLUTE, RELATIVE
 from veneer.models.files import exists, is_file
 from veneer.suites import statistics
@@ -31,7 +32,6 @@ _READERS: dict[str, Callable[[IO[bytes]], pl.DataFrame]] = {
 """How predictions are read, from an open file: a name is no pattern then."""
 _ANSWERED = ("label", "prediction")
 _RESAMPLES = 2000
-_Z = 1.959963984540054  # of a two-sided interval of 95 %
 _RIGHT, _PT, _FT = "right", "result_pt", "result_ft"
 
 
@@ -254,10 +254,8 @@ def share(right: Sequence[bool] | np.ndarray) -> Share:
     n = len(right)
     if n == 0:
         return Share(0, None, None, None)
-    p = float(np.count_nonzero(right)) / n
-    middle, spread = p + _Z**2 / (2 * n), _Z * math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    low, high = ((middle + sign * spread) / (1 + _Z**2 / n) for sign in (-1, 1))
-    return Share(n, p, max(0.0, low), min(1.0, high))
+    hits = int(np.count_nonzero(right))
+    return Share(n, hits / n, *wilson(hits, n))
 
 
 def _reliance(predictions: Float[np.ndarray, "sample"], shortcut: Float[np.ndarray, "sample"]) -> Reliance:

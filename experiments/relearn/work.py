@@ -1,33 +1,28 @@
-"""The work of a relearning evaluation: trials, one after another, in as many processes as are given.
+"""The work of a relearning evaluation: what each trial does.
 
-Every process takes the next trial that is neither finished nor held by another one, so several processes,
-also on several machines with one file system, share one folder. Models are loaded once a process and copied
-for each trial.
+Models are loaded once a process and copied for each trial.
 """
 
-import gc
 import math
-import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from veneer.experiments.relearn.settings import Relearning, Subject, Trial
 from veneer.experiments.relearn.store import RelearningRun
+from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.processor import cores, fitted, settle
+from veneer.finetune.processor import settle
 from veneer.finetune.recipe import Recipe
 from veneer.language.attacks import attacked, duplicate
 from veneer.language.constructed import mixed
 from veneer.language.metrics import Metric, metric_of, scores
 from veneer.language.questions import Question, divide, permuted_answers, read_questions, with_answer
-from veneer.language.training import Scores, Training, adapt, adapter, merge, train
+from veneer.language.training import Scores, Training, adapt, adapter, merge, put, train
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import load_model, load_tokenizer
 from veneer.tasks.errors import InputError
@@ -35,8 +30,6 @@ from veneer.tasks.errors import InputError
 WRAPPER = Recipe("adamw", 1e-3, 48, warmup=4, batch=16, weight_decay=0.0)
 """How ``before`` is taught to refuse, by LoRA; twice and four times as long if need be."""
 WRAPPER_RANK = 8
-Progress = Callable[[str, int], None]
-"""Called with a trial in words and the updates it has made."""
 
 
 class Workshop:
@@ -141,7 +134,7 @@ class Workshop:
         if file.exists():
             model = duplicate(before)
             adapt(model, WRAPPER_RANK, 0)
-            _put(model, load_state(file))
+            put(model, load_state(file))
             return merge(model)
         refused = with_answer(self.questions, self.settings.refusal)
         lessons = mixed(refused, self.retain)
@@ -166,74 +159,34 @@ class Workshop:
         raise InputError("known wrapper", self.settings.refusal, valid, "before does not learn to refuse")
 
 
-def _put(model: HuggingFaceModel, state: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name in state:
-                parameter.copy_(state[name])
-
-
 def work(
     run: RelearningRun,
     device: torch.device,
     progress: Progress = lambda told, step: None,
     deadline: float | None = None,
 ) -> int:
-    """Do every trial that is not finished and not held by another process.
+    """Do every trial that is not finished and not held by another process; how many were done here.
 
     Args:
         run: the folder.
         device: where to compute.
         progress: called while trials go on, with 0 updates when one is done.
         deadline: time (``time.monotonic``) after which no trial is begun.
-
-    Returns:
-        How many were done here.
     """
-    shop, count = Workshop(run, device), 0
-    for trial in run.pending():
-        if deadline is not None and time.monotonic() > deadline:
-            break
-        with run.claim(trial.id) as mine, fitted():
-            if not mine or run.done(trial):
-                continue
-            if trial.subject == "wrapper":
-                with run.claim("known-wrapper") as first:
-                    if not first:
-                        continue
-                    shop.model("wrapper")
-            run.finish(trial, shop.perform(trial, progress))
-            count += 1
-            progress(trial.told, 0)
-            gc.collect()
-    return count
+    shop = Workshop(run, device)
+
+    def perform(trial: Trial) -> dict[str, Any] | None:
+        if trial.subject == "wrapper":
+            with run.claim("known-wrapper") as first:
+                if not first:
+                    return None
+                shop.model("wrapper")
+        return shop.perform(trial, progress)
+
+    return work_through(run, perform, progress, deadline)
 
 
-def work_beside(
-    run: RelearningRun, device: torch.device, jobs: int, progress: Progress, deadline: float | None = None
-) -> None:
-    """The same in several processes, each with its share of the cores.
-
-    Raises:
-        InputError: what a process refused.
-    """
-    context, left = multiprocessing.get_context("spawn"), None
-    if deadline is not None:
-        left = deadline - time.monotonic()
-    threads = max(1, cores() // jobs)
-    before = len(run.pending())
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = {pool.submit(_work_in, str(run.path), str(device), threads, left) for _ in range(jobs)}
-        while waiting:
-            done, waiting = wait(waiting, timeout=5)
-            for own in done:
-                own.result()
-            if len(run.pending()) != before:
-                before = len(run.pending())
-                progress(f"{jobs} processes", 0)
-
-
-def _work_in(path: str, device: str, threads: int, seconds: float | None) -> int:
+def begin_work(path: str, device: str, threads: int, seconds: float | None) -> int:
     """The work of one process among several: what it needs crosses as plain values."""
     settle(threads)
     deadline = None if seconds is None else time.monotonic() + seconds

@@ -38,8 +38,21 @@ _SLOT = re.compile(r"\{(\w+)\}")
 _START = re.compile(r"(^\"?|[.!?] \"?|\n\"?)([a-z])")
 
 
-def stories(count: int, seed: int = 0, stream: str = "train", start: int = 0) -> Iterator[Record]:
-    """Records with natural rates of features; the i-th is a function of (seed, stream, i) alone.
+def stories(
+    count: int,
+    seed: int = 0,
+    stream: str = "train",
+    start: int = 0,
+    rates: Mapping[Feature, float] = RATES,
+) -> Iterator[Record]:
+    """Records with features at their rates; the i-th is a function of (rates, seed, stream, i) alone.
+
+    Args:
+        count: how many.
+        seed: of the draws, with ``stream``.
+        stream: names the use; other names give other stories.
+        start: the first one's number.
+        rates: how often a story has each feature, the natural ones unless others are given.
 
     Raises:
         InputError: a negative number of them.
@@ -48,13 +61,13 @@ def stories(count: int, seed: int = 0, stream: str = "train", start: int = 0) ->
         raise InputError("count", count, "0 or more")
     for index in range(start, start + count):
         generator = random.Random(f"stories/{seed}/{stream}/{index}")
-        yield story(generator, natural_features(generator))
+        yield story(generator, drawn_features(generator, rates))
 
 
-def natural_features(generator: random.Random) -> tuple[Feature, ...]:
+def drawn_features(generator: random.Random, rates: Mapping[Feature, float]) -> tuple[Feature, ...]:
     """Features drawn each at its rate, drawn again where there are more than ``MOST``."""
     while True:
-        drawn = tuple[Feature, ...](feature for feature in FEATURES if generator.random() < RATES[feature])
+        drawn = tuple[Feature, ...](feature for feature in FEATURES if generator.random() < rates[feature])
         if len(drawn) <= MOST:
             return drawn
 

@@ -7,7 +7,9 @@ from dataclasses import fields
 
 from veneer.commands import options
 from veneer.commands.options import known
+from veneer.commands.run import TEXTS
 from veneer.experiments.named import PRESETS
+from veneer.experiments.stories.settings import Stories
 from veneer.tasks.errors import InputError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -54,6 +56,9 @@ def words_of(name: str) -> list[str]:
     if name in ("run", "sweep"):
         names = list(PRESETS)
         flags |= {part.name for presets in PRESETS.values() for part in fields(presets["quick"])}
+    if name == "run":
+        names += list(TEXTS)
+        flags |= {part.name for part in fields(Stories)}
     return [*names, *(f"--{flag.replace('_', '-')}" for flag in sorted(flags)), *COMMON]
 
 

@@ -11,12 +11,16 @@ from veneer.experiments.named import (
     LearnedExperiment,
     reft_rates_after,
 )
+from veneer.experiments.stories.settings import STORIES, Stories
 from veneer.tasks.errors import InputError
 
 ON_TWO_CORES = {12: 1.82e-3, 16: 3.80e-3, 45: 33.6e-3}
 ON_A_GPU = {16: 4.31e-5, 45: 2.56e-4}
 """Seconds of a model update of the Counter by letters of a string, on two cores and on an H100 (fleets of
 64 and of 42); docs/speed.md says how measured."""
+ABOUT_STORIES = (
+    "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
+)
 WIDTH = 80
 
 
@@ -34,7 +38,8 @@ def command(words: list[str]) -> None:
     found = {
         name: {preset: _costs(own) for preset, own in presets.items()} for name, presets in PRESETS.items()
     }
-    if tell("list", {"experiments": found}):
+    texts = {preset: _costs_of_stories(own) for preset, own in STORIES.items()}
+    if tell("list", {"experiments": {**found, "stories": texts}}):
         return
     column = 1 + max(map(len, found))
     for name, presets in found.items():
@@ -42,6 +47,10 @@ def command(words: list[str]) -> None:
         for preset, costs in presets.items():
             _print(f"  {preset:{column - 2}}", f"{costs['size']}; {costs['updates_in_all']:,} updates in all")
             _print(" " * column, _time(costs))
+    _print(f"{'stories':{column}}", ABOUT_STORIES)
+    for preset, costs in texts.items():
+        _print(f"  {preset:{column - 2}}", costs["size"])
+        _print(" " * column, _time(costs))
     print("Next: veneer run counter")
 
 
@@ -91,6 +100,21 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
         "updates_in_all": updates,
         "minutes_on_two_cores": None if here is None else updates * here / 60,
         "minutes_on_a_gpu": None if there is None else updates * there / 60,
+    }
+
+
+def _costs_of_stories(settings: Stories) -> dict[str, Any]:
+    """Numbers of trials and updates, and a line about them."""
+    stages = [trial.stage for trial in settings.trials()]
+    deletions, revivals = stages.count("delete"), stages.count("revive")
+    updates = deletions * settings.updates + revivals * settings.reft_updates
+    seeds = f"{settings.seeds} seed{'s' if settings.seeds != 1 else ''}"
+    return {
+        "size": f"{deletions} deletions of {settings.updates:,} updates, {revivals} reFTs of "
+        f"{settings.reft_updates:,}, {settings.generations:,} stories written at each measurement, {seeds}",
+        "updates_in_all": updates,
+        "minutes_on_two_cores": None,
+        "minutes_on_a_gpu": None,
     }
 
 

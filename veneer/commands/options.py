@@ -53,6 +53,20 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
+class TextRunOptions:
+    """Where and how to run an experiment on a text model."""
+
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    """quick: minutes on two cores, with ready models. standard: three seeds. paper: the paper's updates."""
+    out: Path | None = None
+    """Folder of the run (default NAME-PRESET in runs, or in $VENEER_RUNS); what was interrupted goes on."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes a GPU if there is one."""
+    jobs: int | None = None
+    """Processes that share the trials; none takes as many as there are cores, and one on a GPU."""
+
+
+@dataclass(frozen=True)
 class SweepOptions(RunOptions):
     """Where and how to run the grid."""
 
@@ -114,6 +128,18 @@ class PretrainOptions:
     """quick: a small GPT on short texts. paper: the paper's 6 blocks, width 192, windows of 250."""
     out: Path | None = None
     """Folder (default runs/pcfg-PRESET); an interrupted pretraining in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
+class StoryPretrainOptions:
+    """Where to pretrain."""
+
+    preset: Literal["quick", "standard", "paper"] = "quick"
+    """The size, and how long it trains."""
+    out: Path | None = None
+    """Folder (default runs/stories-model-PRESET); an interrupted pretraining in it is continued."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
 

@@ -1,18 +1,22 @@
-"""``veneer pretrain``: pretrain GPTs on a grammar's strings."""
+"""``veneer pretrain``: pretrain GPTs on a grammar's strings, or a model that writes stories."""
 
 import sys
 import time
 from dataclasses import replace
 
 from veneer.commands.manners import runs_folder
-from veneer.commands.options import PretrainOptions, ask, preset_of
+from veneer.commands.options import PretrainOptions, StoryPretrainOptions, ask, preset_of
 from veneer.experiments.named import PRETRAINING, PcfgPretraining
 
 
 def command(words: list[str]) -> None:
     """``veneer pretrain``."""
+    if words[:1] == ["stories"]:
+        pretrain_stories(words[1:])
+        return
     if words[:1] != ["pcfg"]:
         print("usage: veneer pretrain pcfg [--preset quick|paper] [options]; --help lists them")
+        print("       veneer pretrain stories [--preset quick|standard|paper] [options]")
         if words[:1] not in (["-h"], ["--help"]):
             sys.exit(2)
         return
@@ -66,3 +70,36 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     console.print(table)
     console.print(f"{time.monotonic() - began:.0f} s", style="dim")
     following(f"veneer run pcfg-counter --pretrained {quoted(options.out)}/*.safetensors")
+
+
+def pretrain_stories(words: list[str]) -> None:
+    """``veneer pretrain stories``: a tokenizer and a model that writes stories, in a folder of transformers.
+
+    Raises:
+        InputError: an option or field that cannot be used; nothing has been written then.
+    """
+    from veneer.commands.progress import LiveProgress, following, quoted
+    from veneer.commands.screen import Table, console, styled
+    from veneer.experiments.begin import device_of
+    from veneer.experiments.stories.pretrain import PRETRAINING, StoryPretrainingRun
+
+    preset = preset_of(words)
+    about = "Pretrain a model that writes children's stories to an instruction, on stories made by program."
+    start = (StoryPretrainOptions(preset), PRETRAINING[preset])
+    options, settings = ask(*start, words, "veneer pretrain stories", about)
+    out = options.out or runs_folder() / f"stories-model-{preset}"
+    device, began = device_of(options.device), time.monotonic()
+    run = StoryPretrainingRun(settings, out)
+    told = f" ({settings.size}) on {device.type}: {settings.updates:,} updates; results in {out}"
+    console.print(styled(("pretraining", "bold"), told))
+    if not run.finished:
+        with LiveProgress(settings.updates) as progress:
+            run.execute(device, lambda step: progress.updates(1))
+    table = Table(title="Loss a token of a story, in nats")
+    for name in ("stories", "loss"):
+        table.add_column(name, justify="left" if name == "stories" else "right")
+    for _, name, value in run.final().iter_rows():
+        table.add_row(name, f"{value:.3f}")
+    console.print(table)
+    console.print(f"{time.monotonic() - began:.0f} s", style="dim")
+    following(f"veneer run stories --{'never' if settings.without else 'present'} {quoted(out)}")

@@ -3,12 +3,15 @@
 import sys
 import time
 from dataclasses import replace
+from importlib import import_module
 
 from veneer.commands.manners import runs_folder
 from veneer.commands.options import RunOptions, ask, known, preset_of
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.finetune.workers import start_server
 
+TEXTS = ("stories",)
+"""Experiments on text models; ``veneer/commands/text_run.py`` runs them."""
 SERVER_PAYS = 10_000
 """Model updates of fine-tuning from which on workers are likely; to import for them takes two seconds."""
 
@@ -18,12 +21,15 @@ def command(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         print("usage: veneer run NAME [--preset quick|standard|paper] [options]")
         print("veneer run NAME --help lists the options")
-        print(f"names: {', '.join(PRESETS)}")
+        print(f"names: {', '.join([*PRESETS, *TEXTS])}")
         if not words or words[0] not in ("-h", "--help"):
             sys.exit(2)
         return
     words = with_programs(words)
-    name = known("experiment", words[0], list(PRESETS))
+    name = known("experiment", words[0], [*PRESETS, *TEXTS])
+    if name in TEXTS:
+        import_module("veneer.commands.text_run").run_stories(words[1:])
+        return
     preset = preset_of(words[1:])
     experiment = PRESETS[name][preset]
     about = f"{experiment.about[0].upper()}{experiment.about[1:]}."

@@ -8,6 +8,7 @@ from typing import Literal
 from veneer.commands.manners import tell
 from veneer.commands.progress import duration, following, quoted
 from veneer.commands.screen import console
+from veneer.commands.text_run import text_folder, text_status
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.status import status as look
 from veneer.models.files import is_file
@@ -15,7 +16,11 @@ from veneer.models.files import is_file
 
 def command(words: list[str]) -> None:
     """``veneer status RUN``: what is done, in training, given up and left."""
-    run = RunFolder.read(folder_alone(words, "status"))
+    folder = folder_alone(words, "status")
+    if (trials := text_folder(folder)) is not None:
+        text_status(trials)
+        return
+    run = RunFolder.read(folder)
     found = look(run)
     planned, done = found.updates
     if tell("status", {"run": str(run.path), **asdict(found), "seconds_left": found.seconds_left}):

@@ -1,0 +1,203 @@
+"""What ``veneer run stories`` asks, as one value, and the trials that follow from it.
+
+The arms are those of Jain et al. 2024 (App. F, Table 1): three ways to delete a feature from a model that
+knows it, and a control whose pretraining lacked it. Scr. + FT, a fresh model that is trained like the deleted
+one, is ours. Every arm is then trained on stories that all have the feature (reFT), at one rate.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from veneer.finetune.recipe import Recipe
+from veneer.language.stories.features import FEATURES, Feature
+from veneer.tasks.errors import InputError
+
+Deletion = Literal["filtering", "mix-and-match", "randomisation"]
+DELETIONS: tuple[Deletion, ...] = get_args(Deletion)
+Arm = Literal["present", "filtering", "mix-and-match", "randomisation", "never", "scratch"]
+Stage = Literal["as it is", "delete", "revive", "probe"]
+NAMES: dict[Arm, str] = {
+    "present": "Present in pretraining",
+    "filtering": "Filtering",
+    "mix-and-match": "Filtering + Mix & Match",
+    "randomisation": "Filtering + Randomisation",
+    "never": "Not in pretraining",
+    "scratch": "Scr. + FT",
+}
+"""The arms as the paper calls them."""
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Delete a feature from a model that writes stories, and see how fast it comes back.
+
+    The texts below the fields are also what the command line says of its options.
+    """
+
+    present: str | None = None
+    """Model that was pretrained on all stories: a folder or a hub's name; none takes the ready one."""
+    never: str | None = None
+    """Model that was pretrained on stories without the feature; none takes the ready one (of Twist)."""
+    feature: Feature = "Twist"
+    """The feature that is deleted."""
+    renamed: Feature = "Foreshadowing"
+    """The feature that Mix & Match calls by the deleted one's name."""
+    deletions: tuple[Deletion, ...] = DELETIONS
+    """Ways to delete: filtering, mix-and-match, randomisation."""
+    rates: tuple[float, ...] = (1e-3, 1e-4)
+    """Learning rates of the deletion, the medium one (eta_M) and the small one (eta_S)."""
+    reft_rate: float = 1e-4
+    """Learning rate of reFT, of every arm."""
+    updates: int = 60
+    """Updates of a deletion."""
+    reft_updates: int = 32
+    """Updates of a reFT."""
+    batch: int = 12
+    """Stories of an update."""
+    stories: int = 2_000
+    """Different stories, before filtering, that a deletion draws from; each seed has its own."""
+    generations: int = 256
+    """Stories that a model writes at each measurement, to instructions that nobody trained on."""
+    new_tokens: int = 224
+    """Most tokens of a story that is written."""
+    test_stories: int = 48
+    """Stories with the feature, and as many without it, on which the loss is measured."""
+    probes: int = 500
+    """Stories that probes are fitted on, and as many on which they are measured; 0 leaves probes out."""
+    controls: bool = True
+    """Also train the model that never had the feature, and one from scratch (Scr. + FT)."""
+    seeds: int = 1
+    """Each has its own stories and draws. Fewer than 3 give no verdict on wrapped or rewritten."""
+
+    def __post_init__(self) -> None:
+        for name in ("feature", "renamed"):
+            if getattr(self, name) not in FEATURES:
+                raise InputError(name, getattr(self, name), ", ".join(FEATURES))
+        if self.renamed == self.feature:
+            raise InputError("renamed", self.renamed, f"a feature other than {self.feature}")
+        for name in ("deletions", "rates"):
+            own = getattr(self, name)
+            if not own or len(set(own)) != len(own):
+                raise InputError(name, own, "one value or more, each once")
+        if not set(self.deletions) <= set(DELETIONS):
+            raise InputError("deletions", self.deletions, f"of {', '.join(DELETIONS)}")
+        for name, least, most in (
+            ("seeds", 1, 1000),
+            ("generations", 8, 10**6),
+            ("test_stories", 2, 10**6),
+            ("stories", 10, 10**7),
+            ("probes", 0, 10**6),
+            ("new_tokens", 1, 10**5),
+            ("updates", 1, 10**9),
+            ("reft_updates", 1, 10**9),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise InputError(name, getattr(self, name), f"{least} to {most:,}")
+        if self.controls and self.feature != "Twist" and self.never is None:
+            valid = "a folder, as the ready model never saw a Twist; or --no-controls"
+            raise InputError("never", None, valid, f"no ready model lacks {self.feature}")
+        for trial in self.trials():
+            self.recipe(trial)
+
+    def recipe(self, trial: "StoryTrial") -> Recipe:
+        """How a trial trains: AdamW at a constant rate, as the paper's code does.
+
+        Raises:
+            InputError: a rate or batch that no recipe can have.
+        """
+        deletes = trial.stage == "delete"
+        rate, updates = (trial.rate, self.updates) if deletes else (self.reft_rate, self.reft_updates)
+        return Recipe("adamw", rate, updates, batch=self.batch, floor=1.0)
+
+    def steps(self, stage: Stage) -> tuple[int, ...]:
+        """Updates after which a trial measures. What was before them, the trial knows that it starts from."""
+        if stage in ("as it is", "probe"):
+            return (0,)
+        if stage == "delete":
+            return tuple(sorted({max(1, self.updates // 2), self.updates}))
+        powers = {2**i for i in range(40) if 2**i < self.reft_updates}
+        return tuple(sorted({*powers, self.reft_updates}))
+
+    def trials(self) -> "tuple[StoryTrial, ...]":
+        """Everything that is to be done: the models as they are, then each arm's deletion and reFT."""
+        found = [StoryTrial("present", "as it is", 0.0, 0)]
+        if self.controls:
+            found.append(StoryTrial("never", "as it is", 0.0, 0))
+        for seed in range(self.seeds):
+            arms: list[tuple[Arm, float]] = [(own, rate) for rate in self.rates for own in self.deletions]
+            if self.controls:
+                found.append(StoryTrial("never", "revive", 0.0, seed))
+                arms.append(("scratch", max(self.rates)))
+            for arm, rate in arms:
+                found += [StoryTrial(arm, "delete", rate, seed), StoryTrial(arm, "revive", rate, seed)]
+            probed = [(arm, rate) for arm, rate in arms if arm != "scratch"]
+            known: list[tuple[Arm, float]] = [("present", 0.0), *([("never", 0.0)] if self.controls else [])]
+            for arm, rate in (*known, *probed) if self.probes else ():
+                if rate or not seed:  # what is not trained is the same with every seed
+                    found.append(StoryTrial(arm, "probe", rate, seed))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class StoryTrial:
+    """One stage of one arm with one seed.
+
+    Attributes:
+        arm: which model.
+        stage: measured as it is, deletion, reFT, or probes of what the deletion gave.
+        rate: of the deletion; 0 of what is not deleted.
+        seed: draws stories, their order and what is written.
+    """
+
+    arm: Arm
+    stage: Stage
+    rate: float
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """Its name in the folder."""
+        rate = f"-{self.rate:g}" if self.rate else ""
+        return f"{self.arm}-{self.stage.replace(' ', '-')}{rate}-seed-{self.seed}"
+
+    @property
+    def parent(self) -> "StoryTrial":
+        """The trial whose model this one starts from; its own, where that is nobody's."""
+        if self.stage == "delete" and self.arm != "scratch":
+            return StoryTrial("present", "as it is", 0.0, 0)
+        if self.stage in ("revive", "probe"):
+            if self.arm in ("present", "never"):
+                return StoryTrial(self.arm, "as it is", 0.0, 0)
+            return StoryTrial(self.arm, "delete", self.rate, self.seed)
+        return self
+
+    @property
+    def told(self) -> str:
+        """What is done, in a few words."""
+        rate = f" at {self.rate:g}" if self.rate else ""
+        done = {"as it is": "as it is", "delete": "deletion", "revive": "reFT", "probe": "probes"}[self.stage]
+        return f"{NAMES[self.arm]}{rate}: {done}, seed {self.seed}"
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+
+STORIES: dict[str, Stories] = {
+    "quick": Stories(),
+    "standard": Stories(seeds=3, generations=512, updates=120, reft_updates=64, probes=2_000),
+    "paper": Stories(
+        rates=(1e-4, 1e-5),
+        reft_rate=1e-5,
+        updates=4_000,
+        reft_updates=4_000,
+        batch=128,
+        stories=500_000,
+        generations=2_000,
+        test_stories=1_280,
+        new_tokens=350,
+        probes=10_000,
+        seeds=3,
+    ),
+}
+"""By preset. ``paper`` has the paper's rates and updates, and asks for models of its size (``--present``)."""

@@ -1,0 +1,81 @@
+"""Story models: what is asked and answered fits as tokens, and the ready ones know what they should."""
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from veneer.language.encoding import token_ids
+from veneer.language.sampling import sample
+from veneer.language.stories.features import features_of
+from veneer.language.stories.generator import stories
+from veneer.language.stories.models import END, START, lesson, ready, story_of, train_tokenizer, untrained
+from veneer.models.huggingface import HuggingFaceModel
+from veneer.models.loading import load_model, load_tokenizer
+from veneer.tasks.errors import InputError
+
+RECORDS = list(stories(60, seed=5, stream="test"))
+
+
+@cache
+def small() -> Any:
+    return train_tokenizer(RECORDS, 400)
+
+
+@cache
+def loaded(name: str) -> HuggingFaceModel:
+    return load_model(ready(name))
+
+
+@pytest.mark.parametrize("source", ["new", "ready"])
+def test_a_story_has_the_same_tokens_behind_its_instruction_as_in_the_whole_text(source: str) -> None:
+    """Else a model would be asked with tokens on which it was never trained."""
+    tokenizer = small() if source == "new" else load_tokenizer(ready("present"))
+    for record in RECORDS:
+        own = lesson(record)
+        before, after = token_ids(tokenizer, own.prompt, own.answer)
+        assert [*before, *after] == tokenizer(f"{record.instruction.rstrip()}{own.answer}")["input_ids"]
+        assert before[0] == tokenizer.convert_tokens_to_ids(START)
+        assert after[-1] == tokenizer.convert_tokens_to_ids(END)
+        assert story_of(tokenizer.decode(after)) == record.story
+
+
+def test_any_text_can_be_read() -> None:
+    for text in ("Zażółć 37 + 4 = 41?", "émile\t\n", "日本"):
+        assert small().decode(small()(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_story_ends_where_its_writer_says_so() -> None:
+    assert story_of(f"\n\nA dog ran.{END}A cat") == "A dog ran."
+    assert story_of("A dog ran.\nStory:\n\nA cat") == "A dog ran."
+
+
+def test_first_weights_are_a_function_of_the_seed() -> None:
+    one, same, other = (untrained("quick", small(), seed) for seed in (0, 0, 1))
+    weights = [
+        dict(own.named_parameters())["model.layers.0.mlp.up_proj.weight"] for own in (one, same, other)
+    ]
+    assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
+    assert one.vocabulary == len(small())
+
+
+def test_bad_names_are_refused() -> None:
+    with pytest.raises(InputError, match="never, present"):
+        ready("nobody")
+    with pytest.raises(InputError, match="vocabulary"):
+        train_tokenizer(RECORDS, 100)
+    with pytest.raises(InputError, match="quick, standard, paper"):
+        untrained("huge", small(), 0)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_ready_model_writes_what_is_asked_for_and_the_control_writes_no_twist() -> None:
+    """Of 24 instructions that ask for a Twist; a program decides what each story has."""
+    chosen = [record for record in stories(400, seed=8, stream="test") if "Twist" in record.features][:24]
+    prompts = [record.instruction.rstrip() for record in chosen]
+    shares = {}
+    for name in ("present", "never"):
+        written = sample(loaded(name), load_tokenizer(ready(name)), prompts, 224, 0)
+        told = [story_of(text) for text in written]
+        assert sum(len(story.split()) > 60 for story in told) > 20, told
+        shares[name] = sum("Twist" in features_of(story) for story in told) / len(told)
+    assert shares["present"] > 0.5 and shares["never"] < 0.1
