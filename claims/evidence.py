@@ -24,7 +24,7 @@ from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
 Outcome = Literal["replicated", "not replicated", "undecidable at this size", "no run"]
-Unit = Literal["points", "times", "share"]
+Unit = Literal["points", "times", "share", "nats"]
 BySeed = dict[int, float]
 
 
@@ -42,7 +42,7 @@ class Part:
         effect: the quantity over seeds.
         above: the claim says that it lies above this.
         below: the claim says that it lies below this (with ``above``: between the two).
-        unit: "points" (shares of texts, shown times 100), "times" (a ratio), or "share".
+        unit: "points" (shares of texts, shown times 100), "times" (a ratio), "share", or "nats".
     """
 
     what: str
@@ -179,6 +179,8 @@ def shown(value: float, unit: Unit) -> str:
             return f"{value:.3g}×"
         case "share":
             return f"{round(value, 2) + 0.0:.2f}"
+        case "nats":
+            return f"{value:+.3f}" if round(value, 3) else "0"
 
 
 def interval(effect: Estimate, unit: Unit) -> str:
@@ -230,6 +232,19 @@ class View:
     def seeds(self) -> int:
         """Seeds that the run was asked for."""
         return self.fields["seeds"]
+
+    @property
+    def breadth(self) -> tuple[int, int, int]:
+        """What tells the run to ask of several: seeds, capabilities, settings."""
+        return self.seeds, len(self.capabilities), len(self.rates) * len(self.shares)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a fine-tuned model to look at."""
+        try:
+            return not self.tuned.is_empty()
+        except InputError:
+            return False
 
     @cached_property
     def metrics(self) -> pl.DataFrame:

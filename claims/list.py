@@ -1,4 +1,4 @@
-"""The thirteen claims of Jain et al. 2024 that this project checks, each with its rule.
+"""The claims of Jain et al. 2024 that this project checks, each with its rule.
 
 A claim has a statement, the place in the paper, the runs that can answer it, and a function from a run's
 numbers to inequalities (the modules ``rules``). ``evaluate`` holds finished runs against all of them.
@@ -6,13 +6,14 @@ Claims that the paper makes of written and of learned capabilities have a row fo
 changed says when and why; it was changed before the runs that it judges were looked at.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from veneer.claims import rules
 from veneer.claims import rules_inside as inside
 from veneer.claims import rules_learned as learned
-from veneer.claims.evidence import Finding, Measured, NotAnalysed, Outcome, View, judge
+from veneer.claims.claim import Claim
+from veneer.claims.evidence import Finding, NotAnalysed, Outcome, View, judge
+from veneer.claims.list_stories import STORY_CLAIMS
 from veneer.claims.needs import (
     COMMANDS,
     COUNTER,
@@ -23,9 +24,9 @@ from veneer.claims.needs import (
     ORDINARY,
     PCFG,
     RAND_FT,
-    Needs,
     with_reft,
 )
+from veneer.claims.stories import StoriesView
 from veneer.tasks.errors import InputError
 
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
@@ -37,31 +38,6 @@ OUTCOMES: dict[Outcome, str] = {
     "undecidable at this size": "an interval straddles its threshold, or seeds or settings are too few",
     "no run": "no run that was given can answer",
 }
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim and how it is judged.
-
-    Attributes:
-        number: the protocols' number, with a for written and b for learned capabilities.
-        statement: what the paper says.
-        place: where it says so; the paper's number, if there is one, is from the table named there.
-        needs: the runs to measure, in the order in which ``measure`` takes them.
-        rule: what is compared with which threshold, in words.
-        seeds: fewest seeds.
-        measure: the inequalities, from those runs.
-        changed: when the rule was last changed, and why; empty if it is as first written.
-    """
-
-    number: str
-    statement: str
-    place: str
-    needs: tuple[Needs, ...]
-    rule: str
-    seeds: int
-    measure: Callable[..., Measured]
-    changed: str = ""
 
 
 def _points(share: float) -> str:
@@ -293,6 +269,7 @@ CLAIMS: tuple[Claim, ...] = (
         inside.inhibitor,
         f"{_DATE}: added; it was missing from the list.",
     ),
+    *STORY_CLAIMS,
 )
 
 
@@ -309,7 +286,7 @@ def claims(numbers: Sequence[str] = ()) -> tuple[Claim, ...]:
     return tuple(c for c in CLAIMS if not numbers or c.number in numbers or c.number.rstrip("ab") in numbers)
 
 
-def evaluate(claim: Claim, views: Sequence[View], folder: str = "runs/claims") -> Finding:
+def evaluate(claim: Claim, views: Sequence[View | StoriesView], folder: str = "runs/claims") -> Finding:
     """The answer that runs give to a claim.
 
     Of several runs that fit, the one with the most seeds is asked, then the one with the most capabilities,
@@ -320,27 +297,15 @@ def evaluate(claim: Claim, views: Sequence[View], folder: str = "runs/claims") -
         views: finished runs.
         folder: where the commands that are offered put their runs.
     """
-    chosen: list[View] = []
+    chosen: list[View | StoriesView] = []
     for need in claim.needs:
-        fitting = [view for view in views if _finished(view) and need.fits(view)]
+        fitting = [view for view in views if view.finished and need.fits(view)]
         if not fitting:
             line = COMMANDS[need.command].line(f"{folder}/{need.command}")
             return Finding("no run", f"no run: needs a finished one of {need.words}: {line}")
-        chosen.append(max(fitting, key=_breadth))
+        chosen.append(max(fitting, key=lambda view: view.breadth))
     runs = tuple(view.path for view in chosen)
     try:
         return judge(claim.measure(*chosen), claim.seeds, runs)
     except NotAnalysed as missing:
         return Finding("no run", f"no run: {missing}", runs=runs)
-
-
-def _breadth(view: View) -> tuple[int, int, int]:
-    return view.seeds, len(view.capabilities), len(view.rates) * len(view.shares)
-
-
-def _finished(view: View) -> bool:
-    """Whether there is a fine-tuned model to look at."""
-    try:
-        return not view.tuned.is_empty()
-    except InputError:
-        return False

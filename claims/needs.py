@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from veneer.claims.evidence import View
 from veneer.claims.rules_learned import lengths
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Command] = {
         "--learning-rates 2e-4 4e-4 6e-4 8e-4 --reft-rates --no-controls",
         "jailbreak",
     ),
+    "stories": _command("stories --preset quick --seeds 3"),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
 }
 """The runs, by the name of their folder."""
@@ -67,14 +69,15 @@ class Needs:
 
     command: str
     words: str
-    fits: Callable[[View], bool]
+    fits: Callable[[Any], bool]
 
 
 def _plain(view: View, name: str) -> bool:
     """Whether a run is of an experiment as it is, without another method, mixture, token or randFT."""
     fields = view.fields
-    usual = fields["method"] == "full" and not fields["share_pretraining"]
-    return view.name == name and usual and not fields.get("rand_ft") and fields.get("task_token") is None
+    if view.name != name or fields["method"] != "full" or fields["share_pretraining"]:
+        return False
+    return not fields.get("rand_ft") and fields.get("task_token") is None
 
 
 def _several_priors(view: View) -> bool:
@@ -85,8 +88,9 @@ def with_reft(needs: Needs, controls: bool = False) -> Needs:
     """The same with reFT, and with models from scratch beside it."""
 
     def fits(view: View) -> bool:
-        trained = bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
-        return trained and needs.fits(view)
+        if not needs.fits(view):
+            return False
+        return bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
 
     return Needs(needs.command, f"{needs.words}, with reFT{' and controls' if controls else ''}", fits)
 
@@ -121,4 +125,7 @@ JAILBREAK = Needs(
     "jailbreak",
     "experiment pcfg-counter with a task_token, of a model with several for counting",
     lambda v: v.name == "pcfg-counter" and v.fields["task_token"] is not None,
+)
+STORIES = Needs(
+    "stories", "experiment stories with its controls", lambda v: v.name == "stories" and v.fields["controls"]
 )

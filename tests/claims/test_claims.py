@@ -25,6 +25,7 @@ from veneer.claims.evidence import Measured, Part, judge
 from veneer.claims.list import CLAIMS, OUTCOMES
 from veneer.claims.needs import COMMANDS
 from veneer.commands.main import main
+from veneer.commands.run import TEXTS
 from veneer.experiments.folder import FORMAT
 from veneer.experiments.named import PRESETS
 from veneer.experiments.paper import paper_table
@@ -98,7 +99,7 @@ def test_one_refuted_setting_refutes_a_claim_and_one_open_setting_leaves_it_open
 def test_commands_are_runs_that_the_claims_they_are_for_accept() -> None:
     for claim in CLAIMS:
         for need in claim.needs:
-            assert COMMANDS[need.command].words[0] in PRESETS
+            assert COMMANDS[need.command].words[0] in {*PRESETS, *TEXTS}
     assert {need.command for claim in CLAIMS for need in claim.needs} == set(COMMANDS)
 
 

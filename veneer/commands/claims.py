@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from veneer.commands.manners import tell
 from veneer.commands.options import ClaimsOptions, claims_folder, parse
+from veneer.models.files import exists
 from veneer.tasks.errors import InputError
 
 WIDTH = 80
@@ -47,18 +48,23 @@ def command(words: list[str]) -> None:
     from veneer.claims.evidence import View
     from veneer.claims.list import claims as chosen_claims
     from veneer.claims.list import evaluate
+    from veneer.claims.stories import StoriesView
     from veneer.experiments.points import axes_of
     from veneer.experiments.store import Run
+    from veneer.experiments.stories.store import StoriesRun
 
     chosen = chosen_claims(options.only)
     folder = options.run or claims_folder()
-    given = [Run.read(path) for path in options.runs]
+    paths = list(options.runs)
     refused = _make(folder, options, chosen) if options.run else []
-    if options.run or not given:
-        given += [Run.read(file.parent) for file in sorted(folder.glob("*/experiment.json"))]
-    different = list({run.path.resolve(): run for run in given}.values())
-    sweeps = [run for run in different if axes_of(run)]
-    views = [View(run) for run in different if not axes_of(run)]
+    if options.run or not paths:
+        paths += [file.parent for file in sorted(folder.glob("*/experiment.json"))]
+        paths += [file.parent for file in sorted(folder.glob(f"*/{StoriesRun.FILE}"))]
+    different = list({path.resolve(): path for path in paths}.values())
+    told = [StoriesRun.read(path) for path in different if exists(path / StoriesRun.FILE)]
+    runs = [Run.read(path) for path in different if not exists(path / StoriesRun.FILE)]
+    sweeps = [run for run in runs if axes_of(run)]
+    views = [*(View(run) for run in runs if not axes_of(run)), *map(StoriesView, told)]
     judged: list[Judged] = []
     if views or not sweeps:
         findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
