@@ -44,29 +44,44 @@ def probe(trial: StoryTrial, feature: str) -> float:
     return {"present": 0.95, "never": 0.85}.get(trial.arm, 0.93 if trial.rate == LARGE else 0.94)
 
 
-def view(folder: Path, share: Value = share, loss: Value = loss, probe: Any = probe, seeds: int = 3) -> Any:
-    settings = Stories(seeds=seeds, generations=1000)
-    run = StoriesRun.open(folder / "run", settings)
-    for trial in settings.trials():
-        shift = 0.001 * trial.seed * (trial.stage not in ("as it is", "probe"))
-        if trial.stage == "probe":
-            told = {"accuracy": 0.0, "control": 0.5, "majority": 0.85, "texts": 500}
-            rows = [
-                {**told, "residual": residual, "feature": feature}
+class MadeUp(StoriesRun):
+    """A run whose results were thought out and are in no file."""
+
+    def __init__(self, settings: Stories, results: dict[str, dict[str, Any]]) -> None:
+        super().__init__(Path("made-up"), settings)
+        self.results = results
+
+    def done(self, trial: StoryTrial) -> bool:
+        return trial.id in self.results
+
+    def result(self, trial: StoryTrial) -> dict[str, Any] | None:
+        return self.results.get(trial.id)
+
+
+def view(share: Value = share, loss: Value = loss, probe: Any = probe, seeds: int = 3, **more: Any) -> Any:
+    settings = Stories(seeds=seeds, generations=1000, **more)
+    found = {trial.id: made_up(settings, trial, share, loss, probe) for trial in settings.trials()}
+    return StoriesView(MadeUp(settings, found))
+
+
+def made_up(settings: Stories, trial: StoryTrial, share: Value, loss: Value, probe: Any) -> dict[str, Any]:
+    if trial.stage == "probe":
+        told = {"control": 0.5, "majority": 0.85, "texts": 500}
+        return {
+            "probes": [
+                {"residual": residual, "feature": feature, **told}
                 | {"accuracy": probe(trial, feature) + 0.0001 * trial.seed if residual else 0.2}
                 for residual in range(3)
                 for feature in FEATURES
             ]
-            run.finish(trial, {"probes": rows})
-            continue
-        steps = settings.steps(trial.stage)
-        scores = [
-            {"loss_with": loss(trial, step) + shift, "loss_without": 0.4, "share_of": 1000.0}
-            | {"share": round(1000 * (share(trial, step) + shift)), "others": 5.0, "others_of": 10.0}
-            for step in steps
-        ]
-        run.finish(trial, {"steps": list(steps), "scores": scores, "diverged_at": None, "written": []})
-    return StoriesView(run)
+        }
+    shift, steps = 0.001 * trial.seed * (trial.stage != "as it is"), settings.steps(trial.stage)
+    counts = {"share_of": 1000.0, "others": 5.0, "others_of": 10.0, "loss_without": 0.4}
+    scores = [
+        {**counts, "loss_with": loss(trial, s) + shift, "share": round(1000 * (share(trial, s) + shift))}
+        for s in steps
+    ]
+    return {"steps": list(steps), "scores": scores}
 
 
 def outcome(number: str, own: Any) -> str:
@@ -83,8 +98,8 @@ def few_stories(monkeypatch: pytest.MonkeyPatch) -> None:
 NUMBERS = [str(number) for number in range(14, 24)]
 
 
-def test_stories_as_the_paper_tells_them_replicate_every_claim(tmp_path: Path) -> None:
-    own = view(tmp_path)
+def test_stories_as_the_paper_tells_them_replicate_every_claim() -> None:
+    own = view()
     for number in NUMBERS:
         (claim,) = claims([number])
         found = evaluate(claim, [own])
@@ -92,8 +107,8 @@ def test_stories_as_the_paper_tells_them_replicate_every_claim(tmp_path: Path) -
         assert found.seeds == 3 and found.runs == (own.path,)
 
 
-def test_one_seed_decides_nothing(tmp_path: Path) -> None:
-    own = view(tmp_path, seeds=1)
+def test_one_seed_decides_nothing() -> None:
+    own = view(seeds=1)
     assert {outcome(number, own) for number in NUMBERS} == {EITHER}
 
 
@@ -120,23 +135,20 @@ LIES: list[tuple[str, str, Any]] = [
 
 
 @pytest.mark.parametrize(("number", "what", "value"), LIES, ids=[f"{n} {what}" for n, what, _ in LIES])
-def test_what_is_not_so_is_not_replicated(number: str, what: str, value: Any, tmp_path: Path) -> None:
-    assert outcome(number, view(tmp_path, **{what: value})) == NO
+def test_what_is_not_so_is_not_replicated(number: str, what: str, value: Any) -> None:
+    assert outcome(number, view(**{what: value})) == NO
 
 
-def test_the_papers_table_keeps_what_is_wrong_with_it_and_tells_four_deletions_of_six(tmp_path: Path) -> None:
+def test_the_papers_table_keeps_what_is_wrong_with_it_and_tells_four_deletions_of_six() -> None:
     """Of 16 stories, 56 and 44 % are not told from the control's 31 %; 81 and 88 % are."""
     (claim,) = claims(["23"])
-    assert evaluate(claim, [view(tmp_path)]).paper == pytest.approx(4 / 6)
+    assert evaluate(claim, [view()]).paper == pytest.approx(4 / 6)
     wrong = paper_twists().filter(arm="filtering", rate="M", iteration=3000)
     assert wrong["share"][0] == pytest.approx(0.82) and wrong["share_in_notebook"][0] == 0.62
 
 
-def test_a_run_without_probes_or_with_one_rate_says_what_makes_them(tmp_path: Path) -> None:
-    own = view(tmp_path)
-    for trial in own.run.trials():
-        if trial.stage == "probe":
-            own.run._file(trial).unlink()
+def test_a_run_without_probes_or_with_one_rate_says_what_makes_them() -> None:
+    own = view(probes=0)
     (claim,) = claims(["19"])
     assert "veneer run stories --probes" in evaluate(claim, [own]).explanation
     assert outcome("19", own) == "no run"
