@@ -26,7 +26,7 @@ NEAR_ZERO = 0.1
 EARLY = 8
 """reFT is early up to its updates divided by this; the powers of two are measured."""
 LEVEL = 0.1
-"""Difference of shares that counts as caught up: five standard errors of 768 stories, three seeds of 256."""
+"""Difference of shares that counts as caught up: four standard errors of 384 stories, three seeds of 128."""
 PROBE_KEPT = 0.5
 """Share of what the pretrained model has over the control that "almost as well" asks to keep."""
 PROBE_STILL = 0.02

@@ -56,7 +56,7 @@ class Stories:
     """Stories of an update."""
     stories: int = 2_000
     """Different stories, before filtering, that a deletion draws from; each seed has its own."""
-    generations: int = 256
+    generations: int = 128
     """Stories that a model writes at each measurement, to instructions that nobody trained on."""
     new_tokens: int = 224
     """Most tokens of a story that is written."""
@@ -114,7 +114,7 @@ class Stories:
         if stage in ("as it is", "probe"):
             return (0,)
         if stage == "delete":
-            return tuple(sorted({max(1, self.updates // 2), self.updates}))
+            return (self.updates,)
         powers = {2**i for i in range(40) if 2**i < self.reft_updates}
         return tuple(sorted({*powers, self.reft_updates}))
 

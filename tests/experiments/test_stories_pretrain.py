@@ -1,4 +1,4 @@
-"""veneer pretrain stories: a folder that transformers reads, gone on with from another; bad input is a line."""
+"""veneer pretrain stories: a folder that transformers reads, gone on with from another; what is refused."""
 
 import json
 from pathlib import Path
