@@ -44,15 +44,15 @@ class Stories:
     """The feature that Mix & Match calls by the deleted one's name."""
     deletions: tuple[Deletion, ...] = DELETIONS
     """Ways to delete: filtering, mix-and-match, randomisation."""
-    rates: tuple[float, ...] = (1e-3, 1e-4)
+    rates: tuple[float, ...] = (2e-3, 2e-4)
     """Learning rates of the deletion, the medium one (eta_M) and the small one (eta_S)."""
-    reft_rate: float = 1e-4
+    reft_rate: float = 2e-4
     """Learning rate of reFT, of every arm."""
     updates: int = 60
     """Updates of a deletion."""
     reft_updates: int = 32
     """Updates of a reFT."""
-    batch: int = 12
+    batch: int = 8
     """Stories of an update."""
     stories: int = 2_000
     """Different stories, before filtering, that a deletion draws from; each seed has its own."""
