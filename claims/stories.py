@@ -79,7 +79,7 @@ class StoriesView:
         """
         own = self.run.settings.rates
         if len(own) < 2:
-            raise NotAnalysed(f"{self.path} has one rate: veneer run stories --rates 1e-3 1e-4")
+            raise NotAnalysed(f"{self.path} has one rate: veneer run stories --rates 2e-3 2e-4")
         return max(own), min(own)
 
     def curve(self, arm: Arm, rate: float, measure: str) -> pl.DataFrame:

@@ -59,7 +59,7 @@ class MadeUp(StoriesRun):
 
 
 def view(share: Value = share, loss: Value = loss, probe: Any = probe, seeds: int = 3, **more: Any) -> Any:
-    settings = Stories(seeds=seeds, generations=1000, **more)
+    settings = Stories(seeds=seeds, generations=1000, rates=(LARGE, SMALL), **more)
     found = {trial.id: made_up(settings, trial, share, loss, probe) for trial in settings.trials()}
     return StoriesView(MadeUp(settings, found))
 
