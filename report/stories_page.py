@@ -80,7 +80,7 @@ def render(run: StoriesRun, outcomes: Sequence[Outcome]) -> str:
 def _legend(measured: Measured) -> list[tuple[str, str, bool]]:
     """Colour and name of every arm that is drawn, and whether its line is broken."""
     return [
-        (ARM_ATTACKS[arm], f"{NAMES[arm]} at {rate:g}" if rate else NAMES[arm], _broken(measured, arm, rate))
+        (ARM_COLOURS[arm], f"{NAMES[arm]} at {rate:g}" if rate else NAMES[arm], _broken(measured, arm, rate))
         for arm, rate in measured.arms
         if not measured.curve(arm, rate).is_empty()
     ]
@@ -108,7 +108,7 @@ def _lines(measured: Measured, measure: str) -> list[Line]:
     lines = []
     for arm, rate in measured.arms:
         curve = measured.curve(arm, rate, measure)
-        colour, broken = ARM_ATTACKS[arm], _broken(measured, arm, rate)
+        colour, broken = ARM_COLOURS[arm], _broken(measured, arm, rate)
         if measured.settings.seeds > 1:
             for _, own in curve.group_by("seed", maintain_order=True):
                 lines.append(Line(own.sort("step").select("step", "value").rows(), colour, 1, 0.35, broken))
