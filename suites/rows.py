@@ -158,13 +158,17 @@ def fill(
             vain = 0 if len(placed) else vain + wanted
             filled[placed] = True
             if vain > source.patience:
+                failure = getattr(source, "failure", "")
+                if not source.answers:
+                    valid = "a program that RASP can run on texts of its vocabulary"
+                    raise InputError("program", source.operands[0], valid, f"no text has an answer{failure}")
                 done = asked_for - len(pending)
                 kinds = " or ".join(KINDS[kind] for kind in np.unique(rows.kind[mine]))
                 problem = f"{vain:,} further texts were drawn and none was a new {kinds} one for this split"
                 if condition.by and condition.inside:
                     held = ", ".join(sorted(map(str, condition.values))[:10])
                     problem += f" of {condition.by} {held}, which is held out for it"
-                problem += getattr(source, "failure", "")
+                problem += failure
                 valid = f"about {done:,} in a file, or what is commoner (natural text, another q)"
                 raise InputError("samples", asked_for, valid, problem)
         pending = pending[~filled[pending]]

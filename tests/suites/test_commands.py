@@ -166,6 +166,7 @@ def test_a_program_without_answers_is_refused_with_the_cause(
         command("generate", f"{tmp_path / 'mine.py'}:{name}", *words)
     error = capsys.readouterr().err
     assert ended.value.code == 2 and cause in error and error.count("\n") == 1, error
+    assert error.startswith("veneer: program = ") and "no text has an answer" in error
     assert not (tmp_path / "d").exists()
 
 
