@@ -6,6 +6,7 @@ off, so that it is given ``"'1'"``.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from veneer.compiled.capability import Value
@@ -48,3 +49,23 @@ def read_vocabulary(words: Sequence[str], length: int) -> list[Value]:
         problem = f"the model would be {size:,} wide or more: at least {need:,.1f} GB of weights"
         raise InputError("max_length", length, f"at most {MOST:,} tokens and positions together", problem)
     return tokens
+
+
+def in_texts(tokens: Sequence[Value]) -> tuple[str, ...]:
+    """How tokens stand in the texts of a dataset, one for each; a blank in a token is shown as ``␣``.
+
+    A text that looks like another token, such as ``'1'`` beside the number 1, has its quotes.
+
+    Raises:
+        InputError: two that cannot be told apart even so.
+    """
+    plain = [str(token).replace(" ", "␣") for token in tokens]
+    times = Counter(plain)
+    shown = tuple(
+        f"'{word}'" if isinstance(token, str) and times[word] > 1 else word
+        for token, word in zip(tokens, plain, strict=True)
+    )
+    if alike := [word for word, count in Counter(shown).items() if count > 1]:
+        problem = f"two of them are written {alike[0]}"
+        raise InputError("vocabulary", list(tokens), "different tokens", problem)
+    return shown

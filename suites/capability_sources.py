@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
+from veneer.compiled.tokens import in_texts
 from veneer.pcfg.families import Family, SampleLayout
 from veneer.pcfg.operand_task import OperandTask
 from veneer.suites.bulk import Texts, uniform
@@ -226,7 +227,7 @@ class RaspSource:
 
     @property
     def frame(self) -> Frame:
-        words = tuple(map(str, self.tokens))
+        words = in_texts(self.tokens)
         vocabulary = (self.names[0], *words, self.names[1])
         return Frame(words, vocabulary, tuple(range(1, len(vocabulary))), ((0,), (0,)), (), self.answer)
 

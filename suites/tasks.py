@@ -145,13 +145,12 @@ def rasp(
         InputError: a program that cannot be loaded, or lengths, tokens or positions that cannot be used.
     """
     from veneer.compiled.file import split_target
+    from veneer.compiled.tokens import in_texts
 
     tokens = list(vocabulary)
-    if not tokens or len(set(map(str, tokens))) != len(tokens) or any(not str(t).strip() for t in tokens):
-        raise InputError("vocabulary", tokens, "one or more different tokens")
-    if any(" " in str(token) for token in tokens):
-        raise InputError("vocabulary", tokens, "tokens without spaces, which stand between them in a text")
-    if {bos, pad} & set(map(str, tokens)) or bos == pad:
+    if not tokens or any(not str(token) for token in tokens):
+        raise InputError("vocabulary", tokens, "one or more tokens, none of them empty")
+    if {bos, pad} & {*in_texts(tokens)} or bos == pad:
         raise InputError("bos, pad", [bos, pad], "two names that are not in the vocabulary")
     if not 1 <= min_length <= max_length:
         raise InputError("min_length", min_length, f"1 to max_length = {max_length}")
@@ -268,6 +267,7 @@ def relabel(task: Task, programs: Sequence[str] = ()) -> Relabel | None:
 
 def _relabel_rasp(task: Task, programs: Sequence[str]) -> Relabel:
     from veneer.compiled.file import split_target
+    from veneer.compiled.tokens import in_texts
     from veneer.suites.capability_sources import answer_of
 
     hashes = [digest(split_target(target)[0], "program", target) for target in programs]
@@ -275,7 +275,7 @@ def _relabel_rasp(task: Task, programs: Sequence[str]) -> Relabel:
         valid = f"{' and '.join(task['programs'])} as when the dataset was made"
         raise InputError("program", list(programs), valid, "their bytes are others, or it is not all of them")
     loaded = dict(zip(dict.fromkeys(task["pairs"][0]), _programs(programs), strict=True))
-    token = {str(value): value for value in task["vocabulary"]}
+    token = dict(zip(in_texts(task["vocabulary"]), task["vocabulary"], strict=True))
 
     def answer(text: list[str], operand: str) -> Value:
         return answer_of(loaded[operand], [token[word] for word in text], task["answer"], task["causal"])

@@ -132,6 +132,28 @@ def test_labels_of_a_program_are_rasps_own(
     assert both[0] in (tmp_path / "d" / "dataset.json").read_text()  # so that the command can be repeated
 
 
+KINDS = """
+from tracr.rasp import rasp
+
+
+def kind():
+    return rasp.Map(lambda token: f"{type(token).__name__} {token}", rasp.tokens)
+"""
+
+
+def test_tokens_of_every_kind_stand_in_a_datasets_texts_and_are_told_apart(tmp_path: Path) -> None:
+    """As ``compile`` takes them: the text 1 and the number, a decimal, a blank, a minus, a comma."""
+    (tmp_path / "mine.py").write_text(KINDS)
+    program = f"{tmp_path / 'mine.py'}:kind"
+    words = ["--vocabulary", "'1'", "1", "0.5", "' '", "-2", "'a,b'", "--max-length", "3", "--samples", "60"]
+    command("generate", program, *words, "--out", tmp_path / "d")
+    shown = {"'1'": "str 1", "1": "int 1", "0.5": "float 0.5", "␣": "str  ", "-2": "int -2", "a,b": "str a,b"}
+    table = read(tmp_path / "d")
+    assert {row["text"].split(" ")[-1] for row in table.iter_rows(named=True)} == set(shown)
+    assert all(row["label"] == shown[row["text"].split(" ")[-1]] for row in table.iter_rows(named=True))
+    command("verify", tmp_path / "d", "--program", program)
+
+
 FAILING = """
 from tracr.rasp import rasp
 
