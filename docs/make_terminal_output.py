@@ -31,24 +31,44 @@ COMMANDS = (
     "--no-controls --no-third-operand --evaluation-samples 60 --out runs/sweep",
     "veneer claims runs/tiny --only 1 3",
     "veneer figures runs/tiny",
+    "veneer compile mine.py:length --vocabulary a b c --max-length 5 --out mine",
+    "veneer pretrain pcfg --priors M --iterations 20 --evaluation-samples 20 --out runs/pcfg",
     "veneer generate counter --samples 200 --length 6 --out data",
     "veneer verify data",
+    "veneer evaluate data --split train --predictions predictions.csv",
+    "veneer push data --out hub",
+    "veneer completion fish | head -n 3",
     "veneer analyse",
     "veneer run countre",
-    "veneer list --json list.json --quiet",
+    "veneer list --json | head -n 12",
 )
+ELSEWHERE = {"relearn": "capitals.md"}
+"""Commands that need models of Hugging Face, and the page that shows them."""
+PROGRAM = """\
+from tracr.rasp import rasp
+
+
+def length():
+    return rasp.SelectorWidth(rasp.Select(rasp.tokens, rasp.tokens, rasp.Comparison.TRUE))
+"""
+HEAD = """\
+# What the commands print
+
+Made by `python docs/make_terminal_output.py`: each command below was run at 80 columns, without a terminal
+(on one there is a bar instead of the lines with times). Times differ from run to run. `mine.py` holds a
+program of one line ([your own program](own-program.md)); `predictions.csv` gives every sample the answer 1.
+`veneer relearn` needs models of Hugging Face: [capitals](capitals.md) shows it.
+"""
 
 
 def main() -> None:
     """Run every command, and write the page."""
     with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "mine.py").write_text(PROGRAM, encoding="utf-8")
+        answers = "".join(f"{i},1\n" for i in range(160))
+        (Path(folder) / "predictions.csv").write_text(f"id,prediction\n{answers}", encoding="utf-8")
         shown = [f"```console\n$ {command}\n{output(command, folder)}\n```" for command in COMMANDS]
-    head = (
-        "# What the commands print\n\n"
-        "Made by `python docs/make_terminal_output.py`: each command below was run at 80 columns, without a\n"
-        "terminal (on one there is a bar instead of the lines with times). Times differ from run to run.\n"
-    )
-    PAGE.write_text("\n\n".join([head, *shown]) + "\n", encoding="utf-8")
+    PAGE.write_text("\n".join([HEAD, *(f"{part}\n" for part in shown)]), encoding="utf-8")
 
 
 def output(command: str, folder: str) -> str:

@@ -85,19 +85,20 @@ def attention(seed: int) -> dict[str, Tensor]:
 
 
 def cells_of(experiment: CounterExperiment) -> list[Cell]:
-    """By seed: each setting's fine-tuning and reFT, then Scr. + FT, its reFT, and Scr."""
+    """By seed: each setting's fine-tuning and reFTs, then Scr. + FT, its reFTs, and Scr."""
     evaluation, cells = Evaluation(experiment.evaluation_samples, STEPS), []
+    updates = experiment.reft_iterations
+    refts = [Stage("reft", pretraining(), Recipe("sgd", rate, updates)) for rate in experiment.reft_rates]
     for seed in range(experiment.seeds):
-        reft = Stage("reft", pretraining(), Recipe("sgd", 0.001, experiment.reft_iterations))
         for rate in experiment.learning_rates:
             for c_tr in experiment.c_tr:
                 tune = Stage("fine-tune", fine_tuning(c_tr), Recipe("sgd", rate, experiment.iterations))
                 first = Cell(origin(seed), TASK, tune, evaluation, seed)
-                cells += [first, Cell(first, TASK, reft, evaluation, seed)]
+                cells += [first, *(Cell(first, TASK, reft, evaluation, seed) for reft in refts)]
         tune = Stage("fine-tune", fine_tuning(0.0), Recipe("sgd", 0.1, experiment.iterations))
         first = Cell(origin(seed, "scratch"), TASK, tune, evaluation, seed)
-        cells += [first, Cell(first, TASK, reft, evaluation, seed)]
-        cells.append(Cell(origin(seed, "scratch"), TASK, reft, evaluation, seed))
+        cells += [first, *(Cell(first, TASK, reft, evaluation, seed) for reft in refts)]
+        cells += [Cell(origin(seed, "scratch"), TASK, reft, evaluation, seed) for reft in refts]
     return cells
 
 

@@ -3,7 +3,7 @@
 import textwrap
 from typing import Any
 
-from veneer.commands.manners import tell
+from veneer.commands.manners import current, tell
 from veneer.experiments.named import (
     PRESETS,
     CompiledExperiment,
@@ -51,7 +51,8 @@ def command(words: list[str]) -> None:
     for preset, costs in texts.items():
         _print(f"  {preset:{column - 2}}", costs["size"])
         _print(" " * column, _time(costs))
-    print("Next: veneer run counter")
+    if not current().quiet:
+        print("Next: veneer run counter")
 
 
 def _print(head: str, text: str) -> None:

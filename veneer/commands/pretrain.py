@@ -47,8 +47,8 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     run.check_memory(device)
     members, began = len(run.names), time.monotonic()
     about = (
-        f" ({options.preset}) on {device.type}: {members} models, {experiment.iterations:,} updates each; "
-        f"results in {options.out}"
+        f" ({options.preset}) on {device.type}: {members} model{'s' if members != 1 else ''}, "
+        f"{experiment.iterations:,} updates each; results in {options.out}"
     )
     console.print(styled(("pretraining", "bold"), about))
     if not run.finished:

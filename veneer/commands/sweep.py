@@ -76,7 +76,7 @@ def command(words: list[str]) -> None:
         return
     engine = InProcess() if options.dry_run else engine_of(options, device)
     with Steps() as say:
-        say("getting the capabilities ready (a compiled one is kept for the next time)")
+        say("getting the capabilities ready (a compiled one is kept)")
         prepared, points = prepare_sweep(grid)
     size = options.fleet or fleet_size(prepared, device)
     fleets = plan(prepared.cells, size)
