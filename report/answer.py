@@ -31,9 +31,9 @@ RANKED = (
 )
 """The kinds of verdict, what says most first; all others say nothing about a capability under a wrapper."""
 GERUNDS = {
-    "counter": "counting {}",
-    "pcfg-counter": "counting {}",
-    "pcfg-indexer": "finding {}",
+    "counter": "counting '{}'",
+    "pcfg-counter": "counting '{}'",
+    "pcfg-indexer": "finding '{}'",
     "max-identifier": "reading the letter of rank {}",
 }
 ARM_NAMES = {
@@ -105,7 +105,7 @@ class Lead:
 
 
 def plain_names(experiment: dict[str, Any]) -> dict[str, str]:
-    """The tasks in plain words: ``old`` and ``new`` (count of 'a'), and ``doing`` the old (counting a)."""
+    """The tasks in plain words: ``old`` and ``new`` (count of 'a'), and ``doing`` the old (counting 'a')."""
     asked, settings = operands(experiment), experiment["fields"]
     of = settings.get("operand_pt", settings.get("rank_pt", ""))
     doing = GERUNDS.get(experiment["name"], "the old task").format(of)

@@ -30,7 +30,7 @@ def test_the_answer_stands_alone_and_a_section_is_drawn_when_it_is_opened(
     assert page.locator("#behaviour .main-svg").count() == 0
     page.locator("#behaviour summary").first.click()
     page.locator("#behaviour .main-svg").first.wait_for()
-    assert page.locator("h1").first.inner_text().startswith("At rate 0.001 counting a")
+    assert page.locator("h1").first.inner_text().startswith("At rate 0.001 counting 'a'")
     assert opened.complaints == []
 
 
@@ -149,3 +149,42 @@ def test_symbols_lead_to_the_glossary(reported: Any, open_page: Any) -> None:
     page.locator("a.term").first.click()
     assert page.locator("#glossary").get_attribute("open") is not None
     assert re.search(r"old task \(O_PT\)", page.locator("#glossary").inner_text())
+
+
+def test_the_answer_comes_first_on_a_phone_and_is_spoken_in_words(reported: Any, open_page: Any) -> None:
+    page = open_page(reported.address, 390, unfold=False).page
+    top = "(place) => document.querySelector(place).getBoundingClientRect().top"
+    assert page.evaluate(top, "#map") < page.evaluate(top, "#answer ul.answer")
+    assert page.evaluate(top, "#map button.pick") < 900, "on the first screen"
+    wide = open_page(reported.address, unfold=False).page
+    names = [own["name"] for own in spoken(wide, "button") if "right on the old task" in own["name"]]
+    assert len(names) == 4
+    shape = r"[\w ]+?( \(\w+\))? ?, right on the old task: [\d.]+ percent, retrained [\d.]+ percent.*"
+    assert all(re.fullmatch(shape, name.strip()) for name in names), names
+    heads = [own["name"] for own in spoken(wide, "columnheader")][:3]
+    assert heads == ["fine-tuned at", "shortcut share 0", "shortcut share 1"]
+    assert not [own for own in spoken(wide, "heading") if set("▸▾") & set(own["name"])]
+    assert "settings" in wide.locator("#answer ul.answer li").first.inner_text()
+
+
+def spoken(page: Any, role: str) -> list[dict[str, str]]:
+    """What a screen reader is told of a role's elements, in order."""
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [
+        {"name": " ".join(node["name"].get("value", "").split())}
+        for node in nodes
+        if not node.get("ignored") and node.get("role", {}).get("value") == role and "name" in node
+    ]
+
+
+def test_every_stop_of_the_keyboard_is_seen(reported: Any, open_page: Any) -> None:
+    page = open_page(reported.address, unfold=False).page
+    look = """() => { const style = getComputedStyle(document.activeElement);
+      return [document.activeElement.tagName, style.outlineStyle, parseFloat(style.outlineWidth)]; }"""
+    stops = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate(look))
+    assert {"A", "BUTTON"} <= {tag for tag, *_ in stops}
+    faint = [stop for stop in stops if stop[0] not in ("BODY", "HTML") and (stop[1] == "none" or stop[2] < 2)]
+    assert faint == []

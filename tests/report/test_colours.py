@@ -13,6 +13,7 @@ from veneer.suites import card
 REPORT = Path(__file__).parents[2] / "report"
 LITERAL = re.compile(r"#[0-9A-Fa-f]{6}\b|(?<!&)#[0-9A-Fa-f]{3}\b(?=[\"'; ])|\brgb\(|\bhsl\(")
 CONTRAST = 4.5  # of words, WCAG 2 AA
+GREY = 1.25  # of two areas beside each other, that the eye tells apart
 
 
 def test_no_colour_is_written_down_elsewhere() -> None:
@@ -42,6 +43,13 @@ def test_words_can_be_read_by_day_by_night_and_on_paper() -> None:
             assert contrast(own[ink], own["page"]) >= CONTRAST, (ink, part)
         for behind in colours.VERDICTS:
             assert contrast(own["ink"], own[behind]) >= CONTRAST, (behind, part)
+
+
+def test_wrapped_and_rewritten_are_told_apart_in_grey() -> None:
+    for part in re.findall(r":root \{(.*?)\}", colours.style_sheet()):
+        own = dict(re.findall(r"--([a-z-]+): (#[0-9A-F]{6});", part))
+        if "wrapped" in own:
+            assert contrast(own["wrapped"], own["rewritten"]) >= GREY, part
 
 
 def test_a_scale_and_a_share_are_darker_where_there_is_more() -> None:
