@@ -16,13 +16,10 @@ by their checksums, are not made again. No text occurs twice, in one split or in
 import json
 import multiprocessing
 import os
-import platform
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +42,7 @@ from veneer.models.files import (
 from veneer.suites import statistics
 from veneer.suites import table as dataset_table
 from veneer.suites.croissant import FILE, croissant
+from veneer.suites.made_with import versions
 from veneer.suites.plan import FORMAT, Plan, Shard, check_capacity
 from veneer.suites.repeated import repeated_rows
 from veneer.suites.rows import Rows, draw_rows, replace_rows
@@ -56,7 +54,6 @@ Progress = Callable[[int], None]
 MOST_SAMPLES = 10**9
 BYTES_OF_ROW, COMPRESSED = 60, 2  # beside text and tokens; how much smaller the files are, at least
 STATE = {"files": Each(str), "fingerprints": str, "columns": Each(str), "joint": [list], "lengths": [list]}
-_LIBRARIES = ("numpy", "polars", "torch")
 
 
 def generate(
@@ -161,21 +158,6 @@ def _open_partial(plan: Plan, out: Path) -> Path:
     except OSError as error:
         raise InputError("out", str(out), "a folder that can be written", str(error)) from error
     return partial
-
-
-def versions() -> dict[str, str]:
-    """What a dataset's bytes depend on beside its plan."""
-    libraries = {name: metadata.version(name) for name in _LIBRARIES}
-    return {"python": platform.python_version(), "veneer": _own_version(), **libraries}
-
-
-def _own_version() -> str:
-    """This project's version: as installed, or as a checkout says that is run in place."""
-    try:
-        return metadata.version("veneer")
-    except metadata.PackageNotFoundError:
-        project = Path(__file__).resolve().parents[1] / "pyproject.toml"
-        return tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]
 
 
 def _write_shards(plan: Plan, make: Make, folder: Path, jobs: int, progress: Progress) -> None:
