@@ -97,6 +97,12 @@ def make_pair(pair: Pair) -> tuple[CompiledCapability, PairTask]:
     except InputError:
         task = _asked(pair)
         cache.keep(lambda: save_task(entry, task))
+    for place, program in enumerate((pair.program_pt, pair.program_ft)):
+        if len(found := task.results[:, place].unique()) == 1:
+            problem = f"it answers {task.answers[int(found)]!r} on all {len(task.texts):,} texts"
+            raise InputError(
+                "program", program, "one with two answers or more, so that guessing is not enough", problem
+            )
     unknown = [
         task.answers[i] for i in task.results.unique().tolist() if task.answers[i] not in capability.classes
     ]

@@ -16,6 +16,7 @@ from helpers import count
 
 def old(): return count("a")
 def new(): return count("b")
+def always(): return rasp.Map(lambda n: 2, count("a"))
 def seldom(): return rasp.Map(lambda n: 3 if n == 3 else None, count("a"))
 def is_a(): return rasp.Map(lambda token: token == "a", rasp.tokens)
 def is_b(): return rasp.Map(lambda token: token == "b", rasp.tokens)
@@ -65,6 +66,7 @@ def test_two_programs_become_a_capability_and_a_table(file: str, tmp_path: Path)
     [
         ("old", {}, "the same answer on all"),
         ("never", {}, "never does"),
+        ("always", {}, "it answers 2 on all 81 texts"),
         ("fails", {}, "ZeroDivisionError"),
         ("seldom", {}, "8 of 81 texts: on the others one of them is None"),
         ("new", {"inputs": "{file}:short"}, "some have 1"),

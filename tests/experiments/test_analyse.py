@@ -15,7 +15,7 @@ from veneer.analysis.grafting import Grafting
 from veneer.analysis.probing import ProbeSettings
 from veneer.analysis.pruning import Pruning
 from veneer.analysis.search import Search
-from veneer.experiments.analyse import ANALYSES, analyse, sweep_in
+from veneer.experiments.analyse import ANALYSES, Selection, analyse, sweep_in
 from veneer.experiments.cells import prepare
 from veneer.experiments.evidence import evidence_of, known, verdict_table
 from veneer.experiments.named import CounterExperiment
@@ -173,6 +173,14 @@ def test_verdicts_need_no_analysis_but_then_say_less(run: Run, tmp_path: Path) -
     less, more = verdict_table(bare), verdict_table(run)
     assert len(less) == len(more)
     assert not any("grafting" in reason for reasons in less["reasons"] for reason in reasons)
+
+
+def test_a_selection_that_takes_nothing_is_told_in_the_options_words(run: Run) -> None:
+    with pytest.raises(
+        InputError, match=r"'rates 0\.5 and seeds 98, 99': no finished fine-tuning"
+    ) as refused:
+        analyse(run, CPU, ("revival",), selection=Selection(rates=(0.5,), seeds=(98, 99)))
+    assert "Selection(" not in str(refused.value)
 
 
 def test_an_analysis_that_does_not_exist_is_refused(run: Run) -> None:
