@@ -12,13 +12,15 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
+from veneer.experiments.paper import paper_twists
 from veneer.experiments.stories.evidence import Measured, Outcome
 from veneer.experiments.stories.result import rows
 from veneer.experiments.stories.settings import NAMES, Arm
 from veneer.experiments.stories.store import StoriesRun
+from veneer.language.stories.features import FEATURES
 from veneer.models.files import write_text
 from veneer.report.colours import ATTACKS, style_sheet
-from veneer.report.line_chart import PERCENT, Levels, Line, chart
+from veneer.report.line_chart import Levels, Line, chart
 from veneer.tasks.errors import InputError
 
 WEB = Path(__file__).parent / "web"
@@ -69,6 +71,9 @@ def render(run: StoriesRun, outcomes: Sequence[Outcome]) -> str:
         charts=[(name, Markup(drawn)) for name, drawn in _charts(measured) if drawn],
         legend=_legend(measured),
         written=_written(run),
+        paper=_paper(),
+        probes=_probes(run.probes()),
+        features=FEATURES,
         hashes=[(own, file, sha) for own, files in inputs["models"].items() for file, sha in files.items()],
         environment=inputs["environment"],
         unfinished=len(run.pending()),
@@ -97,10 +102,10 @@ def _charts(measured: Measured) -> list[tuple[str, str]]:
         f"Stories with a {feature}, in percent",
         f"Loss a token of stories with a {feature}, in nats",
     )
-    losses = _lines(measured, "loss_with")
+    shares, losses = _lines(measured, "share"), _lines(measured, "loss_with")
     values = [value for line in losses for _, value in line.points]
     drawn = chart(losses, _levels(values), loss) if values else ""
-    return [(share, chart(_lines(measured, "share"), PERCENT, share)), (loss, drawn)]
+    return [(share, chart(shares, _share_levels(measured, shares), share)), (loss, drawn)]
 
 
 def _lines(measured: Measured, measure: str) -> list[Line]:
@@ -116,6 +121,17 @@ def _lines(measured: Measured, measure: str) -> list[Line]:
         if average:
             lines.append(Line(average, colour, dash=broken))
     return lines
+
+
+def _share_levels(measured: Measured, lines: Sequence[Line]) -> Levels:
+    """An axis for shares, as long as they need, with the pretrained model's level."""
+    full = measured.as_it_is("present") or 0.0
+    most = max([full, *(value for line in lines for _, value in line.points)])
+    end = next(own for own in (0.1, 0.25, 0.5, 1.0) if most <= own)
+    marks = [(0.0, "0"), (end, f"{100 * end:.0f}")]
+    if 0.1 * end < full < 0.9 * end:
+        marks.append((full, f"{100 * full:.0f}"))
+    return Levels(-0.05 * end, 1.05 * end, tuple(marks), full)
 
 
 def _levels(values: Sequence[float]) -> Levels:
@@ -140,3 +156,32 @@ def _written(run: StoriesRun) -> list[tuple[str, list[dict[str, Any]]]]:
             name = f"{NAMES[trial.arm]} at {trial.rate:g}" if trial.rate else NAMES[trial.arm]
             found.append((name, result["written"][:2]))
     return found
+
+
+def _paper() -> list[tuple[str, list[str]]]:
+    """The paper's Table 1 in percent, row by row, with what its notebook has where that is another number."""
+    found = []
+    for named, group in paper_twists().group_by("arm", "rate", maintain_order=True):
+        arm, rate = named
+        name = f"{NAMES[arm]}, η_{rate}" if rate else NAMES[arm]  # pyright: ignore[reportArgumentType]
+        cells = []
+        for share, own in group.sort("iteration").select("share", "share_in_notebook").iter_rows():
+            other = f" (notebook: {100 * own:.0f})" if abs(share - own) > 0.01 else ""
+            cells.append(f"{100 * share:.0f}{other}")
+        found.append((name, cells))
+    return found
+
+
+def _probes(table: pl.DataFrame) -> list[tuple[str, list[float]]]:
+    """Accuracy of the probes for each feature, mean over what blocks give and over seeds; first the floor."""
+    if table.is_empty():
+        return []
+    floors = [table.filter(feature=own)["majority"].mean() for own in FEATURES]
+    found = [("always the commoner answer", floors)]
+    inside = table.filter(pl.col("residual") > 0)
+    for named, group in inside.group_by("arm", "rate", maintain_order=True):
+        arm, rate = named
+        name = f"{NAMES[arm]} at {rate:g}" if rate else NAMES[arm]  # pyright: ignore[reportArgumentType]
+        found.append((name, [group.filter(feature=own)["accuracy"].mean() for own in FEATURES]))
+    control = [inside.filter(feature=own)["control"].mean() for own in FEATURES]
+    return [*found, ("permuted labels, all models", control)]  # pyright: ignore[reportReturnType]

@@ -14,6 +14,7 @@ from veneer.experiments.stories.result import conclude, rows
 from veneer.experiments.stories.settings import STORIES, Arm, Stories, StoryTrial
 from veneer.experiments.stories.store import StoriesRun
 from veneer.experiments.stories.work import asking, deleting, reviving
+from veneer.language.stories.features import FEATURES
 from veneer.language.stories.generator import stories
 from veneer.report.stories_page import render
 from veneer.tasks.errors import InputError
@@ -102,6 +103,32 @@ def test_shares_have_wilsons_interval_over_all_seeds(tmp_path: Path) -> None:
     assert found.shares[32] == 0.25
     assert found.intervals[32] == pytest.approx((theirs.low, theirs.high))
     assert found.shares[0] == 0  # before reFT: what the deletion left
+
+
+def test_the_page_shows_probes_beside_their_floor_and_the_papers_table_with_its_errors(
+    tmp_path: Path,
+) -> None:
+    run = made_up(tmp_path / "run", SOONER, probes=10)
+    for trial in run.trials():
+        if trial.stage == "probe":
+            told = {"control": 0.5, "majority": 0.843, "texts": 10}
+            accuracy = {"present": 0.9, "never": 0.86}.get(trial.arm, 0.88)
+            rows_of = [
+                {"residual": r, "feature": own, "accuracy": accuracy if r else 0.1, **told}
+                for r in range(3)
+                for own in FEATURES
+            ]
+            run.finish(trial, {"probes": rows_of})
+    page = render(run, conclude(run))
+    for shown in ("<td>84.3</td>", "<td>90.0</td>", "<td>86.0</td>", "<td>88.0</td>"):
+        assert page.count(shown) == len(FEATURES), shown
+    assert "82 (notebook: 62)" in page
+    table = pl.read_parquet(run.path / "probes.parquet")
+    assert table.group_by("arm").len().sort("arm").rows() == [
+        ("filtering", 54),
+        ("never", 18),
+        ("present", 18),
+    ]
 
 
 def test_what_is_not_measured_is_missing(tmp_path: Path) -> None:
