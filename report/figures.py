@@ -74,10 +74,10 @@ def behaviour(
     for (capability, c_tr, operand), table in own.group_by(
         "capability", "c_tr", "operand", maintain_order=True
     ):
-        style = {"color": OPERAND_COLOURS[str(operand)], "symbol": "circle" if operand == "pt" else "square"}
+        colour, symbol = OPERAND_COLOURS[str(operand)], "circle" if operand == "pt" else "square"
         meta = {"capability": [str(capability)], "c_tr": [rate_name(float(str(c_tr)))]}
         name = f"{NAMES[str(operand)]} {operand_names[str(operand)]}"
-        traces += _curves(table, axis, name, meta=meta, **style)
+        traces += _curves(table, axis, name, meta=meta, color=colour, symbol=symbol)
     return _panel(f"fine-tuned at {rate_name(rate)}", axis, traces)
 
 
