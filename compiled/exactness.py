@@ -70,19 +70,21 @@ class TrialSets:
     every: Trials
 
 
-def add_noise(model: Transformer, std: float, seeds: Sequence[int]) -> Transformer:
+def add_noise(model: Transformer, std: float | Sequence[float], seeds: Sequence[int]) -> Transformer:
     """A copy with N(0, std) added to every trained weight, those that are zero included.
 
     Args:
         model: a fleet with one member per seed.
-        std: standard deviation, 0 or more.
+        std: standard deviation, 0 or more; one for all, or one for each.
         seeds: each member's noise is a pure function of its seed and the parameter's name.
 
     Raises:
         InputError: ``std`` is negative.
     """
-    if not std >= 0:
-        raise InputError("noise", std, "0 or more")
+    sizes = [std] * len(seeds) if isinstance(std, int | float) else list(std)
+    for size in sizes:
+        if not size >= 0:
+            raise InputError("noise", size, "0 or more")
     if len(seeds) != model.members:
         raise ValueError(f"{model.members} members need as many seeds, got {len(seeds)}")
     noisy = model.select(list(range(model.members)))
@@ -91,7 +93,8 @@ def add_noise(model: Transformer, std: float, seeds: Sequence[int]) -> Transform
             if parameter.requires_grad:
                 roots = [random.stream_key(f"compiled weights/{name}", seed, "noise") for seed in seeds]
                 keys = torch.tensor(roots, device=parameter.device)
-                parameter += std * random.normal(keys, *parameter.shape[1:]).to(parameter.dtype)
+                noise = random.normal(keys, *parameter.shape[1:]).to(parameter.dtype)
+                parameter += torch.tensor(sizes).to(noise).view(-1, *[1] * (noise.ndim - 1)) * noise
     return noisy
 
 

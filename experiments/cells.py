@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from typing import Any, Protocol
 
 from veneer.compiled.capabilities import counter, max_identifier
 from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.exactness import add_noise
 from veneer.compiled.pairs import Pair, make_pair
 from veneer.compiled.tokens import read_vocabulary
 from veneer.experiments.named import (
@@ -20,6 +22,7 @@ from veneer.experiments.named import (
     reft_rates_after,
 )
 from veneer.experiments.origins import (
+    CAPABILITY,
     CONSTRUCTIONS,
     SCRATCH,
     Learned,
@@ -61,6 +64,21 @@ class Prepared:
     def start(self, origin: Origin) -> Transformer:
         """The weights a chain of cells starts from."""
         return start(self.sources[origin.capability], origin, self._tasks[origin.capability])
+
+    def starts(self, origins: Sequence[Origin]) -> Transformer:
+        """The same of many, as a fleet in this order: the noise of those that have it is drawn at once."""
+        fleets = []
+        for (capability, begin), alike in groupby(
+            origins, key=lambda origin: (origin.capability, origin.start)
+        ):
+            group, source = list(alike), self.sources[capability]
+            if begin == CAPABILITY and any(origin.noise for origin in group):
+                copies = source.model.select([0] * len(group))
+                noise, seeds = zip(*((origin.noise, origin.seed) for origin in group), strict=True)
+                fleets.append(add_noise(copies, noise, seeds))
+            else:
+                fleets += [self.start(origin) for origin in group]
+        return Transformer.gather(fleets)
 
     @cached_property
     def _tasks(self) -> dict[str, Task]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -255,10 +256,12 @@ def _restored(run: Run, fleet: Fleet) -> tuple[int, str]:
 def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.device) -> FleetJob:
     """A fleet's training, from where its cells start; without a run, from the chains' beginnings."""
     cells = fleet.cells
-    starts = [
-        run.load_model(c.start) if run and isinstance(c.start, Cell) else prepared.start(c.origin)
-        for c in cells
-    ]
+    starts: list[Transformer] = []
+    for stored, alike in groupby(cells, key=lambda cell: run is not None and isinstance(cell.start, Cell)):
+        if stored and run is not None:
+            starts += [run.load_model(cell.start) for cell in alike if isinstance(cell.start, Cell)]
+        else:
+            starts.append(prepared.starts([cell.origin for cell in alike]))
     return FleetJob(
         model=Transformer.gather(starts).to(device),
         members=[Member(c.stage.mixture, c.stage.recipe.learning_rate, c.seed) for c in cells],
@@ -315,8 +318,8 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
         together = TOGETHER if is_small(source.model.parameter_count) else 1
         for i in range(0, len(alike), together):
             part = alike[i : i + together]
-            starts = [prepared.start(cell.origin) for _, cell in part]
-            fleet = Transformer.gather(starts).to(device)
+            begun = prepared.starts([cell.origin for _, cell in part])
+            fleet, starts = begun.to(device), [begun.member(i) for i in range(len(part))]
             maps = stored_maps(cell.task, prepared.encoding(cell), fleet)
             right = evaluate(fleet, sets, answer)[0].tolist()
             for (folder, own), model, seen, accuracy in zip(part, starts, maps, right, strict=True):

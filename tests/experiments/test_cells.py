@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.tiny import CPU, EXPERIMENT
-from veneer.experiments.cells import prepare, third_task
+from veneer.experiments.cells import Prepared, prepare, third_task
 from veneer.experiments.named import THIRD, PcfgCounterExperiment
-from veneer.experiments.origins import LEAST_NOISE, Written, pretrained
+from veneer.experiments.origins import LEAST_NOISE, SCRATCH, Written, pretrained
 from veneer.experiments.run import fleet_job
 from veneer.finetune.cell import Cell, Fleet
 from veneer.tasks.counter import Counter
@@ -91,3 +91,19 @@ def test_a_seeds_evaluation_texts_do_not_depend_on_the_fleet(cells: list[Cell]) 
     assert torch.equal(both[1], second[0])
     assert not torch.equal(both[0], both[1])
     assert len(texts(tuned[:2])) == 1, "one seed's texts are made once"
+
+
+def test_many_starts_at_once_are_the_starts_one_by_one(prepared: Prepared) -> None:
+    """Bit for bit, of any noise and kind, in the order asked for."""
+    own = prepared.cells[0].origin
+    origins = [
+        replace(own, seed=3, noise=1e-3),
+        replace(own, seed=1, noise=0.0),
+        replace(own, seed=2, noise=2e-4),
+        replace(own, seed=5, start=SCRATCH),
+        replace(own, seed=4, noise=1e-3),
+    ]
+    together = prepared.starts(origins)
+    for i, origin in enumerate(origins):
+        for name, value in prepared.start(origin).state_dict().items():
+            assert torch.equal(value[0], together.state_dict()[name][i])
