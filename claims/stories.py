@@ -207,7 +207,7 @@ def probes_still_read_it(view: StoriesView) -> Measured:
     """Claim 19: a probe reads the feature nearly as before deletion, and better than from the control."""
     feature, parts = view.run.settings.feature, []
     large, small = view.rates
-    whole, none = (view.probes(arm, 0.0, feature) for arm in ("present", "never"))
+    whole, none = view.probes("present", 0.0, feature), view.probes("never", 0.0, feature)
     for arm, rate in view.cells:
         own = view.probes(arm, rate, feature)
         kept = over_seeds(lambda a, b, c: a - c - PROBE_KEPT * (b - c), own, whole, none)
@@ -242,7 +242,9 @@ def randomisation_is_like_the_others(view: StoriesView) -> Measured:
         raise NotAnalysed(f"{view.path} lacks randomisation or another deletion: veneer run stories")
     for rate in own.rates:
         for arm in others:
-            mine, theirs, where = ("randomisation", rate), (arm, rate), _named((arm, rate))
+            mine: tuple[Arm, float] = ("randomisation", rate)
+            theirs: tuple[Arm, float] = (arm, rate)
+            where = _named(theirs)
             less = _minus(view.at(theirs, "share", 0), view.at(mine, "share", 0))
             parts.append(Part("another deletion's share less Randomisation's", where, less, above=0.0))
             end = _minus(*(view.at(one, "share", view.last) for one in (mine, theirs)))

@@ -129,7 +129,7 @@ class Measured:
     @property
     def arms(self) -> list[tuple[Arm, float]]:
         """Every arm that is revived, with the rate of its deletion, in order."""
-        found = [(t.arm, t.rate) for t in self.run.trials() if t.stage == "revive"]
+        found: list[tuple[Arm, float]] = [(t.arm, t.rate) for t in self.run.trials() if t.stage == "revive"]
         return list(dict.fromkeys(found))
 
     def outcome(self, arm: Arm, rate: float) -> Outcome | None:
@@ -194,13 +194,15 @@ class Measured:
     @property
     def outcomes(self) -> list[Outcome]:
         """The verdict on every deletion that can be asked."""
-        asked = [(arm, rate) for arm, rate in self.arms if arm not in CONTROLS]
-        return [own for arm, rate in asked if (own := self.outcome(arm, rate)) is not None]
+        asked = [cell for cell in self.arms if cell[0] not in CONTROLS]
+        return [own for cell in asked if (own := self.outcome(*cell)) is not None]
 
 
 def _against(rival: Rival) -> str:
     ratio, (least, most) = rival.ratio, rival.bounds
-    lead = f"and lies {shown(rival.lead, sign=True)} of skill behind on average over log-updates"
+    lead = (
+        f"and lies {shown(rival.lead).replace(' %', ' points')} of skill behind on average over log-updates"
+    )
     if ratio.value is not None:
         between = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.1f} to {ratio.high:.1f})"
         return f"it needs {ratio.value:.1f} times as many updates{between} {lead}"

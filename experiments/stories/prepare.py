@@ -58,7 +58,7 @@ def prepare(settings: Stories, out: Path, device: torch.device, jobs: int) -> Pr
         raise InputError("present", sources["present"], "a model whose tokenizer knows an end and fills up")
     if settings.controls:
         check_tokenizers(tokenizer, load_tokenizer(sources["never"]), asked, sources["never"])
-    hashes = {arm: source_hashes(s) or {"weights": weights_hash(load_model(s))} for arm, s in sources.items()}
+    hashes = {arm: _hashes(source) for arm, source in sources.items()}
     run = StoriesRun.open(out, settings)
     try:
         run.record_inputs({"models": hashes, "data": {}, "environment": environment(device)})
@@ -70,3 +70,11 @@ def prepare(settings: Stories, out: Path, device: torch.device, jobs: int) -> Pr
     told = [f"{arm}: {source}" for arm, source in sources.items()]
     told.append(f"{parameters / 1e6:,.1f} M parameters; {trials} trials, {jobs} at a time")
     return Prepared(run, fresh, tuple(told))
+
+
+def _hashes(source: str) -> dict[str, str]:
+    """SHA-256 of a model's files by name; of a model by a hub's name, of its weights."""
+    found = source_hashes(source)
+    if not found:
+        return {"weights": weights_hash(load_model(source))}
+    return {Path(file).name: own for file, own in found.items()}

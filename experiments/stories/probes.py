@@ -69,12 +69,13 @@ def probe_stories(
         test: others, on which they are measured.
         seed: permutes the labels of the control.
     """
-    data = []
-    for name, records in (("train", train), ("test", test)):
-        data.append(ProbeData(story_states(model, tokenizer, records), labels_of(records, name, seed)))
-    accuracies, _ = fit(*data, ProbeSettings())
-    commonest = data[0].labels.double().mean(-1) > 0.5
-    majority = (data[1].labels == commonest[:, None]).double().mean(-1)
+    seen, unseen = (
+        ProbeData(story_states(model, tokenizer, records), labels_of(records, name, seed))
+        for name, records in (("train", train), ("test", test))
+    )
+    accuracies, _ = fit(seen, unseen, ProbeSettings())
+    commonest = seen.labels.double().mean(-1) > 0.5
+    majority = (unseen.labels == commonest[:, None]).double().mean(-1)
     count = len(FEATURES)
     rows = [
         (

@@ -130,11 +130,11 @@ class Stories:
                 arms.append(("scratch", max(self.rates)))
             for arm, rate in arms:
                 found += [StoryTrial(arm, "delete", rate, seed), StoryTrial(arm, "revive", rate, seed)]
-            probed = [(arm, rate) for arm, rate in arms if arm != "scratch"]
+            probed = [cell for cell in arms if cell[0] != "scratch"]
             known: list[tuple[Arm, float]] = [("present", 0.0), *([("never", 0.0)] if self.controls else [])]
-            for arm, rate in (*known, *probed) if self.probes else ():
-                if rate or not seed:  # what is not trained is the same with every seed
-                    found.append(StoryTrial(arm, "probe", rate, seed))
+            for cell in [*known, *probed] if self.probes else []:
+                if cell[1] or not seed:  # what is not trained is the same with every seed
+                    found.append(StoryTrial(cell[0], "probe", cell[1], seed))
         return tuple(found)
 
 

@@ -146,11 +146,9 @@ class Workshop:
             return None
         model = self.start(trial)
         if trial.stage == "probe":
-            parts = (
-                drawn(self.settings.probes, f"probe-{part}", 0, lambda record: True)
-                for part in ("train", "test")
-            )
-            table = probe_stories(model, self.tokenizer, *parts, trial.seed)
+            count = self.settings.probes
+            seen, unseen = (drawn(count, f"probe-{p}", 0, lambda record: True) for p in ("train", "test"))
+            table = probe_stories(model, self.tokenizer, seen, unseen, trial.seed)
             return {"probes": table.to_dicts()}
         if trial.stage == "as it is":
             scores = self.measure(model, told, trial.seed)
