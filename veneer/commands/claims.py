@@ -174,9 +174,9 @@ def _show(judged: Judged) -> None:
     console = at_most(WIDTH)
     table = Table(
         title=f"The claims of Jain et al. 2024 (arXiv 2311.12786v2){where}",
-        caption="Effects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest of the "
-        "settings that the claim is about, its 95 % interval over seeds, and the paper's number where it has "
-        "one.",
+        caption="Effects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest "
+        "of the settings that the claim is about, its 95 % interval over seeds, and the paper's number "
+        "where it has one.",
         caption_justify="left",
         show_lines=True,
     )
