@@ -248,3 +248,8 @@ def test_a_run_of_another_format_is_refused_with_what_to_do(run: veneer.Run, tmp
     (tmp_path / "experiment.json").write_text(described.replace('"format": 3', '"format": 2'))
     said = refusal(lambda: veneer.load(tmp_path))
     assert "it has format 2" in said and "environment.json" in said and "new folder" in said
+
+
+def test_what_a_user_sees_behind_the_dot_is_what_is_promised() -> None:
+    assert dir(veneer) == sorted(veneer.__all__)
+    assert all(getattr(veneer, name) is not None for name in veneer.__all__)

@@ -87,5 +87,6 @@ def test_what_is_nothing_of_ours_is_refused(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as ended:
         main(["push", str(tmp_path / "mine"), "--out", str(tmp_path / "hub")])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "WHAT = " in told and "veneer generate, run, pretrain or compile" in told
     assert not (tmp_path / "hub").exists() and not (tmp_path / "hub.partial").exists()

@@ -1,6 +1,7 @@
 """``veneer push``: a dataset or models as a folder that a hub, ``datasets`` and ``transformers`` open."""
 
 from veneer.commands.options import PushOptions, folder_of, parse
+from veneer.tasks.errors import InputError
 
 
 def command(words: list[str]) -> None:
@@ -20,7 +21,12 @@ def command(words: list[str]) -> None:
     elif (what / "experiment.json").is_file():
         names = lay_out_run(Run.read(what), options.out)
     else:
-        names = lay_out_capability(what.name, capability_at(what), options.out)
+        try:
+            capability = capability_at(what)
+        except InputError as error:
+            valid = "a folder of veneer generate, run, pretrain or compile, or one of L, M, H, jailbreak"
+            raise InputError("WHAT", str(what), valid, error.problem) from error
+        names = lay_out_capability(what.name, capability, options.out)
     many = "" if len(names) == 1 else "s"
     console.print(f"wrote {options.out}: {len(names):,} {kind}{many} and a card, README.md", soft_wrap=True)
     following(f"hf upload YOUR-NAME/{options.out.name} {quoted(options.out)} . --repo-type {kind}")
