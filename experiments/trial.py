@@ -11,6 +11,10 @@ from veneer.experiments.run import fleet_job
 from veneer.finetune.cell import Fleet, describe
 from veneer.finetune.method import FullFineTuning, file_of
 from veneer.tasks.errors import InputError
+from veneer.tasks.user_code import running
+
+LONGEST = 60.0
+"""Seconds of the processor after which the first loss of a user's method counts as one that does not end."""
 
 
 def try_methods(prepared: Prepared, device: torch.device) -> None:
@@ -27,10 +31,12 @@ def try_methods(prepared: Prepared, device: torch.device) -> None:
             continue
         tried.add(key)
         job = fleet_job(Prepared(prepared.sources, [cell]), None, Fleet((cell,)), device)
-        job.prepare()
-        if file_of(type(method)) is None:
+        if (file := file_of(type(method))) is None:
+            job.prepare()
             continue
-        loss = job.loss(next(job.batches(0)), 0)
+        with running(file, "method", str(method), "a method that trains this model", LONGEST):
+            job.prepare()
+            loss = job.loss(next(job.batches(0)), 0)
         if not bool(loss.isfinite().all()):
             problem = f"its loss on the first batch is {float(loss[0])}"
             raise InputError("method", str(method), "a method whose first loss is finite", problem)

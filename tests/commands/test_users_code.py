@@ -46,6 +46,7 @@ LOSSES = {
     "no gradient": ("return super().loss(step).detach()", "depends on no weight that moves"),
     "a gradient of zero": ("return 0 * super().loss(step)", "gradient"),
     "no number": ("return super().loss(step) * float('nan')", "finite"),
+    "does not end": ("while True: pass", "mine.py line 13 in loss: it did not end within 0.5 seconds"),
     "ends the program": ("sys.exit(3)", "mine.py line 13 in loss: it ends the program"),
 }
 CLASSES = {
@@ -79,6 +80,7 @@ def test_what_is_wrong_with_a_loss_is_told_by_a_step_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("veneer.experiments.trial.LONGEST", 0.5 if "not end" in case else 60.0)
     body, words = LOSSES[case]
     loss = (
         f"@dataclass(frozen=True)\nclass Mine(FullFineTuning):\n    def loss(self, step):\n        {body}\n"
