@@ -120,7 +120,8 @@ class StoriesView:
         own = table.filter(arm=arm, rate=rate, feature=feature).filter(pl.col("residual") > 0)
         if own.is_empty():
             raise NotAnalysed(f"{self.path} has no probes: veneer run stories --probes 500")
-        found = dict(own.group_by("seed").agg(pl.col("accuracy").mean()).iter_rows())
+        means = own.group_by("seed").agg(pl.col("accuracy").mean()).iter_rows()
+        found: BySeed = {seed: float(accuracy) for seed, accuracy in means}
         return found if rate else dict.fromkeys(range(self.seeds), mean(found.values()))
 
 
@@ -237,7 +238,7 @@ def other_probes_stay(view: StoriesView) -> Measured:
 def randomisation_is_like_the_others(view: StoriesView) -> Measured:
     """Claim 21: Randomisation deletes behaviour most; probes and reFT treat it like the others."""
     own, parts, feature = view.run.settings, [], view.run.settings.feature
-    others = [arm for arm in own.deletions if arm != "randomisation"]
+    others: list[Arm] = [arm for arm in own.deletions if arm != "randomisation"]
     if len(others) == len(own.deletions) or not others:
         raise NotAnalysed(f"{view.path} lacks randomisation or another deletion: veneer run stories")
     for rate in own.rates:
