@@ -296,6 +296,11 @@ class PretrainingBatch:
     labels: Int[Tensor, "member batch"]
     padding: int
 
+    def to(self, device: torch.device) -> "PretrainingBatch":
+        """The same on a device."""
+        parts = (self.tokens, self.task_token, self.operand, self.labels)
+        return PretrainingBatch(*(part.to(device, non_blocking=True) for part in parts), self.padding)
+
     @property
     def inputs(self) -> Int[Tensor, "member batch target"]:
         """What the model reads."""

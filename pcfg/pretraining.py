@@ -137,15 +137,20 @@ class PretrainingJob:
         return training_forward(self.model, self.compile)
 
     def batches(self, start: int) -> Iterator[list[PretrainingBatch]]:
-        """Each member's samples: a pure function of (layout, prior, seed, step)."""
+        """Each member's samples: a pure function of (layout, prior, seed, step).
+
+        They are drawn by the processor: a thousand small operations, twice as many as a forward and backward
+        pass has, which a GPU starts one by one.
+        """
         device = self.model.token_embedding.device
         roots = [
             random.stream_key(data.name, seed, "pretrain")
             for data, seed in zip(self.data, self.seeds, strict=True)
         ]
         for step in range(start, self.recipe.iterations):
-            keys = [torch.tensor([random.step_key(root, step)], device=device) for root in roots]
-            yield [data.draw(key, self.recipe.batch) for data, key in zip(self.data, keys, strict=True)]
+            keys = [torch.tensor([random.step_key(root, step)]) for root in roots]
+            drawn = (data.draw(key, self.recipe.batch) for data, key in zip(self.data, keys, strict=True))
+            yield [batch.to(device) for batch in drawn]
 
     def loss(self, batch: list[PretrainingBatch], step: int = 0) -> Float[Tensor, "member"]:
         """Next-token cross-entropy, averaged over each member's targets that are not padding."""

@@ -127,3 +127,18 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "plain", initialize(CONFIG, [0]))
     with pytest.raises(InputError, match="veneer pretrain"):
         LearnedCapability.load(tmp_path / "plain")
+
+
+@pytest.mark.gpu
+def test_a_gpu_pretrains_on_the_texts_that_a_cpu_pretrains_on() -> None:
+    layout = SampleLayout.quick()
+    config = gpt(layout, 16, 1, 2)
+
+    def first(device: str) -> torch.Tensor:
+        model = initialize(config, [0]).to(device)
+        job = PretrainingJob(model, [Pretraining(layout)], [0], Recipe("adamw", 1e-3, 1, batch=4), ())
+        (batch,) = next(job.batches(0))
+        assert batch.tokens.device.type == device
+        return batch.tokens.cpu()
+
+    assert torch.equal(first("cuda"), first("cpu"))
