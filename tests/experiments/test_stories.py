@@ -250,7 +250,7 @@ def test_a_deletion_takes_the_feature_away_and_reft_brings_it_back_sooner_than_t
     tmp_path: Path,
 ) -> None:
     """The whole command, with one deletion; then again in one process from half of its trials."""
-    small = ["--deletions", "randomisation", "--rates", "2e-3", "--generations", "64", "--probes", "100"]
+    small = ["--deletions", "randomisation", "--rates", "2e-4", "--generations", "32", "--probes", "40"]
     small += ["--reft-updates", "16"]
     out = tmp_path / "run"
     assert call("run", "stories", *small, "--out", str(out), "--jobs", "2") == 0
