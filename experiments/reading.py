@@ -15,7 +15,7 @@ from veneer.experiments.tables import KEYS, METRICS, PLANNED, correlated_share
 from veneer.experiments.tuned import Capability, TunedModel, capability_in, only_row
 from veneer.finetune.cell import Cell
 from veneer.models.checkpoint import load_checkpoint
-from veneer.models.files import fault, read_json, read_table
+from veneer.models.files import exists, fault, is_file, read_json, read_table
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
@@ -60,6 +60,8 @@ class RunReading(RunFolder):
         keys = self.models()
         files = [self.cell_path(i) / "metrics.parquet" for i in ids]
         valid = "a run whose cells are whole (veneer verify RUN names the others)"
+        if strange := next((file for file in files if exists(file) and not is_file(file)), None):
+            raise InputError("run", str(self.path), valid, f"{strange} is no ordinary file")
         try:
             values = pl.read_parquet(files, include_file_paths="file", glob=False)
         except (Exception, pl.exceptions.PanicException) as error:
