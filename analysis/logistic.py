@@ -111,11 +111,11 @@ class _Problems(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> "_Problems":
         """In another precision."""
-        return _Problems(*(x.to(dtype) if x.is_floating_point() else x for x in self))
+        return self._make(x.to(dtype) if x.is_floating_point() else x for x in self)
 
     def only(self, chosen: Bool[Tensor, "problem"]) -> "_Problems":
         """Some of them."""
-        return _Problems(*(x[chosen] for x in self[:-1]), self.ridge)
+        return self._make([*(x[chosen] for x in self[:-1]), self.ridge])
 
     def evaluate(self, point: _Point) -> tuple[Float[Tensor, "problem"], _Point]:
         """Losses and gradients at scaled weights."""

@@ -53,6 +53,7 @@ from veneer.models.files import (
     check_place,
     checksum,
     exists,
+    later,
     put_in_place,
     read_json,
     read_table,
@@ -191,17 +192,19 @@ class Run(RunReading):
         shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
         temporary.mkdir(parents=True)
         try:
-            save_checkpoint(temporary / "model", model)
-            metrics.write_parquet(temporary / "metrics.parquet")
-            save_file({k: v.contiguous() for k, v in attention.items()}, temporary / "attention.safetensors")
-            described = {
-                "format": FORMAT,
-                "id": cell.id,
-                "status": "done" if diverged < 0 else f"diverged at step {diverged}",
-                **cell.describe(),
-                "files": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
-            }
-            write_json(temporary / "cell.json", described)
+            with later():  # put_in_place brings all to the disk
+                save_checkpoint(temporary / "model", model)
+                metrics.write_parquet(temporary / "metrics.parquet")
+                own = {k: v.contiguous() for k, v in attention.items()}
+                save_file(own, temporary / "attention.safetensors")
+                described = {
+                    "format": FORMAT,
+                    "id": cell.id,
+                    "status": "done" if diverged < 0 else f"diverged at step {diverged}",
+                    **cell.describe(),
+                    "files": {file.name: checksum(file) for file in sorted(temporary.iterdir())},
+                }
+                write_json(temporary / "cell.json", described)
             shutil.rmtree(folder, ignore_errors=True)
             put_in_place(temporary, folder)
             (self.path / "metrics.parquet").unlink(missing_ok=True)  # it lacks this cell

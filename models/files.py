@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from veneer.tasks.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
+_LATER: ContextVar[bool] = ContextVar("later", default=False)
 SEAL = "seal"
 """The key of a sealed JSON object under which the checksum of the rest is kept."""
 
@@ -98,8 +100,20 @@ def _seal(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+@contextmanager
+def later() -> Iterator[None]:
+    """Within it nothing is brought to the disk: what comes after does it, or notices what was lost."""
+    token = _LATER.set(True)
+    try:
+        yield
+    finally:
+        _LATER.reset(token)
+
+
 def sync(path: Path) -> None:
     """Bring a file or a folder's list of names to the disk, where the system can."""
+    if _LATER.get():
+        return
     flags = os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR
     try:
         handle = os.open(path, flags)

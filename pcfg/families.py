@@ -6,7 +6,7 @@ have the same length, so the answer has one position.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -298,8 +298,8 @@ class PretrainingBatch:
 
     def to(self, device: torch.device) -> "PretrainingBatch":
         """The same on a device."""
-        parts = (self.tokens, self.task_token, self.operand, self.labels)
-        return PretrainingBatch(*(part.to(device, non_blocking=True) for part in parts), self.padding)
+        names = ("tokens", "task_token", "operand", "labels")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
     @property
     def inputs(self) -> Int[Tensor, "member batch target"]:

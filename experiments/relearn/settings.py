@@ -195,7 +195,7 @@ class Trial:
     rate: float = 0.0
     attack: FreeAttack | None = field(default=None)
 
-    @cached_property
+    @property
     def id(self) -> str:
         """Its name in the store: readable, and different for every trial."""
         return f"{self.subject}-{self.kind}-{content_hash(self.plain())[:8]}"

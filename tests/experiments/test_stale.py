@@ -91,8 +91,8 @@ def test_a_changed_grammar_file_is_not_taken_for_the_old_one(tmp_path: Path) -> 
     (tmp_path / "own.txt").write_text(GRAMMAR)
     asked = PcfgPretraining(
         grammar=str(tmp_path / "own.txt"),
-        window=8,
-        count_last=4,
+        window=4,
+        count_last=2,
         occurrence=1,
         token_back=2,
         priors=("0.6/0.4",),

@@ -76,6 +76,22 @@ def test_what_is_written_outlives_a_loss_of_power(tmp_path: Path, monkeypatch: p
     assert [disk.content[inode] for inode in inodes] == [b"a", b"b"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks the system which file a handle is of")
+def test_what_is_written_for_later_reaches_the_disk_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    half = tmp_path / ".cell.tmp"
+    half.mkdir()
+    with files.later():
+        write_text(half / "a", "a")
+    assert disk.content == {}
+    files.put_in_place(half, tmp_path / "cell")
+    assert disk.content[(tmp_path / "cell" / "a").stat().st_ino] == b"a"
+    write_text(tmp_path / "b", "b")
+    assert disk.after_power_loss(tmp_path / "b") == b"b"
+
+
 SHAPES: list[tuple[Any, Any, str]] = [
     ({"a": 1}, {"a": int}, ""),
     ({"a": True}, {"a": int}, "a is True, not int"),

@@ -236,7 +236,7 @@ def test_a_gpu_draws_the_same_windows() -> None:
 
 def test_lengths_that_strings_hardly_reach_are_refused() -> None:
     ours = Sampler(grammar("jain2024"))
-    with pytest.raises(InputError, match=r"length = 433.*1 to \d+ tokens"):
+    with pytest.raises(InputError, match=r"window = 433.*1 to \d+ tokens"):
         ours.windows(KEYS, 4, 433)
     with pytest.raises(InputError, match="1 or more"):
         ours.windows(KEYS, 4, 0)
