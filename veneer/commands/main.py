@@ -18,7 +18,7 @@ OVERVIEW = """\
 veneer: is a capability rewritten by fine-tuning, or only wrapped?
 
   veneer list                    the experiments, and what each costs
-  veneer run NAME                run one: --preset quick (default) or paper
+  veneer run NAME                run one: --preset quick (default), standard or paper
   veneer analyse RUN             look inside a run's models, and give verdicts
   veneer claims RUN ...          hold runs against the paper's claims; --run makes what is missing
   veneer sweep NAME              run a grid of them: --batch 32,96 --c-tr 0,0.2
