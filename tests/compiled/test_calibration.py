@@ -1,10 +1,13 @@
 """Exactness and noise are measured, not assumed: both traps of the compiled programs are shown."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
 from veneer.compiled import capabilities, compiler, programs, trials
 from veneer.compiled.capability import CompiledCapability
+from veneer.compiled.choose import measure
 from veneer.compiled.exactness import (
     LIKELY,
     NOISE_LADDER,
@@ -196,3 +199,16 @@ def test_at_the_papers_length_the_default_exactness_and_noise_both_fail() -> Non
     assert chosen.calibration.every_before < 0.5
     noisy = add_noise(chosen.model, 1e-3, [0])
     assert float(accuracy(noisy, sets.task)) < 0.5
+
+
+def test_positions_without_an_answer_are_counted_and_do_not_agree() -> None:
+    """RASP gives None there: whatever a model says is neither right nor wrong."""
+
+    said = Mock(spec=CompiledCapability, answer_position=None, classes=("a", "b"))
+    said.run = lambda string: ["BOS", *string]
+    strings = [list("ab"), list("ba"), list("bb")]
+    found = measure(said, strings, [["a", None], ["a", "a"], None])
+    assert found.share == 0.5
+    assert found.strings == 2
+    assert found.unanswered == pytest.approx(3 / 6)
+    assert found.example == (["b", "a"], ["b", "a"], ["a", "a"])
