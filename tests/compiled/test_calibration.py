@@ -18,6 +18,7 @@ from veneer.compiled.exactness import (
     add_noise,
     choose_noise,
 )
+from veneer.tasks.encoding import Value
 from veneer.tasks.errors import InputError
 
 LETTERS = "abcdefghi"
@@ -206,8 +207,9 @@ def test_positions_without_an_answer_are_counted_and_do_not_agree() -> None:
 
     said = Mock(spec=CompiledCapability, answer_position=None, classes=("a", "b"))
     said.run = lambda string: ["BOS", *string]
-    strings = [list("ab"), list("ba"), list("bb")]
-    found = measure(said, strings, [["a", None], ["a", "a"], None])
+    strings: list[list[Value]] = [["a", "b"], ["b", "a"], ["b", "b"]]
+    expected: list[list[Value] | None] = [["a", None], ["a", "a"], None]
+    found = measure(said, strings, expected)
     assert found.share == 0.5
     assert found.strings == 2
     assert found.unanswered == pytest.approx(3 / 6)
