@@ -32,7 +32,7 @@ PINNED_TORCH := $(shell grep '^torch==' constraints.txt)
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 TORCH_VERSION := from importlib.metadata import version; print(version("torch").split("+")[0])
 
-.PHONY: help venv demo docs test-wheel demo-language results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
+.PHONY: help venv demo docs test-wheel demo-language truths results paper-grids longer-models test test-browser test-slow check bench device-check clean FORCE
 
 help:  ## print this list
 	@echo "Veneer: what fine-tuning does to a capability that a small Transformer provably has."
@@ -49,6 +49,9 @@ demo: $(USER_STAMP)  ## what fine-tuning did to a compiled counter: an answer an
 demo-language: $(DEV_STAMP)  ## take capital cities away from SmolLM2-135M in four ways, and seek them; resumes
 	OMP_NUM_THREADS=$(JOBS) $(BIN)/python examples/capitals/capitals.py --out runs/language
 	@echo "The reports: $(CURDIR)/runs/language/relearn-*/report.html"
+
+truths: $(DEV_STAMP)  ## ask veneer relearn of 48 small text models whose truth is known; resumes
+	OMP_NUM_THREADS=1 $(BIN)/python -m veneer.experiments.relearn.truths --out runs/truths
 
 results: $(USER_STAMP)  ## make the runs of results/ again, in runs/results
 	$(BIN)/veneer run counter $(FEW) --out runs/results/few-weights

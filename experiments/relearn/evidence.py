@@ -1,8 +1,8 @@
 """What a relearning evaluation measured, on one scale, and what of it is looked at.
 
 *Skill* is a score on a scale where not knowing is 0 and ``before`` is 1, by seed, as each seed divides the
-questions anew. Recipes are selected on what is taught (T) and reported on what is held out (V); controls are
-selected from the same grid in the same way. A missing measurement stays missing.
+questions anew. Recipes are ordered by what is taught (T) and reported on what is held out (V); each is held
+against the controls' training by the same recipe. A missing measurement stays missing.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class Measured:
         self.run, self.settings = run, run.settings
         self._as_they_are: dict[Subject, dict[str, Any] | None] = {}
         self._room: dict[tuple[int, str], float] = {}
-        self._arms: dict[tuple[Subject, Lesson, str], Arm | None] = {}
+        self._arms: dict[tuple[Subject, Lesson, str, Recipe | None], Arm | None] = {}
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
@@ -166,32 +166,46 @@ class Measured:
             (pl.col("subject") == subject) & (pl.col("lesson") == lesson) & (pl.col("questions") == part)
         ).select(*RECIPE, "seed", "step", "value")
 
-    def selected(self, subject: Subject, lesson: Lesson = "taught") -> Recipe | None:
-        """The recipe that teaches fastest: the greatest mean skill on T over log-updates.
+    def recipes(self, subject: Subject, lesson: Lesson = "taught") -> tuple[Recipe, ...]:
+        """The recipes that ran to the end with every seed, those that teach fastest first.
 
-        Only recipes that ran to the end with every seed can be selected; None if there is none.
+        Fast is the greatest mean skill on T over log-updates.
         """
         curves = self.of(subject, lesson, "taught")
         whole = curves.group_by([*RECIPE, "seed"]).agg(last=pl.col("step").max(), n=pl.len())
         whole = whole.filter((pl.col("last") == self.settings.updates) & (pl.col("n") > 1))
         counted = whole.group_by(RECIPE).agg(seeds=pl.len()).filter(pl.col("seeds") == self.settings.seeds)
         if counted.is_empty():
-            return None
+            return ()
         kept = curves.join(counted.select(RECIPE), on=RECIPE, how="semi")
-        best = areas(kept, RECIPE).group_by(RECIPE).agg(pl.col("area").mean())
-        row = best.sort("area", "rank", "rate", descending=[True, False, False]).row(0, named=True)
-        return Recipe(row["rank"], row["rate"])
+        ranked = areas(kept, RECIPE).group_by(RECIPE).agg(pl.col("area").mean())
+        ranked = ranked.sort("area", "rank", "rate", descending=[True, False, False])
+        return tuple(Recipe(*own) for own in ranked.select(RECIPE).iter_rows())
 
-    def arm(self, subject: Subject, lesson: Lesson = "taught", part: str = "held") -> "Arm | None":
-        """The selected recipe's curves on a set of questions; None if the arm is not finished."""
-        key = (subject, lesson, part)
+    def selected(self, subject: Subject, lesson: Lesson = "taught") -> Recipe | None:
+        """The recipe that teaches fastest; None if none ran to the end."""
+        return next(iter(self.recipes(subject, lesson)), None)
+
+    def arm(
+        self,
+        subject: Subject,
+        lesson: Lesson = "taught",
+        part: str = "held",
+        recipe: Recipe | None = None,
+    ) -> "Arm | None":
+        """One recipe's curves on a set of questions, those of the selected one if none is named.
+
+        None if that training is not finished.
+        """
+        key = (subject, lesson, part, recipe)
         if key not in self._arms:
             self._arms[key] = self._arm(*key)
         return self._arms[key]
 
-    def _arm(self, subject: Subject, lesson: Lesson, part: str) -> "Arm | None":
-        recipe = self.selected(subject, lesson)
-        if recipe is None:
+    def _arm(self, subject: Subject, lesson: Lesson, part: str, recipe: Recipe | None) -> "Arm | None":
+        finished = self.recipes(subject, lesson)
+        recipe = recipe or next(iter(finished), None)
+        if recipe is None or recipe not in finished:
             return None
         chosen = (pl.col("rank") == recipe.rank) & (pl.col("rate") == recipe.rate)
         return Arm(subject, lesson, recipe, self.of(subject, lesson, part).filter(chosen).drop(RECIPE))
@@ -220,12 +234,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Arm:
-    """One subject's training on one lesson with its selected recipe.
+    """One subject's training on one lesson with one recipe.
 
     Attributes:
         subject: whose model.
         lesson: what was taught.
-        recipe: the selected one.
+        recipe: by which it was trained.
         curves: columns seed, step, value (skill).
     """
 

@@ -44,8 +44,10 @@ OTHER_SEED = 1000
 """Added to a seed for models that share nothing with those of that seed."""
 FLIP = 16.0
 """How strongly the flipped direction is seen: less leaves more than half of the answers right."""
+SEEDS = (2, 3, 4)
+"""The models that are asked. The grid was chosen on Llamas of the seeds 0 and 1, which then test nothing."""
 SETTINGS: Mapping[str, Any] = {
-    "ranks": (0,),
+    "ranks": (0, 8),
     "rates": (3e-3,),
     "batch": 32,
     "most": 24,
@@ -59,7 +61,8 @@ SETTINGS: Mapping[str, Any] = {
     "truncate": (),
     "train_on_retain": False,
 }
-"""One recipe and one attack of each kind."""
+"""Full fine-tuning learns what a model never had, but learns T by heart before it puts an unembedding right;
+LoRA puts that right, and cannot learn answers that were never taught. One attack of each other kind."""
 COLUMNS = {
     "family": pl.String,
     "seed": pl.Int64,
@@ -81,8 +84,9 @@ COLUMNS = {
     "rule": pl.String,
 }
 """Columns of the table. Skill, mean over the divisions of the questions: ``kept`` on V before any training,
-``taught`` and ``held`` on T and V after it, ``best`` the best on V at any moment; the same of the model that
-never had the facts; ``updates`` the median to half of the skill on V, null where it is not reached."""
+``taught`` and ``held`` on T and V after it, ``best`` the best on V at any moment, by the recipe that brings
+most of V back; the same of the model that never had the facts; ``updates`` the median to half of the skill on
+V, by the recipe that the verdict tells of first, null where it is not reached."""
 
 
 @dataclass(frozen=True)
@@ -190,13 +194,13 @@ def row(run: RelearningRun, outcome: Outcome, family: str, seed: int, name: str)
 
     def trained(subject: Subject) -> list[float | None]:
         """Skill on T and V at the end, and the best on V, by one subject's training on T."""
-        found = []
-        for part in ("taught", "held"):
-            arm = measured.arm(subject, "taught", part)
-            found.append(None if arm is None else arm.end.value)
-        held = measured.arm(subject)
-        best = None if held is None else held.curves.group_by("seed").agg(pl.col("value").max())["value"]
-        return [*found, None if best is None else float(best.mean())]  # pyright: ignore[reportArgumentType]
+        arms = [measured.arm(subject, recipe=recipe) for recipe in measured.recipes(subject)]
+        finished = [arm for arm in arms if arm is not None]
+        if not finished:
+            return [None, None, None]
+        held = max(finished, key=lambda arm: arm.best.value or 0.0)
+        taught = measured.arm(subject, "taught", "taught", held.recipe)
+        return [None if taught is None else taught.end.value, held.end.value, held.best.value]
 
     kept = list(measured.skill_as_it_is("after", "held").values())
     as_it_is = measured.as_it_is("after")
@@ -229,17 +233,34 @@ def calibrate(out: Path, families: list[world.Family], seeds: list[int], names: 
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
+def summary(table: pl.DataFrame) -> pl.DataFrame:
+    """By construction: the words that were given, and mean skill in percent over the models."""
+    shares = ("kept", "taught", "best", "held")
+    return table.group_by("construction", "truth", maintain_order=True).agg(
+        pl.len().alias("models"),
+        pl.col("right").sum(),
+        pl.col("opposite").sum(),
+        *(pl.col(name).mean().mul(100).round().cast(pl.Int64) for name in shares),
+        pl.col("updates").min().round(1).alias("soonest"),
+        pl.col("updates").max().round(1).alias("latest"),
+    )
+
+
 def main(words: list[str] | None = None) -> None:
     """The command: make the table, print it, and write it as Parquet."""
     options = argparse.ArgumentParser(description="the verdict on text models whose truth is known")
     options.add_argument("--out", type=Path, default=Path("runs/truths"))
     options.add_argument("--families", nargs="+", choices=get_args(world.Family), default=["llama", "gpt2"])
-    options.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    options.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     options.add_argument("--only", nargs="+", choices=list(CONSTRUCTIONS), default=list(CONSTRUCTIONS))
     given = options.parse_args(words)
     torch.set_flush_denormal(True)
     table = calibrate(given.out, given.families, given.seeds, given.only)
     table.write_parquet(given.out / "truths.parquet")
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=40, tbl_hide_dtype_separator=True
+    ):
+        print(summary(table))
     right, opposite = (int(table[name].sum()) for name in ("right", "opposite"))
     print(f"{right} of {len(table)} right, {opposite} taken for the opposite")
 

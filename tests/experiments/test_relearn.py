@@ -50,7 +50,8 @@ def made_up(
 
     Args:
         folder: where.
-        taught: by arm ("after", "never", "permuted", "wrapper"), the curves on T and V.
+        taught: by arm ("after", "never", "permuted", "wrapper"), the curves on T and V; by arm and rate
+            ("after at 0.01") where rates differ.
         after: share of the answers that ``after`` gives.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,8 @@ def made_up(
     right = {"before": 1.0, "after": after, "never": 0.0}
     for trial in settings.trials():
         name = "permuted" if trial.lesson == "permuted" else trial.subject
+        own = f"{name} at {trial.rate:g}"
+        name = own if own in taught else name
         if trial.lesson is not None and name in taught:
             shift = 1 + 0.02 * (trial.seed or 0)
             sides = [{"taught": t(s / shift), "held": v(s / shift), "retain": 1.0}
@@ -142,6 +145,29 @@ def test_recipes_are_selected_on_what_is_taught(tmp_path: Path) -> None:
     assert arm is not None
     assert arm.recipe.rate == 1e-2
     assert arm.end.value == pytest.approx(0.4)
+
+
+def test_a_recipe_that_learns_by_heart_does_not_hide_what_another_brings_back(tmp_path: Path) -> None:
+    """The higher rate teaches T sooner and brings back nothing; the lower one brings V back: wrapped."""
+    heart = {"after at 0.01": (rising(1), rising(2, 0.3))}
+    run = made_up(tmp_path, {**WRAPPED, **heart}, rates=(1e-3, 1e-2))
+    measured = Measured(run)
+    assert [own.rate for own in measured.recipes("after")] == [1e-2, 1e-3]
+    outcome = judge(measured)
+    assert outcome.kind == "wrapped"
+    assert outcome.updates == judge(Measured(made_up(tmp_path / "alone", WRAPPED))).updates
+    assert "full fine-tuning at 0.001" in outcome.reasons[0]
+    assert any("full fine-tuning at 0.01 comes to 30 %" in reason for reason in outcome.reasons)
+
+
+def test_each_recipe_is_held_against_its_own_controls(tmp_path: Path) -> None:
+    """Fast at a rate at which everything is fast is no sooner, however slow the controls' other rate is."""
+    fast = {
+        f"{arm} at 0.01": (rising(1), rising(1) if arm == "wrapper" else flat())
+        for arm in ("after", "never", "permuted", "wrapper")
+    }
+    run = made_up(tmp_path, {**GONE, **fast}, rates=(1e-3, 1e-2))
+    assert judge(Measured(run)).kind == "rewritten"
 
 
 def test_before_must_have_the_capability(tmp_path: Path) -> None:
