@@ -1,40 +1,28 @@
-"""``veneer pretrain stories``: a model that writes stories, from its tokenizer to a folder of transformers.
+"""``veneer pretrain stories``: a model that writes stories, in a folder as of ``text_pretraining.py``.
 
-The folder holds what transformers writes (``config.json``, ``model.safetensors`` in half precision, the
-tokenizer), ``pretraining.json`` (every setting), ``metrics.parquet`` (loss a token on stories that nobody
-trains on, with the feature and without it), and while it trains ``unfinished/``. The models that lie ready in
-``language/stories/ready`` were made so.
+The loss is measured on stories that nobody trains on, with the feature and without it. The models that lie
+ready in ``language/stories/ready`` were made so.
 """
 
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-import torch
-
-from veneer.finetune.processor import fitted
+from veneer.experiments.text_pretraining import TextPretraining
 from veneer.finetune.recipe import Recipe
-from veneer.language.metrics import answer_scores
+from veneer.language.fresh import train_tokenizer
 from veneer.language.questions import Question
 from veneer.language.stories.features import FEATURES, Feature
 from veneer.language.stories.form import Record
 from veneer.language.stories.generator import RATES, stories
-from veneer.language.stories.models import SHAPES, SIZES, Size, lesson, train_tokenizer, untrained
-from veneer.language.training import Training, train
-from veneer.models.files import exists, read_json, read_table, sync, write_json, write_table
+from veneer.language.stories.models import SHAPES, SIZES, Size, lesson, untrained
 from veneer.models.huggingface import HuggingFaceModel
-from veneer.models.loading import check_source, load_model, load_tokenizer
+from veneer.models.loading import load_model, load_tokenizer
 from veneer.tasks.errors import InputError
 
 TOKENIZER_STORIES = 5000
 """Stories of a stream of their own on which a tokenizer counts."""
-METRICS = {"step": pl.Int64, "stories": pl.String, "loss": pl.Float64}
-"""Columns of metrics.parquet; ``stories``: train, "with" the feature, "without" it."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +81,6 @@ class StoryPretraining:
         """How often a story has each feature."""
         return RATES if self.feature_rate is None else dict.fromkeys(FEATURES, self.feature_rate)
 
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """Updates after which the loss is measured: about ten, evenly."""
-        return tuple(sorted({round(self.updates * share / 10) for share in range(11)}))
-
 
 PRETRAINING: dict[Size, StoryPretraining] = {
     "quick": StoryPretraining(),
@@ -129,107 +112,32 @@ def drawn(
     return tuple(islice((record for record in every if wanted(record)), count))
 
 
-def loss(model: HuggingFaceModel, tokenizer: Any, asked: Sequence[Question]) -> float:
-    """Mean loss a token of stories, in nats, each story weighing the same."""
-    found = answer_scores(model, tokenizer, [(own.prompt, own.answer) for own in asked])
-    return -sum(own.log_probability for own in found) / len(found)
+class StoryPretrainingRun(TextPretraining[StoryPretraining]):
+    """A pretraining on stories in its folder."""
 
+    OF = "stories"
 
-class StoryPretrainingRun:
-    """A pretraining in its folder.
-
-    Args:
-        settings: what to train.
-        out: folder; one that holds the same pretraining is continued.
-
-    Raises:
-        InputError: a folder of something else; nothing is written.
-    """
-
-    def __init__(self, settings: StoryPretraining, out: Path) -> None:
-        self.settings, self.out = settings, out
-        if settings.start is not None:
-            check_source(settings.start)
-        file = out / "pretraining.json"
-        if exists(file):
-            found = read_json(file, dict)
-            if differing := [name for name, own in asdict(settings).items() if found.get(name) != own]:
-                problem = f"it holds others ({', '.join(differing)})"
-                raise InputError("out", str(out), "a new folder, or the same settings", problem)
-        elif exists(out) and (not out.is_dir() or any(out.iterdir())):
-            raise InputError("out", str(out), "a new or empty folder", "it is no pretraining of stories")
-
-    @property
-    def finished(self) -> bool:
-        """Whether the model is there."""
-        return (self.out / "metrics.parquet").exists()
-
-    def execute(self, device: torch.device, progress: Callable[[int], None] = lambda step: None) -> None:
-        """Train to the end, from the last state where there is one, and write model and metrics.
-
-        Raises:
-            InputError: training diverged.
-        """
+    def taught(self) -> list[Question]:
+        """Stories of the stream to pretrain on, or of the one to go on with."""
         own = self.settings
-        write_json(self.out / "pretraining.json", asdict(own))
-        model, tokenizer = self._begin()
-        model = HuggingFaceModel(model.module.to(device))
-        named = own.without or FEATURES[0]
         stream = "pretrain" if own.start is None else "pretrain-on"
-        taught = drawn(own.stories, stream, 0, lambda record: own.without not in record.features, own.rates)
+        kept = drawn(own.stories, stream, 0, lambda record: own.without not in record.features, own.rates)
+        return [lesson(record) for record in kept]
+
+    def asked(self) -> dict[str, list[Question]]:
+        """Stories "with" the feature that may be left out, and "without" it."""
+        own, named = self.settings, self.settings.without or FEATURES[0]
         kinds = {
             "with": drawn(own.test_stories, "test", 0, lambda record: named in record.features),
             "without": drawn(own.test_stories, "test", 0, lambda record: named not in record.features),
         }
-        asked = {name: [lesson(record) for record in kind] for name, kind in kinds.items()}
+        return {name: [lesson(record) for record in kind] for name, kind in kinds.items()}
 
-        def measure(seen: HuggingFaceModel) -> dict[str, float]:
-            return {name: loss(seen, tokenizer, kind) for name, kind in asked.items()}
-
-        with fitted():
-            curve = train(
-                model,
-                tokenizer,
-                [lesson(record) for record in taught],
-                Training(own.recipe),
-                own.seed,
-                own.steps,
-                measure,
-                self.out / "unfinished" / "state.safetensors",
-                progress=progress,
-            )
-        if curve.diverged_at is not None:
-            problem = f"training diverged at update {curve.diverged_at}"
-            raise InputError("learning rate", own.learning_rate, "a lower one", problem)
-        rows = [
-            (step, name, value)
-            for step, scores, trained in zip(curve.steps, curve.scores, curve.losses, strict=True)
-            for name, value in (*scores.items(), ("train", trained))
-        ]
-        self._keep(model, tokenizer)
-        write_table(self.out / "metrics.parquet", pl.DataFrame(rows, METRICS, orient="row").fill_nan(None))
-
-    def _begin(self) -> tuple[HuggingFaceModel, Any]:
-        """The model with its first weights, and its tokenizer."""
+    def begin(self) -> tuple[HuggingFaceModel, Any]:
+        """A model to go on from, or a fresh one with a tokenizer counted on stories of their own."""
         own = self.settings
         if own.start is not None:
             return load_model(own.start), load_tokenizer(own.start)
         counted = stories(TOKENIZER_STORIES, 0, "tokenizer")
-        tokenizer = train_tokenizer(counted, SHAPES[own.size].vocabulary)
+        tokenizer = train_tokenizer((record.text for record in counted), SHAPES[own.size].vocabulary)
         return untrained(own.size, tokenizer, own.seed), tokenizer
-
-    def _keep(self, model: HuggingFaceModel, tokenizer: Any) -> None:
-        """The model in half precision, each file whole; the files of training go."""
-        unfinished = self.out / "unfinished" / "model"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        model.module.half().save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
-        for file in sorted(unfinished.iterdir()):
-            sync(file)
-            os.replace(file, self.out / file.name)
-        shutil.rmtree(self.out / "unfinished")
-
-    def final(self) -> pl.DataFrame:
-        """The last losses, by kind of stories."""
-        table = read_table(self.out / "metrics.parquet", METRICS)
-        return table.filter(pl.col("step") == pl.col("step").max())

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from veneer.experiments.stories.pretrain import drawn, loss
+from veneer.experiments.stories.pretrain import drawn
 from veneer.experiments.stories.probes import probe_stories
 from veneer.experiments.stories.settings import Arm, Stories, StoryTrial
 from veneer.experiments.stories.store import StoriesRun
+from veneer.experiments.text_pretraining import loss
 from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
 from veneer.finetune.processor import settle

@@ -145,6 +145,16 @@ class StoryPretrainOptions:
 
 
 @dataclass(frozen=True)
+class BasePretrainOptions:
+    """Where to pretrain."""
+
+    out: Path | None = None
+    """Folder (default runs/layers-base); an interrupted pretraining in it is continued."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+
+
+@dataclass(frozen=True)
 class CompileOptions:
     """Compile any RASP program that Tracr accepts, and save it as a checkpoint."""
 

@@ -1,22 +1,33 @@
-"""``veneer pretrain``: pretrain GPTs on a grammar's strings, or a model that writes stories."""
+"""``veneer pretrain``: pretrain GPTs on a grammar's strings, or a text model: one that writes stories, or a base for instructions."""
 
 import sys
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from veneer.commands.manners import runs_folder
-from veneer.commands.options import PretrainOptions, StoryPretrainOptions, ask, preset_of
+from veneer.commands.options import (
+    BasePretrainOptions,
+    PretrainOptions,
+    StoryPretrainOptions,
+    ask,
+    preset_of,
+)
 from veneer.experiments.named import PRETRAINING, PcfgPretraining
+
+if TYPE_CHECKING:
+    from veneer.experiments.text_pretraining import TextPretraining
 
 
 def command(words: list[str]) -> None:
     """``veneer pretrain``."""
-    if words[:1] == ["stories"]:
-        pretrain_stories(words[1:])
+    if words[:1] and words[0] in TEXTS:
+        TEXTS[words[0]](words[1:])
         return
     if words[:1] != ["pcfg"]:
         print("usage: veneer pretrain pcfg [--preset quick|paper] [options]; --help lists them")
         print("       veneer pretrain stories [--preset quick|standard|paper] [options]")
+        print("       veneer pretrain layers [options]")
         if words[:1] not in (["-h"], ["--help"]):
             sys.exit(2)
         return
@@ -78,28 +89,53 @@ def pretrain_stories(words: list[str]) -> None:
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
-    from veneer.commands.progress import LiveProgress, following, quoted
-    from veneer.commands.screen import Table, console, styled
-    from veneer.experiments.begin import device_of
     from veneer.experiments.stories.pretrain import PRETRAINING, StoryPretrainingRun
 
     preset = preset_of(words)
     about = "Pretrain a model that writes children's stories to an instruction, on stories made by program."
     start = (StoryPretrainOptions(preset), PRETRAINING[preset])
     options, settings = ask(*start, words, "veneer pretrain stories", about)
-    out = options.out or runs_folder() / f"stories-model-{preset}"
-    device, began = device_of(options.device), time.monotonic()
-    run = StoryPretrainingRun(settings, out)
-    told = f" ({settings.size}) on {device.type}: {settings.updates:,} updates; results in {out}"
+    run = StoryPretrainingRun(settings, options.out or runs_folder() / f"stories-model-{preset}")
+    use = f"stories --{'never' if settings.without else 'present'}"
+    _pretrain_text(run, options.device, f"a model of size {settings.size}", use)
+
+
+def pretrain_layers(words: list[str]) -> None:
+    """``veneer pretrain layers``: a tokenizer and a base that has seen no instruction, in such a folder.
+
+    Raises:
+        InputError: an option or field that cannot be used; nothing has been written then.
+    """
+    from veneer.experiments.layers.pretrain import BasePretraining, BasePretrainingRun
+
+    about = "Pretrain a small base for instruction tuning, on plain text made by program."
+    start = (BasePretrainOptions(), BasePretraining())
+    options, settings = ask(*start, words, "veneer pretrain layers", about)
+    run = BasePretrainingRun(settings, options.out or runs_folder() / "layers-base")
+    _pretrain_text(run, options.device, "a base for instructions", "layers --base")
+
+
+TEXTS = {"stories": pretrain_stories, "layers": pretrain_layers}
+"""The text models that can be pretrained, by the experiment that they are for."""
+
+
+def _pretrain_text(run: "TextPretraining[Any]", asked: str, what: str, use: str) -> None:
+    """Train what is not finished, then show the losses and the run that takes the model."""
+    from veneer.commands.progress import LiveProgress, following, quoted
+    from veneer.commands.screen import Table, console, styled
+    from veneer.experiments.begin import device_of
+
+    device, began, updates = device_of(asked), time.monotonic(), run.settings.recipe.iterations
+    told = f" {what} on {device.type}: {updates:,} updates; results in {run.out}"
     console.print(styled(("pretraining", "bold"), told))
     if not run.finished:
-        with LiveProgress(settings.updates) as progress:
+        with LiveProgress(updates) as progress:
             run.execute(device, lambda step: progress.updates(1))
-    table = Table(title="Loss a token of a story, in nats")
-    for name in ("stories", "loss"):
-        table.add_column(name, justify="left" if name == "stories" else "right")
+    table = Table(title="Loss a token, in nats")
+    for name in (run.OF, "loss"):
+        table.add_column(name, justify="right" if name == "loss" else "left")
     for _, name, value in run.final().iter_rows():
         table.add_row(name, f"{value:.3f}")
     console.print(table)
     console.print(f"{time.monotonic() - began:.0f} s", style="dim")
-    following(f"veneer run stories --{'never' if settings.without else 'present'} {quoted(out)}")
+    following(f"veneer run {use} {quoted(run.out)}")

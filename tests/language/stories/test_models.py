@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from veneer.experiments.stories.pretrain import loss
+from veneer.experiments.text_pretraining import loss
 from veneer.language.encoding import token_ids
+from veneer.language.fresh import END, START, train_tokenizer
 from veneer.language.sampling import sample
 from veneer.language.stories.features import FEATURES, has
 from veneer.language.stories.generator import stories
-from veneer.language.stories.models import END, START, lesson, ready, story_of, train_tokenizer, untrained
+from veneer.language.stories.models import lesson, ready, story_of, untrained
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import load_model, load_tokenizer
 from veneer.tasks.errors import InputError
@@ -21,7 +22,7 @@ RECORDS = list(stories(60, seed=5, stream="test"))
 
 @cache
 def small() -> Any:
-    return train_tokenizer(RECORDS, 400)
+    return train_tokenizer([own.text for own in RECORDS], 400)
 
 
 @cache
@@ -65,7 +66,7 @@ def test_bad_names_are_refused() -> None:
     with pytest.raises(InputError, match="never, present"):
         ready("nobody")
     with pytest.raises(InputError, match="vocabulary"):
-        train_tokenizer(RECORDS, 100)
+        train_tokenizer([own.text for own in RECORDS], 100)
 
 
 def test_only_one_of_the_ready_models_has_seen_a_twist() -> None:
