@@ -1,4 +1,4 @@
-"""What a text model of our own begins with: a tokenizer counted on texts, and the weights of a small Llama."""
+"""What a text model of our own begins with: a tokenizer counted on texts, and a Llama's weights."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -35,12 +35,13 @@ class Training:
 
     Attributes:
         recipe: optimizer (AdamW), rate, schedule, updates, batch, precision.
-        rank: of LoRA's changes in every matrix of the blocks; 0 moves all weights.
+        rank: of LoRA's changes in matrices of the blocks; 0 moves all weights.
         embeddings: whether the token embedding (and what is tied to it) moves too; never with LoRA. Answers
             whose tokens a model was never taught cannot be learned without it.
         accumulate: into how many parts a batch is split, one after another, to save memory.
         ascent: whether to go up the loss instead of down.
         ceiling: of ascent: batches whose loss a token is above this many nats give no gradient.
+        within: the matrices that LoRA goes into, by the ends of their names; none named means all.
     """
 
     recipe: Recipe
@@ -49,6 +50,7 @@ class Training:
     accumulate: int = 1
     ascent: bool = False
     ceiling: float = 20.0
+    within: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.recipe.optimizer != "adamw":
@@ -195,7 +197,7 @@ def _prepare(model: HuggingFaceModel, training: Training, seed: int) -> dict[str
     """Say what moves, and give it by name."""
     module = model.module
     if training.rank:
-        adapt(model, training.rank, seed)
+        adapt(model, training.rank, seed, training.within)
     else:
         module.requires_grad_(True)
         if not training.embeddings:
@@ -203,16 +205,26 @@ def _prepare(model: HuggingFaceModel, training: Training, seed: int) -> dict[str
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
-def adapt(model: HuggingFaceModel, rank: int, seed: int) -> None:
-    """Put LoRA into every matrix of the blocks, its first weights drawn by the seed; only it then moves.
+def adapt(model: HuggingFaceModel, rank: int, seed: int, within: tuple[str, ...] = ()) -> None:
+    """Put LoRA into matrices of the blocks, its first weights drawn by the seed; only it then moves.
+
+    Args:
+        model: changed in place.
+        rank: of the change of each matrix.
+        seed: of the first weights.
+        within: the matrices, by the ends of their names; none named means all.
 
     Raises:
-        InputError: a rank above the smaller side of a matrix.
+        InputError: a rank above the smaller side of a matrix, or no matrix of these names.
     """
     from peft import LoraConfig, inject_adapter_in_model
     from transformers.pytorch_utils import Conv1D
 
-    found = matrices(model)
+    known = matrices(model)
+    found = {name: own for name, own in known.items() if not within or name.endswith(within)}
+    if not found:
+        ends = sorted({name.rpartition(".")[2] for name in known})
+        raise InputError("matrices", ", ".join(within), f"some of {', '.join(ends)}, as this model has")
     smallest = min(min(layer.weight.shape) for layer in found.values())  # pyright: ignore[reportArgumentType]
     if rank > smallest:
         raise InputError("rank", rank, f"at most {smallest}, the smaller side of the smallest matrix")

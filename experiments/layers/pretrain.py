@@ -28,11 +28,11 @@ class BasePretraining:
     The texts below the fields are also what the command line says of its options.
     """
 
-    passages: int = 25_600
+    passages: int = 19_200
     """Different passages; training passes over them as often as its updates ask for."""
     start: str | None = None
     """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
-    updates: int = 1_600
+    updates: int = 1_200
     """Updates."""
     batch: int = 16
     """Passages of an update."""

@@ -58,7 +58,7 @@ def prepare(settings: Stories, out: Path, device: torch.device, jobs: int) -> Pr
         raise InputError("present", sources["present"], "a model whose tokenizer knows an end and fills up")
     if settings.controls:
         check_tokenizers(tokenizer, load_tokenizer(sources["never"]), asked, sources["never"])
-    hashes = {arm: _hashes(source) for arm, source in sources.items()}
+    hashes = {arm: hashes_of(source) for arm, source in sources.items()}
     run = StoriesRun.open(out, settings)
     try:
         run.record_inputs({"models": hashes, "data": {}, "environment": environment(device)})
@@ -72,7 +72,7 @@ def prepare(settings: Stories, out: Path, device: torch.device, jobs: int) -> Pr
     return Prepared(run, fresh, tuple(told))
 
 
-def _hashes(source: str) -> dict[str, str]:
+def hashes_of(source: str) -> dict[str, str]:
     """SHA-256 of a model's files by name; of a model by a hub's name, of its weights."""
     found = source_hashes(source)
     if not found:

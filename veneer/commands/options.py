@@ -148,6 +148,8 @@ class StoryPretrainOptions:
 class BasePretrainOptions:
     """Where to pretrain."""
 
+    preset: Literal["quick"] = "quick"
+    """quick: the base that lies ready."""
     out: Path | None = None
     """Folder (default runs/layers-base); an interrupted pretraining in it is continued."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,4 +1,4 @@
-"""``veneer pretrain``: pretrain GPTs on a grammar's strings, or a text model: one that writes stories, or a base for instructions."""
+"""``veneer pretrain``: pretrain GPTs on a grammar's strings, or a text model on stories or plain text."""
 
 import sys
 import time
@@ -109,7 +109,7 @@ def pretrain_layers(words: list[str]) -> None:
     from veneer.experiments.layers.pretrain import BasePretraining, BasePretrainingRun
 
     about = "Pretrain a small base for instruction tuning, on plain text made by program."
-    start = (BasePretrainOptions(), BasePretraining())
+    start = (BasePretrainOptions(preset_of(words, ("quick",))), BasePretraining())
     options, settings = ask(*start, words, "veneer pretrain layers", about)
     run = BasePretrainingRun(settings, options.out or runs_folder() / "layers-base")
     _pretrain_text(run, options.device, "a base for instructions", "layers --base")

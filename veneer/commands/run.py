@@ -10,8 +10,11 @@ from veneer.commands.options import RunOptions, ask, known, preset_of
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.finetune.workers import start_server
 
-TEXTS = ("stories",)
-"""Experiments on text models; ``veneer/commands/text_run.py`` runs them."""
+TEXTS = {
+    "stories": ("veneer.commands.text_run", "run_stories"),
+    "layers": ("veneer.commands.layers_run", "run_layers"),
+}
+"""Experiments on text models: what runs each."""
 SERVER_PAYS = 10_000
 """Model updates of fine-tuning from which on workers are likely; to import for them takes two seconds."""
 
@@ -28,7 +31,8 @@ def command(words: list[str]) -> None:
     words = with_programs(words)
     name = known("experiment", words[0], [*PRESETS, *TEXTS])
     if name in TEXTS:
-        import_module("veneer.commands.text_run").run_stories(words[1:])
+        module, function = TEXTS[name]
+        getattr(import_module(module), function)(words[1:])
         return
     preset = preset_of(words[1:])
     experiment = PRESETS[name][preset]

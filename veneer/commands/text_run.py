@@ -1,4 +1,4 @@
-"""``veneer run stories``: an experiment on a text model, one model at a time, in a folder of trials."""
+"""``veneer run`` on text models, one model at a time, in a folder of trials: stories, layers."""
 
 import time
 from dataclasses import replace
@@ -20,6 +20,7 @@ STEPS_SHOWN = (0, 1, 4, 8, 32)
 FOLDERS = {
     "stories.json": ("veneer.experiments.stories.store", "StoriesRun"),
     "relearning.json": ("veneer.experiments.relearn.store", "RelearningRun"),
+    "layers.json": ("veneer.experiments.layers.store", "LayersRun"),
 }
 """Folders of trials by the file that tells them: where the class is that reads each."""
 
@@ -67,6 +68,11 @@ def text_report(run: Any) -> Path:
         from veneer.report.stories_page import write_stories_page
 
         return write_stories_page(run, conclude(run))
+    if run.FILE == "layers.json":
+        from veneer.experiments.layers.result import conclude as gathered
+        from veneer.report.layers_page import write_layers_page
+
+        return write_layers_page(run, gathered(run))
     from veneer.experiments.relearn.judge import UTILITY_LOSS
     from veneer.experiments.relearn.result import conclude as judged
     from veneer.report.relearn_page import write_relearning_page
@@ -91,26 +97,13 @@ def run_stories(words: list[str]) -> None:
 
 def evaluate(settings: Any, options: TextRunOptions) -> None:
     """Check everything, do what is not done, and show what came out."""
-    from veneer.experiments.begin import device_of
     from veneer.experiments.stories.prepare import prepare
     from veneer.experiments.stories.result import conclude
-    from veneer.finetune.processor import cores
+    from veneer.experiments.stories.work import begin_work, work
     from veneer.report.stories_page import write_stories_page
 
-    assert options.out is not None
-    began, device = time.monotonic(), device_of(options.device)
-    jobs = options.jobs if options.jobs is not None else 1 if device.type == "cuda" else cores()
-    if jobs < 1:
-        raise InputError("jobs", options.jobs, "1 or more")
-    prepared = prepare(settings, options.out, device, jobs)
-    for line in prepared.told:
-        _say(line)
-    try:
-        _work(prepared.run, device, jobs)
-    except InputError:
-        if prepared.fresh:
-            prepared.run.withdraw()
-        raise
+    began = time.monotonic()
+    prepared = done(settings, options, prepare, work, begin_work)
     outcomes = conclude(prepared.run)
     page = write_stories_page(prepared.run, outcomes)
     plain = {"run": str(prepared.run.path), "outcomes": [own.plain() for own in outcomes]}
@@ -118,6 +111,39 @@ def evaluate(settings: Any, options: TextRunOptions) -> None:
         show(prepared.run, outcomes)
         _say(duration(time.monotonic() - began), "dim")
         following(f"veneer report {quoted(prepared.run.path)}", page=page)
+
+
+def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any, begin_work: Any) -> Any:
+    """Prepare a run and do all of its trials; what ``prepare`` gave.
+
+    Args:
+        settings: of the experiment.
+        options: where and how to run.
+        prepare: checks all, and opens the folder.
+        work: does the trials in this process.
+        begin_work: does them in one of several.
+
+    Raises:
+        InputError: what cannot be used; a folder in which nothing was measured is taken back.
+    """
+    from veneer.experiments.begin import device_of
+    from veneer.finetune.processor import cores
+
+    assert options.out is not None
+    device = device_of(options.device)
+    jobs = options.jobs if options.jobs is not None else 1 if device.type == "cuda" else cores()
+    if jobs < 1:
+        raise InputError("jobs", options.jobs, "1 or more")
+    prepared = prepare(settings, options.out, device, jobs)
+    for line in prepared.told:
+        _say(line)
+    try:
+        _work(prepared.run, device, jobs, work, begin_work)
+    except InputError:
+        if prepared.fresh:
+            prepared.run.withdraw()
+        raise
+    return prepared
 
 
 def show(run: Any, outcomes: list[Any]) -> None:
@@ -165,9 +191,8 @@ def _say(text: str, style: str | None = None) -> None:
         console.print(text, style=style)
 
 
-def _work(run: Any, device: Any, jobs: int) -> None:
+def _work(run: Any, device: Any, jobs: int, work: Any, begin_work: Any) -> None:
     """Do the trials, here or in several processes, and say what is being done."""
-    from veneer.experiments.stories.work import begin_work, work
     from veneer.experiments.trial_work import work_beside
 
     total, pending = len(run.trials()), len(run.pending())
