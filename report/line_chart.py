@@ -31,6 +31,19 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Band:
+    """What lies between two lines: an interval at each point.
+
+    Attributes:
+        points: updates, lower and upper limit of each.
+        colour: as CSS has it.
+    """
+
+    points: Sequence[tuple[float, float, float]]
+    colour: str
+
+
+@dataclass(frozen=True)
 class Levels:
     """The axis of values.
 
@@ -51,19 +64,21 @@ PERCENT = Levels(-0.1, 1.1, ((0.0, "0"), (0.5, "50"), (1.0, "100")), 0.5)
 """Shares, in percent."""
 
 
-def chart(lines: Sequence[Line], levels: Levels, label: str) -> str:
+def chart(lines: Sequence[Line], levels: Levels, label: str, bands: Sequence[Band] = ()) -> str:
     """An SVG with lines over updates; empty if there is no point.
 
     Args:
         lines: drawn in this order.
         levels: the axis of values.
         label: what it shows, for who cannot see it.
+        bands: intervals, drawn below the lines.
     """
     points = [point for line in lines for point in line.points]
     if not points:
         return ""
     last = max(1, round(max(step for step, _ in points)))
-    inside = "".join((_axes(last, levels), *(_line(line, last, levels) for line in lines)))
+    below = (_band(band, last, levels) for band in bands)
+    inside = "".join((_axes(last, levels), *below, *(_line(line, last, levels) for line in lines)))
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}" '
         f'class="curve">{inside}</svg>'
@@ -85,6 +100,15 @@ def _line(line: Line, last: int, levels: Levels) -> str:
         f'<polyline points="{places}" fill="none" stroke="{line.colour}" stroke-width="{line.width}" '
         f'opacity="{line.opacity}"{dash}/>'
     )
+
+
+def _band(band: Band, last: int, levels: Levels) -> str:
+    lower = [(step, low) for step, low, _ in band.points]
+    upper = [(step, high) for step, _, high in reversed(band.points)]
+    places = " ".join(
+        f"{x:.1f},{y:.1f}" for x, y in (_place(*point, last, levels) for point in (*lower, *upper))
+    )
+    return f'<polygon points="{places}" fill="{band.colour}" opacity="0.12"/>'
 
 
 def _axes(last: int, levels: Levels) -> str:

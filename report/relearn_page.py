@@ -10,13 +10,14 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-from veneer.experiments.relearn.evidence import Measured
-from veneer.experiments.relearn.judge import Outcome
+from veneer.analysis.revival import estimate
+from veneer.experiments.relearn.evidence import Arm, Measured, Recipe
+from veneer.experiments.relearn.judge import Outcome, told_first
 from veneer.experiments.relearn.result import ARMS, NAMES, rows
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.models.files import write_text
 from veneer.report.colours import ATTACKS, style_sheet
-from veneer.report.line_chart import PERCENT, Line, chart
+from veneer.report.line_chart import PERCENT, Band, Line, chart
 from veneer.tasks.errors import InputError
 
 WEB = Path(__file__).parent / "web"
@@ -44,14 +45,15 @@ def render(run: RelearningRun, outcome: Outcome) -> str:
     )
     measured = Measured(run)
     known = measured.as_it_is("before") is not None and measured.as_it_is("after") is not None
-    charts = [(name, _chart(measured, part)) for part, name in PARTS.items()] if known else []
+    recipe = told_first(measured) if known else None
+    charts = [(name, _chart(measured, part, recipe)) for part, name in PARTS.items()] if known else []
     inputs = run.inputs()
     return environment.get_template("relearn.html.jinja").render(
         outcome=outcome,
         settings=asdict(run.settings),
         rows=rows(run),
         charts=[(name, Markup(chart)) for name, chart in charts if chart],
-        legend=_legend(measured) if known else [],
+        legend=_legend(measured, recipe) if known else [],
         hashes=[(own, file, sha) for own, files in inputs["models"].items() for file, sha in files.items()],
         data=list(inputs["data"].items()),
         environment=inputs["environment"],
@@ -61,26 +63,37 @@ def render(run: RelearningRun, outcome: Outcome) -> str:
     )
 
 
-def _legend(measured: Measured) -> list[tuple[str, str]]:
+def _legend(measured: Measured, recipe: Recipe | None) -> list[tuple[str, str]]:
     """Colour and name of every arm that is finished."""
     found = []
     for (subject, lesson), colour in zip(ARMS, ATTACKS, strict=True):
-        arm = measured.arm(subject, lesson)
+        arm = measured.arm(subject, lesson, recipe=recipe)
         if arm is not None:
             who = "known wrapper" if subject == "wrapper" else subject
             found.append((colour, f"{who}: {NAMES[subject, lesson]}, {arm.recipe.name}"))
     return found
 
 
-def _chart(measured: Measured, part: str) -> str:
+def _chart(measured: Measured, part: str, recipe: Recipe | None) -> str:
     """Skill over updates on one set of questions, every finished arm; empty if nothing is measured."""
-    lines = []
+    lines, bands = [], []
     for (subject, lesson), colour in zip(ARMS, ATTACKS, strict=True):
-        arm = measured.arm(subject, lesson, part)
+        arm = measured.arm(subject, lesson, part, recipe)
         if arm is None or arm.curves.is_empty():
             continue
         for _, own in arm.curves.group_by("seed", maintain_order=True):
             lines.append(Line(own.sort("step").select("step", "value").rows(), colour, 1, 0.35))
         average = arm.curves.group_by("step").agg(pl.col("value").mean()).sort("step").rows()
         lines.append(Line(average, colour))
-    return chart(lines, PERCENT, f"Skill over updates: {PARTS[part]}")
+        bands.append(Band(_intervals(arm), colour))
+    return chart(lines, PERCENT, f"Skill over updates: {PARTS[part]}", bands)
+
+
+def _intervals(arm: Arm) -> list[tuple[float, float, float]]:
+    """At each measurement the interval over seeds; none where there is one seed."""
+    found = []
+    for (step,), own in arm.curves.group_by("step", maintain_order=True):
+        mean = estimate(own["value"].to_list())
+        if mean.low is not None and mean.high is not None:
+            found.append((float(step), mean.low, mean.high))  # pyright: ignore[reportArgumentType]
+    return sorted(found)

@@ -112,7 +112,7 @@ def judge(measured: Measured, utility_loss: float = UTILITY_LOSS) -> Outcome:
         InputError: ``before`` does not have the capability.
     """
     kept = list(measured.skill_as_it_is("after", "held").values())
-    read = tuple(_read(measured, recipe) for recipe in measured.recipes("after"))
+    read = _readings(measured)
     best, restored = _restored(measured)
     evidence = Evidence(
         guess_pt=0.0,
@@ -123,7 +123,6 @@ def judge(measured: Measured, utility_loss: float = UTILITY_LOSS) -> Outcome:
         seeds=measured.settings.seeds,
     )
     verdict = decide(evidence)
-    read = tuple(sorted(read, key=lambda own: own.reading != "sooner"))  # the first is what is told at length
     after = read[0].after if read else None
     least = None if restored is None else restored.value if restored.low is None else restored.low
     freely = least is not None and least >= HALF_SKILL and verdict.kind != "unchanged"
@@ -176,6 +175,17 @@ class Read:
     def reading(self) -> ReadingKind:
         """Whether V came back sooner than the rivals learn."""
         return read_revival(self.revival)
+
+
+def told_first(measured: Measured) -> Recipe | None:
+    """The recipe that the reasons begin with; None if no training of ``after`` is finished."""
+    return next((own.after.recipe for own in _readings(measured)), None)
+
+
+def _readings(measured: Measured) -> tuple[Read, ...]:
+    """Every recipe: those that say sooner first, among these the one that teaches T fastest."""
+    read = [_read(measured, recipe) for recipe in measured.recipes("after")]
+    return tuple(sorted(read, key=lambda own: own.reading != "sooner"))
 
 
 def _read(measured: Measured, recipe: Recipe) -> Read:

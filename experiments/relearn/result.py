@@ -4,6 +4,7 @@ from statistics import mean
 
 import polars as pl
 
+from veneer.analysis.revival import Estimate
 from veneer.experiments.relearn.evidence import Arm, Measured
 from veneer.experiments.relearn.judge import Outcome, judge, unchanged_weights
 from veneer.experiments.relearn.settings import Lesson, Subject
@@ -51,7 +52,10 @@ def conclude(run: RelearningRun, same: bool, utility_loss: float) -> Outcome:
 
 
 def rows(run: RelearningRun) -> list[list[str]]:
-    """Every attack as a row: model, attack, skill on T, V and retain in percent, updates to half on V."""
+    """Every attack as a row: model, attack, skill on T, V and retain in percent, updates to half on V.
+
+    Training has V with its interval over seeds, and a row for each recipe.
+    """
     measured = Measured(run)
     if measured.as_it_is("before") is None or measured.as_it_is("after") is None:
         return []
@@ -63,9 +67,10 @@ def rows(run: RelearningRun) -> list[list[str]]:
             retained = measured.retained(as_is.get("retain"))
             found.append([subject, "as it is", _percent(taught), _percent(held), _percent(retained), ""])
     for subject, lesson in ARMS:
-        arm = measured.arm(subject, lesson)
-        if arm is not None:
-            found.append(_arm_row(measured, arm))
+        for recipe in measured.recipes(subject, lesson):
+            arm = measured.arm(subject, lesson, recipe=recipe)
+            if arm is not None:
+                found.append(_arm_row(measured, arm))
     free = measured.free.filter(pl.col("kind") != "none")
     for named, group in free.group_by("subject", "attack", maintain_order=True):
         values = [group[part].mean() for part in ("taught", "held", "retain")]
@@ -75,16 +80,23 @@ def rows(run: RelearningRun) -> list[list[str]]:
 
 
 def _arm_row(measured: Measured, arm: Arm) -> list[str]:
-    ends = []
+    ends: list[Estimate] = []
     for part in ("taught", "held", "retain"):
-        other = measured.arm(arm.subject, arm.lesson, part)
+        other = measured.arm(arm.subject, arm.lesson, part, arm.recipe)
         known = other is not None and not other.curves.is_empty()
-        ends.append(other.end.value if other is not None and known else None)
+        ends.append(other.end if other is not None and known else Estimate(None, None, None, 0))
     median = arm.median[0]
     when = f"> {measured.settings.updates}" if median is None else f"{median:.1f}"
     name = f"{NAMES[arm.subject, arm.lesson]}, {arm.recipe.name}"
     subject = "known wrapper" if arm.subject == "wrapper" else arm.subject
-    return [subject, name, *map(_percent, ends), when]
+    taught, held, retain = ends
+    return [subject, name, _percent(taught.value), _interval(held), _percent(retain.value), when]
+
+
+def _interval(measured: Estimate) -> str:
+    if measured.value is None or measured.low is None or measured.high is None:
+        return _percent(measured.value)
+    return f"{_percent(measured.value)} ({_percent(measured.low)} to {_percent(measured.high)})"
 
 
 def _percent(share: float | None) -> str:

@@ -12,6 +12,7 @@ drawn anew, so that its answers to places that it is not taught are independent 
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -44,15 +45,15 @@ OTHER_SEED = 1000
 """Added to a seed for models that share nothing with those of that seed."""
 FLIP = 16.0
 """How strongly the flipped direction is seen: less leaves more than half of the answers right."""
-SEEDS = (2, 3, 4)
-"""The models that are asked. The grid was chosen on Llamas of the seeds 0 and 1, which then test nothing."""
+SEEDS = (3, 4, 5)
+"""The models that are asked. The grid was chosen on models of the seeds 0 to 2, which then test nothing."""
 SETTINGS: Mapping[str, Any] = {
     "ranks": (0, 8),
-    "rates": (3e-3,),
+    "rates": (5e-3,),
     "batch": 32,
     "most": 24,
     "updates": 64,
-    "seeds": 5,
+    "seeds": 3,
     "refusal": world.REFUSAL,
     "bits": (4,),
     "noise": (),
@@ -214,23 +215,23 @@ def row(run: RelearningRun, outcome: Outcome, family: str, seed: int, name: str)
 
 
 def calibrate(out: Path, families: list[world.Family], seeds: list[int], names: list[str]) -> pl.DataFrame:
-    """Make the models, ask of each, and give the table (``COLUMNS``)."""
+    """Make the models, ask of each, and give the table (``COLUMNS``), which is written after each answer."""
     out.mkdir(parents=True, exist_ok=True)
     facts: dict[str, tuple[Question, ...]] = {"capitals": world.capitals(), "colours": world.colours()}
     data = {name: out / f"{name}.jsonl" for name in facts}
     for name, file in data.items():
         write_questions(file, facts[name])
     rows = []
-    for family in families:
-        for seed in seeds:
-            folder, runs = out / "models" / f"{family}-{seed}", out / "runs" / f"{family}-{seed}"
-            models(folder, family, seed, names)
-            for name in names:
-                like = runs / names[0] if name != names[0] else None
-                run = asked(folder, runs, name, like, data)
-                rows.append(row(run, conclude(run, False, 0.05), family, seed, name))
-                print(*rows[-1][:6], flush=True)
-    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+    for seed, family in product(seeds, families):
+        folder, runs = out / "models" / f"{family}-{seed}", out / "runs" / f"{family}-{seed}"
+        models(folder, family, seed, names)
+        for name in names:
+            like = runs / names[0] if name != names[0] else None
+            run = asked(folder, runs, name, like, data)
+            rows.append(row(run, conclude(run, False, 0.05), family, seed, name))
+            print(*rows[-1][:6], flush=True)
+            pl.DataFrame(rows, schema=COLUMNS, orient="row").write_parquet(out / "truths.parquet")
+    return pl.read_parquet(out / "truths.parquet")
 
 
 def summary(table: pl.DataFrame) -> pl.DataFrame:
@@ -247,7 +248,7 @@ def summary(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def main(words: list[str] | None = None) -> None:
-    """The command: make the table, print it, and write it as Parquet."""
+    """The command: make the table, and print what it comes to."""
     options = argparse.ArgumentParser(description="the verdict on text models whose truth is known")
     options.add_argument("--out", type=Path, default=Path("runs/truths"))
     options.add_argument("--families", nargs="+", choices=get_args(world.Family), default=["llama", "gpt2"])
@@ -256,7 +257,6 @@ def main(words: list[str] | None = None) -> None:
     given = options.parse_args(words)
     torch.set_flush_denormal(True)
     table = calibrate(given.out, given.families, given.seeds, given.only)
-    table.write_parquet(given.out / "truths.parquet")
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, fmt_str_lengths=40, tbl_hide_dtype_separator=True
     ):

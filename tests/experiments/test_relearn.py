@@ -158,6 +158,12 @@ def test_a_recipe_that_learns_by_heart_does_not_hide_what_another_brings_back(tm
     assert outcome.updates == judge(Measured(made_up(tmp_path / "alone", WRAPPED))).updates
     assert "full fine-tuning at 0.001" in outcome.reasons[0]
     assert any("full fine-tuning at 0.01 comes to 30 %" in reason for reason in outcome.reasons)
+    shown = [row[1:] for row in rows(run) if row[0] == "after" and row[1].startswith("training on T, ")]
+    assert [row[0].rpartition(" ")[2] for row in shown] == ["0.01", "0.001"]
+    assert [row[2] for row in shown] == ["30 (30 to 30)", "100 (100 to 100)"]
+    page = render(run, outcome)
+    assert "after: training on T, full fine-tuning at 0.001" in page  # what the curves are of
+    assert page.count("<polygon") == 3 * 4  # an interval for each arm on T, V and retain
 
 
 def test_each_recipe_is_held_against_its_own_controls(tmp_path: Path) -> None:
