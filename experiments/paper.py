@@ -121,7 +121,7 @@ def comparable_table(described: dict[str, Any]) -> pl.DataFrame:
 
 def paper_size(described: dict[str, Any]) -> str:
     """How the paper's own size differs from a run's, in brackets; nothing where it does not."""
-    if _preset(described) != "quick":
+    if _preset(described) in ("", "paper"):
         return ""
     own, paper = described["fields"], PRESETS[described["name"]]["paper"]
     length = f"strings of {paper.length}, " if own.get("length") != getattr(paper, "length", None) else ""  # pyright: ignore[reportAttributeAccessIssue]

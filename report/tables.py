@@ -11,7 +11,7 @@ from veneer.analysis.evidence import revival_threshold
 from veneer.experiments.content import Content
 from veneer.experiments.curves import MARGIN, Course
 from veneer.experiments.named import THIRD, reft_rates_after
-from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_table
+from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_size, paper_table
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
 from veneer.experiments.summary import REVIVED, fine_tuning_grid
@@ -283,8 +283,9 @@ def against_paper(run: Run, content: Content) -> dict[str, Any]:
 
     Returns:
         ``name`` of the table, ``rows`` (with ``counterpart``, whether the paper has any of its cells),
-        ``dashes`` (whether it lacks others of these), and ``note`` on how many cells have a counterpart,
-        in words.
+        ``dashes`` (whether it lacks others of these), ``note`` on how many cells have a counterpart, in
+        words, and ``shorter``, the paper's own size in brackets where that is another: then a difference is
+        no finding.
     """
     name = content.experiment["name"]
     theirs = comparable_table(content.experiment)
@@ -312,6 +313,7 @@ def against_paper(run: Run, content: Content) -> dict[str, Any]:
         "rows": rows,
         "dashes": None in met,
         "note": _coincidence(grid, theirs),
+        "shorter": paper_size(content.experiment),
     }
 
 

@@ -14,6 +14,8 @@ from tests.report.conftest import Fake
 from tests.report.fakes import STEPS
 from tests.report.reading import Page, last_values
 from veneer.experiments.curves import classify
+from veneer.experiments.store import Run
+from veneer.report.page import write_report
 from veneer.report.page_tables import unpack
 from veneer.tasks.mixture import fine_tuning
 
@@ -36,6 +38,18 @@ def test_differences_from_the_paper_are_named_when_above_15_points(page: str) ->
     assert "(100.0)" in row[3] and "lower" not in row[3]
     ours = float(row[5].split()[0])
     assert f"{100 - ours:.0f} lower" in row[5]
+
+
+def test_what_a_smaller_run_differs_in_is_grey_and_says_why(
+    copied: Run, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs here stand for the quick preset; of the paper's own size differences are findings."""
+    assert "smaller than the paper's (strings of 45, 10,000 updates)" in page
+    assert 'class="expected"' in page and 'class="lower"' not in page
+    monkeypatch.setattr("veneer.experiments.paper._preset", lambda described: "paper")
+    full = write_report(copied).read_text()
+    assert "smaller than the paper's" not in full
+    assert 'class="lower"' in full and 'class="expected"' not in full
 
 
 def test_verdicts_show_the_means_of_the_parquet_files(finished: Fake, page: str) -> None:
