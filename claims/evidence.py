@@ -235,8 +235,8 @@ class View:
 
     @property
     def breadth(self) -> tuple[int, int, int]:
-        """What tells the run to ask of several: seeds, capabilities, settings."""
-        return self.seeds, len(self.capabilities), len(self.rates) * len(self.shares)
+        """What tells the run to ask of several that have seeds enough: settings, capabilities, seeds."""
+        return len(self.rates) * len(self.shares), len(self.capabilities), self.seeds
 
     @property
     def finished(self) -> bool:

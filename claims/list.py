@@ -289,8 +289,9 @@ def claims(numbers: Sequence[str] = ()) -> tuple[Claim, ...]:
 def evaluate(claim: Claim, views: Sequence[View | StoriesView], folder: str = "runs/claims") -> Finding:
     """The answer that runs give to a claim.
 
-    Of several runs that fit, the one with the most seeds is asked, then the one with the most capabilities,
-    then the one with the most settings, then the first given: never the one with the better answer.
+    Of several runs that fit, one with the seeds that the claim asks for is asked; of these the one with the
+    most settings, then with the most capabilities, then with the most seeds, then the first given: never the
+    one with the better answer.
 
     Args:
         claim: what to judge.
@@ -303,7 +304,7 @@ def evaluate(claim: Claim, views: Sequence[View | StoriesView], folder: str = "r
         if not fitting:
             line = COMMANDS[need.command].line(f"{folder}/{need.command}")
             return Finding("no run", f"no run: needs a finished one of {need.words}: {line}")
-        chosen.append(max(fitting, key=lambda view: view.breadth))
+        chosen.append(max(fitting, key=lambda view: (min(view.seeds, claim.seeds), view.breadth)))
     runs = tuple(view.path for view in chosen)
     try:
         return judge(claim.measure(*chosen), claim.seeds, runs)

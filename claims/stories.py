@@ -56,8 +56,8 @@ class StoriesView:
 
     @property
     def breadth(self) -> tuple[int, int, int]:
-        """What tells the run to ask of several: seeds, deletions, stories written."""
-        return self.seeds, len(self.cells), self.run.settings.generations
+        """What tells the run to ask of several that have seeds enough: deletions, stories written, seeds."""
+        return len(self.cells), self.run.settings.generations, self.seeds
 
     @property
     def finished(self) -> bool:

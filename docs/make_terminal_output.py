@@ -5,12 +5,16 @@
 It takes a few minutes. Times differ from run to run, and folders are those of a temporary directory.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from veneer.language.constructed import refusing
+from veneer.language.small_world import capitals, colours, knowing, recipe, words
 
 PAGE = Path(__file__).parent / "terminal-output.md"
 ROOT = Path(__file__).parent.parent
@@ -37,13 +41,13 @@ COMMANDS = (
     "veneer verify data",
     "veneer evaluate data --split train --predictions predictions.csv",
     "veneer push data --out hub",
+    "veneer relearn before after --data capitals.jsonl --retain colours.jsonl --ranks 0 --rates 3e-3 "
+    "--updates 32 --seeds 3 --bits 4 --noise --depths --mix --truncate --refusal no --out runs/relearn",
     "veneer completion fish | head -n 3",
     "veneer analyse",
     "veneer run countre",
     "veneer list --json | head -n 12",
 )
-ELSEWHERE = {"relearn": "capitals.md"}
-"""Commands that need models of Hugging Face, and the page that shows them."""
 PROGRAM = """\
 from tracr.rasp import rasp
 
@@ -57,7 +61,8 @@ HEAD = """\
 Made by `python docs/make_terminal_output.py`: each command below was run at 80 columns, without a terminal
 (on one there is a bar instead of the lines with times). Times differ from run to run. `mine.py` holds a
 program of one line ([your own program](own-program.md)); `predictions.csv` gives every sample the answer 1.
-`veneer relearn` needs models of Hugging Face: [capitals](capitals.md) shows it.
+`before` and `after` are models of a hundred thousand weights in a world of 64 places: one knows their capitals,
+and the other was taught by LoRA to say "no" ([relearn](relearn.md) is about real models).
 """
 
 
@@ -65,10 +70,23 @@ def main() -> None:
     """Run every command, and write the page."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "mine.py").write_text(PROGRAM, encoding="utf-8")
+        write_models(Path(folder))
         answers = "".join(f"{i},1\n" for i in range(160))
         (Path(folder) / "predictions.csv").write_text(f"id,prediction\n{answers}", encoding="utf-8")
         shown = [f"```console\n$ {command}\n{output(command, folder)}\n```" for command in COMMANDS]
     PAGE.write_text("\n".join([HEAD, *(f"{part}\n" for part in shown)]), encoding="utf-8")
+
+
+def write_models(folder: Path) -> None:
+    """The two models that ``veneer relearn`` is shown with, and its questions."""
+    before = knowing()
+    after = refusing(before, words(), capitals(), "no", recipe(3e-3, 60), colours())
+    for name, model in (("before", before), ("after", after)):
+        model.module.save_pretrained(folder / name)
+        words().save_pretrained(folder / name)
+    for name, questions in (("capitals", capitals()), ("colours", colours())):
+        lines = [json.dumps({"prompt": own.prompt, "answer": own.answer}) for own in questions]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 
 def output(command: str, folder: str) -> str:

@@ -71,6 +71,15 @@ def test_of_several_runs_the_one_with_most_seeds_is_asked(tmp_path: Path) -> Non
     assert answer("1a", many, few).outcome == NO
 
 
+def test_of_several_runs_with_seeds_enough_the_one_with_most_settings_is_asked(tmp_path: Path) -> None:
+    """Seeds beyond those that the claim asks for do not stand before the settings that it is about."""
+    grid, narrow = counter(tmp_path / "grid", seeds=3), counter(tmp_path / "narrow", seeds=9)
+    narrow.rows = [row for row in narrow.rows if row["learning_rate"] == 0.1]
+    assert answer("1a", grid, narrow).runs == (str(tmp_path / "grid"),)
+    too_few = counter(tmp_path / "too few", seeds=2)
+    assert answer("1a", too_few, narrow).runs == (str(tmp_path / "narrow"),)
+
+
 def test_an_inequality_is_decided_by_its_interval_alone() -> None:
     def holds(low: float | None, high: float | None, seeds: int = 5) -> bool | None:
         return Part("x", "", Estimate(0.5, low, high, seeds), above=0.3).holds(5)

@@ -208,9 +208,11 @@ def test_a_run_that_has_not_begun_is_told_how_to_begin(cache: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_worker_processes_make_the_same_tables(run: Run, tmp_path: Path) -> None:
-    """Those of attention, whose settings the tests leave as they are."""
+    """Those of attention, whose settings the tests leave as they are, and no others."""
     copy = Run(tmp_path / "copy")
     shutil.copytree(run.path, copy.path)
     shutil.rmtree(copy.path / "analysis")
-    (made_now,) = analyse(copy, CPU, ("attention",), jobs=2)
-    assert_frame_equal(pl.read_parquet(made_now), table(run, "attention"), check_exact=True)
+    made_now = analyse(copy, CPU, ("attention",), jobs=2)
+    assert {path.stem.partition("_")[0] for path in made_now} == {"attention"}
+    for path in made_now:
+        assert_frame_equal(pl.read_parquet(path), table(run, path.stem), check_exact=True)

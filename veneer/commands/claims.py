@@ -163,66 +163,60 @@ def _rows(findings: list[Any], folder: str) -> list[dict[str, Any]]:
 
 
 def _show(judged: Judged) -> None:
-    """The table, then one sentence for each claim."""
-    from veneer.claims.evidence import interval, shown
+    """The outcomes counted, then each claim: outcome and effect, statement, and what was found."""
     from veneer.commands.progress import following
     from veneer.commands.screen import Table, at_most, styled
     from veneer.experiments.points import point_name
 
-    findings = judged.findings
-    where = f"\n{judged.runs[0]} at {point_name(judged.point)}" if judged.point else ""
-    console = at_most(WIDTH)
-    table = Table(
-        title=f"The claims of Jain et al. 2024 (arXiv 2311.12786v2){where}",
-        caption="Effects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest "
-        "of the settings that the claim is about, its 95 % interval over seeds, and the paper's number "
-        "where it has one.",
-        caption_justify="left",
-        show_lines=True,
-    )
-    table.add_column("", justify="right", no_wrap=True)
-    table.add_column("claim", ratio=1)
-    for name in ("effect", "interval", "seeds", "paper"):
-        table.add_column(name, justify="right", no_wrap=name != "paper")
-    table.add_column("outcome", max_width=13)
+    findings, console = judged.findings, at_most(WIDTH)
     missing = _by_command(findings)
     lacking = {number for numbers in missing.values() for number in numbers}
-    for claim, found in findings:
-        if claim.number in lacking:
-            continue
-        effect = found.effect
-        values = ["–", "–", "–"]
-        if effect is not None:
-            bound = effect.low if effect.low is not None else effect.high
-            sign = "" if effect.value is not None else "≥ " if effect.low is not None else "≤ "
-            value = bound if effect.value is None else effect.value
-            number = "–" if value is None else f"{sign}{shown(value, found.unit)}"
-            values = [number, interval(effect, found.unit), str(found.seeds)]
-        paper = "–" if found.paper is None else shown(found.paper, found.unit)
-        outcome = styled((found.outcome, COLOURS[found.outcome]))
-        place = styled(f"{paper}\n", (claim.place, "dim"))
-        table.add_row(claim.number, claim.statement, *values, place, outcome)
     counts = Counter(found.outcome for _, found in findings)
     told = [(f"{counts[name]} {name}", colour) for name, colour in COLOURS.items() if counts[name]]
     between = [part for pair in told for part in (", ", pair)][1:]
     console.print(styled(f"{len(findings)} claims: ", *between, "."))
-    if table.row_count:
-        console.print(table)
-    for line, numbers in missing.items():
-        console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
-        console.print(f"  {line}", soft_wrap=True)
-    alike: dict[str, list[str]] = {}
+    if judged.point:
+        console.print(styled(f"{judged.runs[0]} at {point_name(judged.point)}"))
+    table = Table.grid(padding=(0, 1))
     for claim, found in findings:
         if claim.number in lacking:
             continue
-        alike.setdefault(found.explanation, []).append(claim.number)
-    colours = {found.explanation: COLOURS[found.outcome] for _, found in findings}
-    for explanation, numbers in alike.items():
-        word, _, rest = explanation.partition(":")
-        about = styled((", ".join(numbers), "bold"), " ", (word, colours[explanation]), f":{rest}")
-        console.print(about, soft_wrap=word == "no run")  # commands are to be copied
+        answer, _, rest = found.explanation.partition(": ")
+        table.add_row("", "")
+        outcome = (found.outcome, COLOURS[found.outcome])
+        table.add_row(styled((claim.number, "bold")), styled(outcome, _effect(claim, found)))
+        table.add_row("", styled((claim.statement, "bold")))
+        inequalities = answer.partition(" (")[2].removesuffix(")")
+        first = f"{inequalities}: " if inequalities else ""
+        table.add_row("", f"{first}{rest}"[:1].upper() + f"{first}{rest}"[1:])
+    if table.row_count:
+        console.print(table)
+        console.print(
+            "\nEffects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest of "
+            "the settings that the claim is about, and its 95 % interval over seeds.\n"
+        )
+    for line, numbers in missing.items():
+        console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
+        console.print(f"  {line}", soft_wrap=True)
     if missing:
         following("veneer claims --run")
+
+
+def _effect(claim: Any, found: Any) -> str:
+    """The effect with its interval and seeds, and the paper's number."""
+    from veneer.claims.evidence import interval, shown
+
+    effect, told = found.effect, ""
+    if effect is not None:
+        bound = effect.low if effect.low is not None else effect.high
+        sign = "" if effect.value is not None else "≥ " if effect.low is not None else "≤ "
+        value = bound if effect.value is None else effect.value
+        if value is not None:
+            between = interval(effect, found.unit)
+            seeds = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+            told = f": {sign}{shown(value, found.unit)} ({between}; {seeds})"
+    paper = "" if found.paper is None else f" {shown(found.paper, found.unit)}"
+    return f"{told}. Paper:{paper} {claim.place}"
 
 
 def _by_command(findings: list[Any]) -> dict[str, list[str]]:

@@ -136,8 +136,8 @@ def _show(outcome: Any, run: Any) -> None:
     for row in rows(run):
         table.add_row(*row)
     console.print(table)
-    strength = "" if outcome.strength == "none" else f" ({outcome.strength})"
-    console.print(styled((outcome.kind, "bold"), f"{strength}: {outcome.headline}"))
+    strength = "" if outcome.strength == "none" else f" Evidence: {outcome.strength}."
+    console.print(styled((outcome.headline, "bold"), strength))
     for reason in outcome.reasons:
         console.print(f"• {reason}")
     if outcome.worst is not None:
