@@ -61,7 +61,7 @@ HEAD = """\
 Made by `python docs/make_terminal_output.py`: each command below was run at 80 columns, without a terminal
 (on one there is a bar instead of the lines with times). Times differ from run to run. `mine.py` holds a
 program of one line ([your own program](own-program.md)); `predictions.csv` gives every sample the answer 1.
-`before` and `after` are models of a hundred thousand weights in a world of 64 places: one knows their capitals,
+`before` and `after` are models of a hundred thousand weights in a world of 64 places: one knows the capitals,
 and the other was taught by LoRA to say "no" ([relearn](relearn.md) is about real models).
 """
 

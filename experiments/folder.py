@@ -5,15 +5,14 @@ So that asking how far a run is answers at once. ``veneer.experiments.store`` re
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from veneer.experiments.shapes import CELL, EXPERIMENT, MAJORITIES, PLAN, experiment_fault
-from veneer.models.files import exists, read_json, read_text
+from veneer.models.files import exists, held, read_json, read_text
 from veneer.tasks.errors import InputError
 
 FORMAT = 3
@@ -78,37 +77,25 @@ class RunFolder:
         """Where a fleet in training says how far it is."""
         return self.path / "fleets" / f"{fleet_id}.json"
 
-    @contextmanager
-    def lease(self, fleet_id: str) -> Iterator[bool]:
-        """Hold a fleet, so that no other process trains it; gives False where another one does.
-
-        The operating system's lock on a file: it ends with its process, however that ends.
-        """
-        lock = self._lock(fleet_id)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+    def lease(self, fleet_id: str) -> AbstractContextManager[bool]:
+        """Hold a fleet, so that no other process trains it; gives False where another one does."""
+        return held(self._lock(fleet_id))
 
     def is_held(self, fleet_id: str) -> bool:
         """Whether a process trains a fleet at this moment."""
-        if not (self.path / "locks" / f"{fleet_id}.lock").exists():
+        if not self._lock(fleet_id).exists():
             return False
         with self.lease(fleet_id) as free:
             return not free
 
     def setup(self) -> FileLock:
         """To be held while what all fleets share is written."""
-        return self._lock("setup")
+        file = self._lock("setup")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(file)
 
-    def _lock(self, name: str) -> FileLock:
-        (self.path / "locks").mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / "locks" / f"{name}.lock")
+    def _lock(self, name: str) -> Path:
+        return self.path / "locks" / f"{name}.lock"
 
     def planned(self) -> list[str] | None:
         """Ids of the planned cells; None before they are planned.

@@ -7,7 +7,6 @@ laid out as ``veneer.load_capability`` reads them. Nothing is sent anywhere: a h
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,10 +20,9 @@ from veneer.experiments.summary import final_accuracies
 from veneer.experiments.tuned import Capability
 from veneer.models.checkpoint import load_checkpoint
 from veneer.models.export import to_huggingface
-from veneer.models.files import put_in_place, write_text
+from veneer.models.files import laid_out, write_text
 from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import LearnedCapability
-from veneer.suites.dataset import check_unused
 from veneer.tasks.errors import InputError
 from veneer.tasks.extras import need
 
@@ -128,26 +126,14 @@ def _folder(*parts: str) -> str:
 
 
 def _lay_out(models: Iterator[Shared], about: str, command: str, out: Path) -> list[str]:
-    check_unused(out)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     made: list[Shared] = []
-    try:
+    with laid_out(out) as partial:
         for shared in models:
             _write(shared, partial / shared.name)
             made.append(shared)
         if not made:
             raise InputError("push", str(out), "a run with a finished fine-tuning")
         write_text(partial / "README.md", _card(made, about, command))
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
-    except InputError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()
-    put_in_place(partial, out)
     return [shared.name for shared in made]
 
 

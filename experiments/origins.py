@@ -5,6 +5,7 @@ Experiments and the run know origins only; whether a capability was written or l
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -103,13 +104,13 @@ def origin(source: Source, seed: int, begins: str = CAPABILITY) -> Origin:
     return Origin(source.key, source.name, source.noise_of(seed) if begins != SCRATCH else 0.0, seed, begins)
 
 
-class Weights:
+class Weights(ABC):
     """What written and learned capabilities have in common: a model, known by its weights."""
 
     @property
+    @abstractmethod
     def model(self) -> Transformer:
         """Without noise."""
-        raise NotImplementedError
 
     @property
     def key(self) -> str:

@@ -14,15 +14,13 @@ command. ::
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from filelock import FileLock, Timeout
-
-from veneer.models.files import exists, read_json, write_json
+from veneer.models.files import exists, held, read_json, write_json
 from veneer.tasks.errors import InputError
 
 
@@ -48,7 +46,7 @@ TrialKind = TypeVar("TrialKind", bound=AnyTrial)
 SettingsKind = TypeVar("SettingsKind")
 
 
-class TrialFolder(Generic[SettingsKind, TrialKind]):
+class TrialFolder(ABC, Generic[SettingsKind, TrialKind]):
     """The folder, open for reading and writing. Each kind names its file, its settings and its trials."""
 
     FILE: ClassVar[str]
@@ -59,9 +57,9 @@ class TrialFolder(Generic[SettingsKind, TrialKind]):
     def __init__(self, path: Path, settings: SettingsKind) -> None:
         self.path, self.settings = path, settings
 
+    @abstractmethod
     def trials(self) -> tuple[TrialKind, ...]:
         """Everything that is to be done, in order."""
-        raise NotImplementedError
 
     @classmethod
     def open(cls, path: Path, settings: SettingsKind) -> Self:
@@ -165,18 +163,6 @@ class TrialFolder(Generic[SettingsKind, TrialKind]):
     def _file(self, trial: TrialKind) -> Path:
         return self.path / "trials" / f"{trial.id}.json"
 
-    @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
+    def claim(self, name: str) -> AbstractContextManager[bool]:
         """Hold a lock by name, if nobody else does."""
-        file = self.path / "locks" / f"{name}.lock"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        return held(self.path / "locks" / f"{name}.lock")

@@ -8,6 +8,7 @@ is somebody else's: ``read_json`` and ``read_table`` say in one ``InputError`` w
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,25 @@ def alone(out: Path) -> Iterator[bool]:
         lock.release()
 
 
+@contextmanager
+def held(file: Path) -> Iterator[bool]:
+    """Hold the operating system's lock on a file; gives False where another process holds it.
+
+    It ends with its process, however that ends.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with replacing(path) as temporary:
@@ -138,6 +158,30 @@ def put_in_place(temporary: Path, folder: Path) -> None:
     sync(folder.parent)
 
 
+@contextmanager
+def laid_out(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` that takes its place when all is written; nothing is left behind otherwise.
+
+    Args:
+        out: a new or empty folder.
+
+    Raises:
+        InputError: the folder is in use or cannot be written, or what is done within raises one.
+    """
+    check_unused(out)
+    partial = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        yield partial
+        if out.exists():
+            out.rmdir()
+        put_in_place(partial, out)
+    except OSError as error:
+        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file; that of what is no file is empty."""
     if not is_file(path):
@@ -170,6 +214,17 @@ def check_place(out: Path) -> None:
     """
     if problem := _obstacle(out):
         raise InputError("out", str(out), "a folder that can be written", problem)
+
+
+def check_unused(out: Path) -> None:
+    """Refuse a folder that exists and is not empty, and one that cannot be made.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    check_place(out)
+    if exists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("out", str(out), "a new or empty folder", "it is not empty")
 
 
 def _obstacle(out: Path) -> str:

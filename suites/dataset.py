@@ -31,9 +31,8 @@ from veneer.finetune.workers import end_with_driver
 from veneer.models.files import (
     Each,
     alone,
-    check_place,
+    check_unused,
     checksum,
-    exists,
     put_in_place,
     read_json,
     read_text,
@@ -128,17 +127,6 @@ def check_room(plan: Plan, out: Path) -> None:
         raise InputError(
             "samples", plan.samples, f"at most {MOST_SAMPLES:,}, and what the disk holds", problem
         )
-
-
-def check_unused(out: Path) -> None:
-    """Refuse a folder that exists and is not empty, and one that cannot be made.
-
-    Raises:
-        InputError: it is one of these.
-    """
-    check_place(out)
-    if exists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("out", str(out), "a new or empty folder", "it is not empty")
 
 
 def _open_partial(plan: Plan, out: Path) -> Path:

@@ -8,9 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from veneer.models.files import checksum, put_in_place, read_text, write_text
+from veneer.models.files import checksum, laid_out, read_text, write_text
 from veneer.suites.card import suite_front_matter
-from veneer.suites.dataset import check_unused
 from veneer.suites.named import members
 from veneer.suites.verify import read_manifest
 from veneer.tasks.errors import InputError
@@ -34,28 +33,16 @@ def lay_out_dataset(folder: Path, out: Path) -> list[str]:
     Raises:
         InputError: a folder in use, or a file that is missing or damaged; nothing is left behind then.
     """
-    check_unused(out)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     suite = (folder / "suite.json").is_file()
     datasets = members(folder)
     manifests = {dataset.name if suite else "": read_manifest(dataset) for dataset in datasets}
-    try:
+    with laid_out(out) as partial:
         for dataset, (name, manifest) in zip(datasets, manifests.items(), strict=True):
             _copied(dataset, manifest, partial / name)
         if suite:
             told = read_text(folder / "README.md").replace('load_dataset("DIR/', 'load_dataset("DIR", "')
             write_text(partial / "README.md", f"{suite_front_matter(manifests)}\n\n{told}")
             shutil.copyfile(folder / "suite.json", partial / "suite.json")
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise InputError("out", str(out), "a folder that can be written", str(error)) from error
-    except InputError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if out.exists():
-        out.rmdir()
-    put_in_place(partial, out)
     return [manifest["name"] for manifest in manifests.values()]
 
 

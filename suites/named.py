@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from veneer.models.files import alone, checksum, put_in_place, read_json, write_text
-from veneer.suites.dataset import check_unused, generate
+from veneer.models.files import alone, check_unused, checksum, put_in_place, read_json, write_text
+from veneer.suites.dataset import generate
 from veneer.suites.made_with import versions
 from veneer.suites.plan import FORMAT, Asked, FileFormat, Plan, Split
 from veneer.suites.tasks import EDITED, PCFG, counter, make, max_identifier, pcfg, shard_rows
