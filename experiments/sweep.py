@@ -117,6 +117,11 @@ def _hint(base: Experiment, name: str) -> Any:
     return typing.get_type_hints(type(base))[name]
 
 
+def is_list(base: Experiment, name: str) -> bool:
+    """Whether an experiment has a field of this name, with several values."""
+    return name in {part.name for part in fields(base)} and _is_list(_hint(base, name))
+
+
 def _is_list(hint: Any) -> bool:
     return typing.get_origin(hint) is tuple
 

@@ -100,6 +100,9 @@ def test_the_rates_have_their_short_name_in_run_as_in_sweep(monkeypatch: pytest.
         cli.main(["run", "counter", *flags, "--reft-lr", "0.001"])
     assert taken[0] == taken[1]
     assert getattr(taken[0], "learning_rates") == (0.1, 0.01)  # noqa: B009
+    for flags in (["--reft-rates", "none"], ["--reft-lr", "none", "--no-controls"]):
+        cli.main(["run", "counter", *flags])
+        assert getattr(taken[-1], "reft_rates") == ()  # noqa: B009
 
 
 def test_the_folder_of_runs_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def command(words: list[str]) -> None:
     experiment = PRESETS[name][preset]
     about = f"{experiment.about[0].upper()}{experiment.about[1:]}."
     options, experiment = ask(
-        RunOptions(preset), experiment, spelled_out(words[1:]), f"veneer run {name}", about
+        RunOptions(preset), experiment, spelled_out(words[1:], experiment), f"veneer run {name}", about
     )
     out = options.out or runs_folder() / f"{name}-{preset}"
     run_experiment(replace(options, out=out), experiment)
@@ -88,13 +88,16 @@ def _updates(experiment: Experiment) -> int:
     return models * experiment.iterations
 
 
-def spelled_out(words: list[str]) -> list[str]:
-    """The words with the short names of fields (``--lr``) written out, as ``veneer sweep`` takes them."""
-    from veneer.experiments.sweep import ALIASES
+def spelled_out(words: list[str], base: Experiment) -> list[str]:
+    """The words with what ``veneer sweep`` takes too written out: ``--lr``, and ``none`` for an empty list."""
+    from veneer.experiments.sweep import ALIASES, is_list
 
-    found = []
+    found: list[str] = []
     for word in words:
         flag, equals, value = word.partition("=")
+        listed = found and found[-1].startswith("--") and is_list(base, found[-1][2:].replace("-", "_"))
+        if listed and word == "none":
+            continue
         name = ALIASES.get(flag.removeprefix("--").replace("-", "_"), "") if flag.startswith("--") else ""
         found.append(f"--{name.replace('_', '-')}{equals}{value}" if name else word)
     return found
