@@ -35,8 +35,7 @@ from veneer.analysis.surgery import (
     accuracy_rows,
     check_alike,
     class_shares,
-    edited,
-    predict,
+    predictions,
     score,
 )
 from veneer.analysis.texts import draw
@@ -216,8 +215,4 @@ def _right(
     layout, device = Layout.of(model), texts.tokens.device
     zero = torch.zeros(1, layout.size, device=device, dtype=model.token_embedding.dtype)
     edits = [addresses(settings.unit, chosen, layout, device) for chosen in tries]
-    right = [
-        (predict(fleet, texts.tokens, answer) == texts.labels).double().mean(1)
-        for fleet in edited(model, zero, edits)
-    ]
-    return torch.cat(right)
+    return (predictions(model, zero, edits, texts.tokens, answer) == texts.labels).double().mean(1)

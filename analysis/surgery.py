@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from veneer.analysis.resuming import first_stages, read_on, stage_of, stream_before
 from veneer.finetune.fleet import EVALUATED
 from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Batch
@@ -213,21 +214,74 @@ def score(
         size: edited models per fleet.
     """
     accuracies, histograms = [], []
-    for fleet in edited(model, donor, edits, size):
-        scored = [_score_kind(fleet, sets[kind], answer) for kind in EVALUATED]
-        accuracies.append(torch.stack([right for right, _ in scored], 1))
-        histograms.append(torch.stack([shares for _, shares in scored], 1))
-    return Scored(torch.cat(accuracies), torch.cat(histograms))
+    for kind in EVALUATED:
+        batches = sets[kind]
+        found = [predictions(model, donor, edits, batch.tokens, answer, size) for batch in batches]
+        pairs = zip(found, batches, strict=True)
+        right = [(own.unsqueeze(-1) == batch.results).double().mean(1) for own, batch in pairs]
+        both = right[0] if len(right) == 1 else torch.stack([right[0][:, 0], right[1][:, 1]], -1)
+        accuracies.append(both)
+        histograms.append(class_shares(found[0], model.config.classes))
+    return Scored(torch.stack(accuracies, 1), torch.stack(histograms, 1))
 
 
-def edited(
-    model: Transformer, donor: Float[Tensor, "1 weight"], edits: Sequence[Int[Tensor, "_"]], size: int = 16
+@torch.no_grad()
+def predictions(
+    model: Transformer,
+    donor: Float[Tensor, "1 weight"],
+    edits: Sequence[Int[Tensor, "_"]],
+    tokens: Int[Tensor, "1 batch position"],
+    answer: int,
+    size: int = 16,
+) -> Int[Tensor, "edit batch"]:
+    """The class that each edited model gives to each text; arguments as in ``score``.
+
+    Edits that touch nothing before some layer are tried together from there on.
+    """
+    layout, blocks = Layout.of(model), len(model.blocks)
+    device = tokens.device
+    starts = torch.tensor([part.start for part in layout.parts], device=device)
+    stages = torch.tensor([stage_of(part.block, part.matrix, blocks) for part in layout.parts], device=device)
+    first = first_stages(edits, starts, stages, 2 * blocks)
+    found = torch.empty(len(edits), tokens.shape[1], dtype=torch.int64, device=device)
+    for stage in sorted(set(first)):
+        own = [i for i, value in enumerate(first) if value == stage]
+        pieces = list(_pieces(tokens, min(size, len(own))))
+        streams = [stream_before(model, piece, answer, stage) if stage else None for piece in pieces]
+        done = 0
+        for fleet in _edited(layout, model, donor, [edits[i] for i in own], size):
+            pairs = zip(pieces, streams, strict=True)
+            given = [_logits(fleet, piece, stream, answer, stage).argmax(-1) for piece, stream in pairs]
+            rows = torch.tensor(own[done : done + fleet.members], device=device)
+            found[rows] = torch.cat(given, 1)
+            done += fleet.members
+    return found
+
+
+def _logits(
+    fleet: Transformer,
+    tokens: Int[Tensor, "1 batch position"],
+    stream: Float[Tensor, "1 row width"] | None,
+    answer: int,
+    stage: int,
+) -> Float[Tensor, "member batch classes"]:
+    """Logits at the answer position; from a stage on where the stream in front of it is given."""
+    if stream is not None:
+        return read_on(fleet, stream, tokens.shape[1], answer, stage)
+    return fleet(tokens.expand(fleet.members, -1, -1), answer=answer).logits
+
+
+def _edited(
+    layout: Layout,
+    model: Transformer,
+    donor: Float[Tensor, "1 weight"],
+    edits: Sequence[Int[Tensor, "_"]],
+    size: int,
 ) -> Iterator[Transformer]:
     """Fleets of edited models, ``size`` of them at a time; arguments as in ``score``.
 
     Fleets of one size are one fleet whose weights change: each is to be used before the next is asked for.
     """
-    layout = Layout.of(model)
     base = layout.flatten(model)
     flat = base.repeat(min(size, len(edits)), 1)
     fleet = layout.build(model, flat)
@@ -242,32 +296,10 @@ def edited(
         yield fleet
 
 
-def _score_kind(
-    fleet: Transformer, batches: tuple[Batch, ...], answer: int
-) -> tuple[Float[Tensor, "member 2"], Float[Tensor, "member classes"]]:
-    """Accuracy on both operands, each where it is asked for, and the shares of predicted classes."""
-    predictions = [predict(fleet, batch.tokens, answer) for batch in batches]
-    pairs = zip(predictions, batches, strict=True)
-    right = [(found.unsqueeze(-1) == batch.results).double().mean(1) for found, batch in pairs]
-    both = right[0] if len(right) == 1 else torch.stack([right[0][:, 0], right[1][:, 1]], -1)
-    return both, class_shares(predictions[0], fleet.config.classes)
-
-
 def class_shares(found: Int[Tensor, "member batch"], classes: int) -> Float[Tensor, "member classes"]:
     """How often each class occurs."""
     counts = torch.zeros(found.shape[0], classes, dtype=torch.float64, device=found.device)
     return counts.scatter_add_(1, found, torch.ones_like(found, dtype=torch.float64)) / found.shape[1]
-
-
-def predict(
-    fleet: Transformer, tokens: Int[Tensor, "1 batch position"], answer: int
-) -> Int[Tensor, "member batch"]:
-    """The class each member gives to each text."""
-    pieces = [
-        fleet(piece.expand(fleet.members, -1, -1), answer=answer).logits.argmax(-1)
-        for piece in _pieces(tokens, fleet.members)
-    ]
-    return torch.cat(pieces, 1)
 
 
 def _pieces(tokens: Int[Tensor, "1 batch position"], members: int, rows: int = 32768) -> Iterator[Tensor]:
