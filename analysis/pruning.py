@@ -189,7 +189,7 @@ def prune(
 
 def _check(model: Transformer, layout: Layout, settings: Pruning, residual_labels: Sequence[str]) -> None:
     check_finite("model", model)
-    most = len(layout.neurons())
+    most = len(layout.neurons)
     if not settings.ks or not all(1 <= k <= most for k in settings.ks):
         raise InputError("ks", settings.ks, f"numbers from 1 to {most}, the model's neurons")
     for field in ("draws", "gradient_texts", "samples"):
@@ -241,7 +241,7 @@ def addresses(unit: Unit, chosen: Sequence[int], layout: Layout, device: torch.d
     """The weights of these weights or neurons (indices into ``Layout.neurons``)."""
     if unit == "weight" or not chosen:
         return torch.tensor(list(chosen), device=device, dtype=torch.int64)
-    columns = [layout.neurons()[i] for i in chosen]
+    columns = [layout.neurons[i] for i in chosen]
     return torch.cat([part.addresses(columns=slice(c, c + 1), device=device) for part, c in columns])
 
 
@@ -291,7 +291,7 @@ def pruned_rows(
     residual_labels: Sequence[str],
 ) -> list[dict[str, object]]:
     """What an order prunes, a row each: see ``Pruned``."""
-    neurons = layout.neurons()
+    neurons = layout.neurons
     rows = []
     for rank, (index, scored) in enumerate(zip(order.chosen, order.scores, strict=True), 1):
         if order.unit == "weight":

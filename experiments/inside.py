@@ -66,7 +66,7 @@ class Group:
 
 def _pruning(group: Group) -> Tables:
     settings, widely = (PRUNING, SEARCH) if group.labels else (LEARNED_PRUNING, LEARNED_SEARCH)
-    most = len(Layout.of(group.model).neurons())  # a program of the user's may be compiled to a few dozen
+    most = len(Layout.of(group.model).neurons)  # a program of the user's may be compiled to a few dozen
     settings = replace(settings, ks=tuple(k for k in settings.ks if k <= most))
     found = [prune(group.model, group.task, group.encoding, settings, group.labels)]
     tasks: list[tuple[Task | None, Sought]] = [(group.task, "old"), (group.third, "other")]

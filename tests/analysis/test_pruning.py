@@ -105,7 +105,7 @@ def test_a_neurons_score_is_the_sum_over_the_weights_into_one_output_unit() -> N
     model = random_model(COMPILED, 1)
     layout = Layout.of(model)
     scores = per_neuron(layout, layout.flatten(model))
-    neurons = layout.neurons()
+    neurons = layout.neurons
     assert scores.shape == (1, len(neurons))
     hidden = [i for i, (part, _) in enumerate(neurons) if part.name == "blocks.1.mlp_in.weight"]
     torch.testing.assert_close(scores[0, hidden], model.blocks[1].mlp_in.weight[0].sum(0))
