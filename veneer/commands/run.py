@@ -89,7 +89,7 @@ def _updates(experiment: Experiment) -> int:
 
 
 def spelled_out(words: list[str], base: Experiment) -> list[str]:
-    """The words with what ``veneer sweep`` takes too written out: ``--lr``, and ``none`` for an empty list."""
+    """The words with what ``veneer sweep`` takes written out: ``--lr``, and ``none`` for an empty list."""
     from veneer.experiments.sweep import ALIASES, is_list
 
     found: list[str] = []
