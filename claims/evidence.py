@@ -24,7 +24,7 @@ from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
 Outcome = Literal["replicated", "not replicated", "undecidable at this size", "no run"]
-Unit = Literal["points", "times", "share", "nats"]
+Unit = Literal["points", "times", "share", "nats", "dimensions"]
 BySeed = dict[int, float]
 
 
@@ -42,7 +42,7 @@ class Part:
         effect: the quantity over seeds.
         above: the claim says that it lies above this.
         below: the claim says that it lies below this (with ``above``: between the two).
-        unit: "points" (shares of texts, shown times 100), "times" (a ratio), "share", or "nats".
+        unit: "points" (shares of texts, shown times 100), "times" (a ratio), "share", "nats" or "dimensions".
     """
 
     what: str
@@ -181,6 +181,8 @@ def shown(value: float, unit: Unit) -> str:
             return f"{round(value, 2) + 0.0:.2f}"
         case "nats":
             return f"{value:+.3f}" if round(value, 3) else "0"
+        case "dimensions":
+            return f"{value:+.1f}"
 
 
 def interval(effect: Estimate, unit: Unit) -> str:

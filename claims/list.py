@@ -1,4 +1,4 @@
-"""The claims of Jain et al. 2024 that this project checks, each with its rule.
+"""The claims of Jain et al. 2024 (and of Zhao et al. 2024) that this project checks, each with its rule.
 
 A claim has a statement, the place in the paper, the runs that can answer it, and a function from a run's
 numbers to inequalities (the modules ``rules``). ``evaluate`` holds finished runs against all of them.
@@ -13,6 +13,8 @@ from veneer.claims import rules_inside as inside
 from veneer.claims import rules_learned as learned
 from veneer.claims.claim import Claim
 from veneer.claims.evidence import Finding, NotAnalysed, Outcome, View, judge
+from veneer.claims.layers import LayersView
+from veneer.claims.list_layers import LAYER_CLAIMS
 from veneer.claims.list_stories import STORY_CLAIMS
 from veneer.claims.needs import (
     COMMANDS,
@@ -32,6 +34,7 @@ from veneer.tasks.errors import InputError
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
 """Fewest seeds for an answer, as for a verdict: the interval of three is wide by itself. All seeds of a
 learned capability share its pretrained weights, which only pretraining with other seeds would vary."""
+AnyView = View | StoriesView | LayersView
 OUTCOMES: dict[Outcome, str] = {
     "replicated": "every inequality's interval lies beyond its threshold",
     "not replicated": "an interval lies wholly on the other side",
@@ -270,6 +273,7 @@ CLAIMS: tuple[Claim, ...] = (
         f"{_DATE}: added; it was missing from the list.",
     ),
     *STORY_CLAIMS,
+    *LAYER_CLAIMS,
 )
 
 
@@ -286,7 +290,7 @@ def claims(numbers: Sequence[str] = ()) -> tuple[Claim, ...]:
     return tuple(c for c in CLAIMS if not numbers or c.number in numbers or c.number.rstrip("ab") in numbers)
 
 
-def evaluate(claim: Claim, views: Sequence[View | StoriesView], folder: str = "runs/claims") -> Finding:
+def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims") -> Finding:
     """The answer that runs give to a claim.
 
     Of several runs that fit, one with the seeds that the claim asks for is asked; of these the one with the
@@ -298,7 +302,7 @@ def evaluate(claim: Claim, views: Sequence[View | StoriesView], folder: str = "r
         views: finished runs.
         folder: where the commands that are offered put their runs.
     """
-    chosen: list[View | StoriesView] = []
+    chosen: list[AnyView] = []
     for need in claim.needs:
         fitting = [view for view in views if view.finished and need.fits(view)]
         if not fitting:

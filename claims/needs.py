@@ -52,6 +52,7 @@ COMMANDS: dict[str, Command] = {
         "jailbreak",
     ),
     "stories": _command("stories --preset quick --seeds 3"),
+    "layers": _command("layers --preset quick"),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
 }
 """The runs, by the name of their folder."""
@@ -129,3 +130,4 @@ JAILBREAK = Needs(
 STORIES = Needs(
     "stories", "experiment stories with its controls", lambda v: v.name == "stories" and v.fields["controls"]
 )
+LAYERS = Needs("layers", "experiment layers", lambda v: v.name == "layers")

@@ -20,7 +20,7 @@ from veneer.analysis.embedding import COMPONENTS, Way, plane, principal_componen
 from veneer.analysis.layers import layer_table
 from veneer.analysis.similarity import Sums
 from veneer.analysis.text_insides import text_states
-from veneer.experiments.known_layers import capabilities, known_layers
+from veneer.experiments.layers.known import known
 from veneer.experiments.layers.settings import QUERIES_AND_VALUES, LayerTrial, Pair
 from veneer.experiments.layers.store import LayersRun
 from veneer.experiments.trial_work import Progress, work_through
@@ -38,8 +38,6 @@ from veneer.models.loading import load_model, load_tokenizer
 EXACT = metric_of("exact")
 PIECE = 64
 """Prompts that go through a model at once."""
-SHAMS = 5
-"""Other draws of the noise that give the ceiling of a written capability."""
 
 States = Float[Tensor, "layer sample width"]
 
@@ -219,16 +217,6 @@ class Workshop:
 
 def _way() -> Way:
     return "tsne" if find_spec("sklearn") else "pca"
-
-
-def known(seeds: int) -> dict[str, Any]:
-    """The control on written capabilities: does similarity find the block that was changed?"""
-    rows = [
-        {"capability": name, **row}
-        for name, (source, task) in capabilities().items()
-        for row in known_layers(source, task, seeds, SHAMS).to_dicts()
-    ]
-    return {"rows": rows}
 
 
 def work(

@@ -362,7 +362,7 @@ TASKS: tuple[Instruction, ...] = (
     ),
 )
 
-HELD_OUT = ("last", "order", "place")
+HELD_OUT = ("last", "order", "young", "place")
 """Tasks kept to ask whether a map of layers carries over to unseen tasks (the paper holds out seven)."""
 
 

@@ -12,6 +12,8 @@ from veneer.models.files import exists
 from veneer.tasks.errors import InputError
 
 WIDTH = 80
+PAPERS = {"Jain et al. 2024": "arXiv 2311.12786v2", "Zhao et al. 2024": "arXiv 2410.20008v1"}
+"""The papers; numbers of the second one's claims begin with a Z."""
 COLOURS = {
     "replicated": "green",
     "not replicated": "red",
@@ -46,12 +48,16 @@ def command(words: list[str]) -> None:
     """
     options = _options(words)
     from veneer.claims.evidence import View
+    from veneer.claims.layers import LayersView
     from veneer.claims.list import claims as chosen_claims
     from veneer.claims.list import evaluate
     from veneer.claims.stories import StoriesView
+    from veneer.experiments.layers.store import LayersRun
     from veneer.experiments.points import axes_of
     from veneer.experiments.store import Run
     from veneer.experiments.stories.store import StoriesRun
+
+    texts: dict[Any, Any] = {StoriesRun: StoriesView, LayersRun: LayersView}
 
     chosen = chosen_claims(options.only)
     folder = options.run or claims_folder()
@@ -59,12 +65,17 @@ def command(words: list[str]) -> None:
     refused = _make(folder, options, chosen) if options.run else []
     if options.run or not paths:
         paths += [file.parent for file in sorted(folder.glob("*/experiment.json"))]
-        paths += [file.parent for file in sorted(folder.glob(f"*/{StoriesRun.FILE}"))]
+        paths += [file.parent for kind in texts for file in sorted(folder.glob(f"*/{kind.FILE}"))]
     different = list({path.resolve(): path for path in paths}.values())
-    told = [StoriesRun.read(path) for path in different if exists(path / StoriesRun.FILE)]
-    runs = [Run.read(path) for path in different if not exists(path / StoriesRun.FILE)]
+    told = [
+        view(kind.read(path))
+        for path in different
+        for kind, view in texts.items()
+        if exists(path / kind.FILE)
+    ]
+    runs = [Run.read(path) for path in different if not any(exists(path / kind.FILE) for kind in texts)]
     sweeps = [run for run in runs if axes_of(run)]
-    views = [*(View(run) for run in runs if not axes_of(run)), *map(StoriesView, told)]
+    views = [*(View(run) for run in runs if not axes_of(run)), *told]
     judged: list[Judged] = []
     if views or not sweeps:
         findings = [(claim, evaluate(claim, views, str(folder))) for claim in chosen]
@@ -145,7 +156,7 @@ def _content(judged: list[Judged], folder: str) -> dict[str, Any]:
     def described(own: Judged) -> dict[str, Any]:
         return {"runs": own.runs, "claims": _rows(own.findings, folder)}
 
-    content: dict[str, Any] = {"paper": "arXiv 2311.12786v2", "runs": [], "claims": []}
+    content: dict[str, Any] = {"papers": PAPERS, "runs": [], "claims": []}
     content |= next((described(own) for own in judged if not own.point), {})
     points = [{"point": own.point, **described(own)} for own in judged if own.point]
     return {**content, "points": points} if points else content
@@ -193,7 +204,8 @@ def _show(judged: Judged) -> None:
         console.print(table)
         console.print(
             "\nEffects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest of "
-            "the settings that the claim is about, and its 95 % interval over seeds.\n"
+            "the settings that the claim is about, and its 95 % interval over seeds. Claims are of "
+            f"{_papers(findings)}.\n"
         )
     for line, numbers in missing.items():
         console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
@@ -217,6 +229,13 @@ def _effect(claim: Any, found: Any) -> str:
             told = f": {sign}{shown(value, found.unit)} ({between}; {seeds})"
     paper = "" if found.paper is None else f" {shown(found.paper, found.unit)}"
     return f"{told}. Paper:{paper} {claim.place}"
+
+
+def _papers(findings: list[Any]) -> str:
+    """The papers that the claims are of, in words."""
+    second = [claim.number.startswith("Z") for claim, _ in findings]
+    named = [name for name, has in zip(PAPERS, (not all(second), any(second)), strict=True) if has]
+    return " and of ".join(f"{name} ({PAPERS[name]})" for name in named)
 
 
 def _by_command(findings: list[Any]) -> dict[str, list[str]]:
