@@ -50,6 +50,12 @@ class Pretraining(Protocol):
         ...
 
 
+    @property
+    def last(self) -> int:
+        """The update after which it ends."""
+        ...
+
+
 SettingsKind = TypeVar("SettingsKind", bound=Pretraining)
 
 
@@ -140,10 +146,11 @@ class TextPretraining(Generic[SettingsKind]):
                 self.taught(),
                 Training(own.recipe),
                 own.seed,
-                tenths(own.recipe.iterations),
+                sorted({*tenths(own.recipe.iterations), own.last}),
                 measure,
                 self.out / "unfinished" / "state.safetensors",
                 progress=progress,
+                stop=own.last,
             )
         if curve.diverged_at is not None:
             problem = f"training diverged at update {curve.diverged_at}"

@@ -89,6 +89,7 @@ def train(
     state: Path | None = None,
     state_seconds: float = 30.0,
     progress: Callable[[int], None] = lambda step: None,
+    stop: int | None = None,
 ) -> Curve:
     """Train a model in place.
 
@@ -104,6 +105,7 @@ def train(
             at the end.
         state_seconds: least time between two states.
         progress: called with the updates done.
+        stop: after so many updates it ends, though the recipe has more; None goes to its end.
 
     Raises:
         InputError: bfloat16 without CUDA, a rank that is too large, or a damaged state.
@@ -116,11 +118,12 @@ def train(
     history = _History()
     begin = history.restore(state, trained, optimizer) if state is not None and state.exists() else 0
     saved = time.monotonic()
-    for step in range(begin, recipe.iterations + 1):
+    last = recipe.iterations if stop is None else min(stop, recipe.iterations)
+    for step in range(begin, last + 1):
         if step in steps and not history.measured(step):
             model.module.eval()
             history.add(step, measure(model))
-        if step == recipe.iterations:
+        if step == last:
             break
         if state is not None and step > begin and time.monotonic() - saved >= state_seconds:
             history.save(state, step, trained, optimizer)

@@ -33,7 +33,9 @@ class BasePretraining:
     start: str | None = None
     """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
     updates: int = 1_200
-    """Updates."""
+    """Updates of the schedule."""
+    stop: int = 800
+    """The update after which it ends, before the rate is low."""
     batch: int = 16
     """Passages of an update."""
     learning_rate: float = 4e-3
@@ -46,6 +48,8 @@ class BasePretraining:
     """Of the first weights and of the order of the passages."""
 
     def __post_init__(self) -> None:
+        if not 1 <= self.stop:
+            raise InputError("stop", self.stop, "1 or more")
         for name in ("passages", "test_passages"):
             if not 1 <= getattr(self, name) <= 10**7:
                 raise InputError(name, getattr(self, name), "1 to 10,000,000")
@@ -58,6 +62,11 @@ class BasePretraining:
         """How it trains."""
         warmup = self.updates // 10
         return Recipe("adamw", self.learning_rate, self.updates, warmup, self.batch, self.floor)
+
+    @property
+    def last(self) -> int:
+        """The update after which it ends."""
+        return min(self.stop, self.updates)
 
 
 class BasePretrainingRun(TextPretraining[BasePretraining]):

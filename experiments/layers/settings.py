@@ -7,13 +7,15 @@ the floor, specialists of different tasks on the same prompts.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from veneer.analysis.embedding import WAYS, Way
 from veneer.finetune.recipe import Recipe
 from veneer.language.instructions.tasks import HELD_OUT
-from veneer.language.training import Training
 from veneer.tasks.errors import InputError
+
+if TYPE_CHECKING:  # listing and help answer at once
+    from veneer.language.training import Training
 
 Kind = Literal["base", "multi-task", "specialist", "compare", "map", "known"]
 Method = Literal["full", "lora"]
@@ -54,24 +56,24 @@ class Layers:
     """full: all weights move. lora: LoRA on queries and values, as in the paper."""
     rank: int = 8
     """Of LoRA."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """AdamW's maximal rate, of every model; a cosine follows, without warm-up."""
-    updates: int = 150
+    updates: int = 120
     """Updates of a specialist."""
-    multi_updates: int = 600
+    multi_updates: int = 1_000
     """Updates of the multi-task model."""
-    batch: int = 16
+    batch: int = 8
     """Examples of an update."""
     examples: int = 1_000
     """Most examples of a task for its specialist."""
     cluster_examples: int = 1_500
     """Most examples of a cluster of tasks for the multi-task model (the paper: 50,000)."""
-    texts: int = 512
+    texts: int = 256
     """Most prompts of a task on which layers are compared, each once; no training saw their inputs, except
     those of facts."""
-    questions: int = 100
+    questions: int = 64
     """Most of these whose answers are looked at."""
-    mapped: int = 24
+    mapped: int = 16
     """Prompts of a task in the pictures of layers and in the silhouettes; 0 leaves both out."""
     picture: Way | None = None
     """How layers become a plane: pca, tsne or umap; none takes tsne where scikit-learn is installed."""
@@ -102,16 +104,22 @@ class Layers:
             if len(set(own)) != len(own):
                 raise InputError(name, own, "each task once")
         for kind in ("multi-task", "specialist"):
-            self.training(kind)
+            self.recipe(kind)
 
-    def training(self, kind: Kind) -> Training:
-        """How a model is tuned.
+    def recipe(self, kind: Kind) -> Recipe:
+        """Rate, updates and batch of a model.
 
         Raises:
-            InputError: a rate, a batch or updates that no recipe can have.
+            InputError: those that no recipe can have.
         """
         updates = self.multi_updates if kind == "multi-task" else self.updates
-        recipe = Recipe("adamw", self.learning_rate, updates, batch=self.batch)
+        return Recipe("adamw", self.learning_rate, updates, batch=self.batch)
+
+    def training(self, kind: Kind) -> "Training":
+        """How a model is tuned."""
+        from veneer.language.training import Training
+
+        recipe = self.recipe(kind)
         if self.method == "full":
             return Training(recipe)
         return Training(recipe, self.rank, within=QUERIES_AND_VALUES)
@@ -179,10 +187,20 @@ def _plain(name: str) -> str:
 
 LAYERS: dict[str, Layers] = {
     "quick": Layers(),
-    "standard": Layers(updates=600, multi_updates=4_000, examples=5_000, cluster_examples=10_000, known=3),
+    "standard": Layers(
+        updates=600,
+        multi_updates=6_000,
+        batch=16,
+        examples=5_000,
+        cluster_examples=10_000,
+        texts=1_000,
+        questions=200,
+        known=3,
+    ),
     "paper": Layers(
         method="lora",
         learning_rate=5e-5,
+        batch=16,
         updates=10_000,
         multi_updates=100_000,
         examples=50_000,

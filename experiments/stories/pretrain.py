@@ -77,6 +77,11 @@ class StoryPretraining:
         return Recipe("adamw", self.learning_rate, self.updates, warmup, self.batch, self.floor)
 
     @property
+    def last(self) -> int:
+        """It trains to the end of its schedule."""
+        return self.updates
+
+    @property
     def rates(self) -> dict[Feature, float]:
         """How often a story has each feature."""
         return RATES if self.feature_rate is None else dict.fromkeys(FEATURES, self.feature_rate)

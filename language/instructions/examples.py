@@ -8,10 +8,12 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from veneer.language.questions import Question, read_rows
 from veneer.tasks.errors import InputError
+
+if TYPE_CHECKING:  # naming the tasks answers at once
+    from veneer.language.questions import Question
 
 COLUMNS = ("instruction", "input", "output", "task", "cluster")
 
@@ -41,8 +43,10 @@ class Example:
         return f"Instruction: {self.instruction}\n{middle}Answer:"
 
     @property
-    def question(self) -> Question:
+    def question(self) -> "Question":
         """As what text models are trained on; examples of one input are kept together."""
+        from veneer.language.questions import Question
+
         return Question(self.prompt, f" {self.output}", f"{self.task}/{self.input or self.instruction}")
 
 
@@ -53,6 +57,8 @@ def read_examples(path: Path) -> tuple[Example, ...]:
         InputError: a file that cannot be read or is empty, or a row that lacks a column or has it empty
             (only the input may be).
     """
+    from veneer.language.questions import read_rows
+
     rows = read_rows(path, "data", COLUMNS)
     if not rows:
         raise InputError("data", str(path), "one example or more", "it is empty")

@@ -8,6 +8,7 @@ from dataclasses import fields
 from veneer.commands import options
 from veneer.commands.options import known
 from veneer.commands.run import TEXTS
+from veneer.experiments.layers.settings import Layers
 from veneer.experiments.named import PRESETS
 from veneer.experiments.stories.settings import Stories
 from veneer.tasks.errors import InputError
@@ -58,7 +59,7 @@ def words_of(name: str) -> list[str]:
         flags |= {part.name for presets in PRESETS.values() for part in fields(presets["quick"])}
     if name == "run":
         names += list(TEXTS)
-        flags |= {part.name for part in fields(Stories)}
+        flags |= {part.name for kind in (Stories, Layers) for part in fields(kind)}
     return [*names, *(f"--{flag.replace('_', '-')}" for flag in sorted(flags)), *COMMON]
 
 

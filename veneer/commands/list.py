@@ -4,6 +4,7 @@ import textwrap
 from typing import Any
 
 from veneer.commands.manners import current, tell
+from veneer.experiments.layers.settings import LAYERS, Layers
 from veneer.experiments.named import (
     PRESETS,
     CompiledExperiment,
@@ -12,6 +13,7 @@ from veneer.experiments.named import (
     reft_rates_after,
 )
 from veneer.experiments.stories.settings import STORIES, Stories
+from veneer.language.instructions.tasks import TASKS
 from veneer.tasks.errors import InputError
 
 ON_TWO_CORES = {12: 1.82e-3, 16: 3.80e-3, 45: 33.6e-3}
@@ -21,6 +23,7 @@ ON_A_GPU = {16: 4.31e-5, 45: 2.56e-4}
 ABOUT_STORIES = (
     "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
 )
+ABOUT_LAYERS = "a base tuned on many tasks and on each alone, compared layer by layer (Zhao et al. 2024)"
 WIDTH = 80
 
 
@@ -38,8 +41,11 @@ def command(words: list[str]) -> None:
     found = {
         name: {preset: _costs(own) for preset, own in presets.items()} for name, presets in PRESETS.items()
     }
-    texts = {preset: _costs_of_stories(own) for preset, own in STORIES.items()}
-    if tell("list", {"experiments": {**found, "stories": texts}}):
+    texts = {
+        "stories": {preset: _costs_of_stories(own) for preset, own in STORIES.items()},
+        "layers": {preset: _costs_of_layers(own) for preset, own in LAYERS.items()},
+    }
+    if tell("list", {"experiments": {**found, **texts}}):
         return
     column = 1 + max(map(len, found))
     for name, presets in found.items():
@@ -47,10 +53,11 @@ def command(words: list[str]) -> None:
         for preset, costs in presets.items():
             _print(f"  {preset:{column - 2}}", f"{costs['size']}; {costs['updates_in_all']:,} updates in all")
             _print(" " * column, _time(costs))
-    _print(f"{'stories':{column}}", ABOUT_STORIES)
-    for preset, costs in texts.items():
-        _print(f"  {preset:{column - 2}}", costs["size"])
-        _print(" " * column, _time(costs))
+    for name, about in (("stories", ABOUT_STORIES), ("layers", ABOUT_LAYERS)):
+        _print(f"{name:{column}}", about)
+        for preset, costs in texts[name].items():
+            _print(f"  {preset:{column - 2}}", costs["size"])
+            _print(" " * column, _time(costs))
     if not current().quiet:
         print("Next: veneer run counter")
 
@@ -113,6 +120,19 @@ def _costs_of_stories(settings: Stories) -> dict[str, Any]:
     return {
         "size": f"{deletions} deletions of {settings.updates:,} updates, {revivals} reFTs of "
         f"{settings.reft_updates:,}, {settings.generations:,} stories written at each measurement, {seeds}",
+        "updates_in_all": updates,
+        "minutes_on_two_cores": None,
+        "minutes_on_a_gpu": None,
+    }
+
+
+def _costs_of_layers(settings: Layers) -> dict[str, Any]:
+    """Numbers of models and updates, and a line about them."""
+    tasks = len(settings.tasks or TASKS)
+    updates = settings.seeds * (settings.multi_updates + tasks * settings.updates)
+    return {
+        "size": f"{settings.seeds} multi-task models of {settings.multi_updates:,} updates, "
+        f"{settings.seeds * tasks} specialists of {settings.updates:,}, {settings.texts:,} prompts a task",
         "updates_in_all": updates,
         "minutes_on_two_cores": None,
         "minutes_on_a_gpu": None,
