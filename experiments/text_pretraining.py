@@ -49,7 +49,6 @@ class Pretraining(Protocol):
         """How it trains."""
         ...
 
-
     @property
     def last(self) -> int:
         """The update after which it ends."""

@@ -160,6 +160,28 @@ class TrialFolder(ABC, Generic[SettingsKind, TrialKind]):
         """Where the state of a trial in training is kept."""
         return self.path / "states" / f"{trial.id}.safetensors"
 
+    def kept(self, trial: TrialKind) -> tuple[Path, ...]:
+        """What else a finished trial leaves, such as weights."""
+        del trial
+        return ()
+
+    def problems(self) -> list[str]:
+        """What is missing or damaged, a sentence each."""
+        found = []
+        for trial in self.trials():
+            if not self.done(trial):
+                found.append(f"{trial.id} is not finished")
+                continue
+            try:
+                told = read_json(self._file(trial), {"trial": dict, "result": dict})["trial"]
+            except InputError as error:
+                found.append(f"{trial.id} is damaged: {error}")
+                continue
+            if told != json.loads(json.dumps(trial.plain())):
+                found.append(f"{trial.id} holds another trial")
+            found += [f"{trial.id} lacks {path.name}" for path in self.kept(trial) if not exists(path)]
+        return found
+
     def _file(self, trial: TrialKind) -> Path:
         return self.path / "trials" / f"{trial.id}.json"
 

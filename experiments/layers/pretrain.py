@@ -48,7 +48,7 @@ class BasePretraining:
     """Of the first weights and of the order of the passages."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.stop:
+        if self.stop < 1:
             raise InputError("stop", self.stop, "1 or more")
         for name in ("passages", "test_passages"):
             if not 1 <= getattr(self, name) <= 10**7:

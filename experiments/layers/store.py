@@ -99,6 +99,10 @@ class LayersRun(TrialFolder[Layers, LayerTrial]):
         """Where a tuned model is kept."""
         return self.path / "models" / f"{trial.id}.safetensors"
 
+    def kept(self, trial: LayerTrial) -> tuple[Path, ...]:
+        """The weights of a model that was tuned."""
+        return (self.weights(trial),) if trial.kind in ("multi-task", "specialist") else ()
+
     def _found(self, *kinds: Kind) -> list[tuple[LayerTrial, dict[str, Any]]]:
         """Finished trials of these kinds with what they measured."""
         own = [trial for trial in self.trials() if trial.kind in kinds]

@@ -55,6 +55,10 @@ class StoriesRun(TrialFolder[Stories, StoryTrial]):
         """Where the model is kept that a deletion gave."""
         return self.path / "models" / f"{trial.id}.safetensors"
 
+    def kept(self, trial: StoryTrial) -> tuple[Path, ...]:
+        """The model that a deletion gave."""
+        return (self.weights(trial),) if trial.stage == "delete" else ()
+
     def curves(self) -> pl.DataFrame:
         """All measurements of finished trials (``CURVES``); what is missing is missing."""
         rows = []

@@ -70,7 +70,7 @@ def figures(run: Run, style: str, out: str | os.PathLike[str]) -> list[Path]:
     with mpl.rc_context(COMMON | settings):
         for name in content.names:
             for title, figure in _drawn(run, content, name, STYLES[style]["panel"]):
-                paths += _written(figure, out, f"{title}-{name}")
+                paths += written(figure, out, f"{title}-{name}")
     return paths
 
 
@@ -123,7 +123,8 @@ def jailbreak_table(run: Run) -> pl.DataFrame | None:
     return read_table(file, [*KEYS, "token", "texts", "operand", "accuracy"])
 
 
-def _written(figure: "Figure", out: Path, name: str) -> list[Path]:
+def written(figure: "Figure", out: Path, name: str) -> list[Path]:
+    """A figure as SVG and PDF, whole or refused; the files."""
     paths = [out / f"{name}.svg", out / f"{name}.pdf"]
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from veneer.commands.options import AnalyseOptions, folder_of, parse
+from veneer.commands.text_run import text_analyse, text_folder
 from veneer.finetune.workers import start_server
 from veneer.tasks.errors import InputError
 
@@ -11,6 +12,9 @@ from veneer.tasks.errors import InputError
 def command(words: list[str]) -> None:
     """``veneer analyse``."""
     folder, rest = folder_of(words, AnalyseOptions, "veneer analyse RUN", "run")
+    if (trials := text_folder(folder)) is not None:
+        text_analyse(trials, rest)
+        return
     analyse_run(folder, parse(AnalyseOptions, rest, f"veneer analyse {folder}"))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from veneer.commands.options import FigureOptions, folders, parse
+from veneer.commands.text_run import text_figures, text_folder
 from veneer.tasks.errors import InputError
 
 
@@ -21,6 +22,11 @@ def command(words: list[str]) -> None:
     from veneer.report.paper.counterparts import lacking
     from veneer.report.paper.figures import figures
 
+    if (trials := text_folder(Path(given[0]))) is not None:
+        for path in text_figures(trials, options.style, options.out or trials.path / "figures"):
+            console.print(f"wrote {path}", soft_wrap=True)
+        following(f"veneer claims {quoted(trials.path)}")
+        return
     run, drawn = Run.read(Path(given[0])), []
     with runs_in(run) as runs:
         for part, own in runs.items():

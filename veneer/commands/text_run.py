@@ -1,5 +1,6 @@
 """``veneer run`` on text models, one model at a time, in a folder of trials: stories, layers."""
 
+import sys
 import time
 from dataclasses import replace
 from importlib import import_module
@@ -59,6 +60,51 @@ def _held(run: Any, trial: Any) -> bool:
         return False
     with run.claim(trial.id) as free:
         return not free
+
+
+def text_verify(run: Any) -> None:
+    """Whether a folder of trials is whole; exits with 1 if a trial is missing or damaged."""
+    problems = run.problems()
+    if not tell("verify", {"folder": str(run.path), "problems": problems}):
+        for problem in problems:
+            console.print(f"{run.path}: {problem}", soft_wrap=True)
+        if problems:
+            console.print("the same command makes what is missing; remove a damaged file first")
+        else:
+            console.print(f"{run.path}: all {len(run.trials()):,} trials are whole", soft_wrap=True)
+            following(f"veneer report {quoted(run.path)}")
+    if problems:
+        sys.exit(1)
+
+
+def text_analyse(run: Any, words: list[str]) -> None:
+    """The tables of a folder of trials and its page, made again from what its trials measured.
+
+    Raises:
+        InputError: options, of which it takes none: its trials are its analyses.
+    """
+    if words:
+        valid = f"none: the trials of {run.MADE_BY} are its analyses"
+        raise InputError("option", " ".join(words), valid)
+    page = text_report(run)
+    if not tell("analyse", {"run": str(run.path), "tables": sorted(map(str, run.path.glob("*.parquet")))}):
+        for table in sorted(run.path.glob("*.parquet")):
+            console.print(f"wrote {table}", soft_wrap=True)
+        following(f"veneer claims {quoted(run.path)}", page=page)
+
+
+def text_figures(run: Any, style: str, out: Path) -> list[Path]:
+    """The counterparts of the paper's figures, of a folder of trials whose kind has some.
+
+    Raises:
+        InputError: a kind that has none, or what the figures need is missing.
+    """
+    if run.FILE != "layers.json":
+        problem = f"its page has the curves of {run.MADE_BY}"
+        raise InputError("run", str(run.path), "a run that figures are drawn of", problem)
+    from veneer.report.paper.layers import layer_figures
+
+    return layer_figures(run, style, out)
 
 
 def text_report(run: Any) -> Path:

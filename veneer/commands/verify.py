@@ -7,11 +7,15 @@ from veneer.commands.manners import tell
 from veneer.commands.options import VerifyOptions, folder_of, parse
 from veneer.commands.progress import following, quoted
 from veneer.commands.screen import console
+from veneer.commands.text_run import text_folder, text_verify
 from veneer.tasks.errors import InputError
 
 
 def command(words: list[str]) -> None:
-    """A run has an experiment.json; what has none is a dataset, or refused as such."""
+    """A run has an experiment.json, a folder of trials its own file; all else is a dataset, or refused."""
+    if len(words) == 1 and (trials := text_folder(Path(words[0]))) is not None:
+        text_verify(trials)
+        return None
     if words and not words[0].startswith("-") and (Path(words[0]) / "experiment.json").exists():
         return _verify_run(words)
     return _verify_dataset(words)
