@@ -19,6 +19,7 @@ import polars as pl
 from jaxtyping import Float
 
 from veneer.analysis.revival import Estimate, estimate
+from veneer.analysis.sections import Estimate as Sections
 from veneer.claims.evidence import Measured, NotAnalysed, Part
 from veneer.experiments.layers.difficulty import MEASURES, correlation, described
 from veneer.experiments.layers.evidence import FEWEST_TASKS
@@ -78,6 +79,11 @@ class LayersView:
             kind = "held-out" if unseen else "seen"
             raise NotAnalysed(f"{self.path} has {len(found)} {kind} tasks that were learned, of {least}")
         return found
+
+    @cached_property
+    def sections(self) -> Sections | None:
+        """Sections with their interval; None where they could not be asked."""
+        return self.numbers.sections()
 
     def values(self, pair: Pair, unseen: bool = False) -> Values:
         """Similarities of a pair of models."""
@@ -168,7 +174,7 @@ def spread_collapses(view: LayersView) -> Measured:
     spread = view.spread("multi-task")
     left = _over_seeds(_after_peak(spread))
     notes = view.controls()
-    found = view.numbers.sections()
+    found = view.sections
     if found is not None:
         notes.append(f"{100 * found.found:.0f} % of resamples over tasks and seeds show sections")
     what = "least spread after its peak, as a share of the peak"
@@ -204,7 +210,7 @@ def more_dimensions(view: LayersView) -> Measured:
     more = _over_seeds((tuned - mean["base"])[:, view.third :].mean(1))
     what = f"dimensions of the multi-task model less the base's, mean over layers from {view.third + 1} on"
     parts = [Part(what, "", more, above=0.0, unit="dimensions")]
-    found, notes = view.numbers.sections(), []
+    found, notes = view.sections, []
     steepest = np.diff(tuned, axis=1).argmax(1) + 1
     if found is None or found.sections is None:
         inside = _unknown(view)

@@ -95,12 +95,12 @@ class Measured:
         """Tasks whose similarity says something, of those seen or of those unseen."""
         return tuple(own.task for own in self.learned if not own.why_not and own.unseen == unseen)
 
-    @property
+    @cached_property
     def layers(self) -> tuple[int, ...]:
         """The layers, by number."""
         return tuple(sorted(self.similarities["layer"].unique().to_list()))
 
-    @property
+    @cached_property
     def seeds(self) -> tuple[int, ...]:
         """Seeds of which every kept task was compared."""
         found = self.similarities.filter(pl.col("task").is_in([*self.kept(), *self.kept(True)]))
@@ -116,10 +116,11 @@ class Measured:
         """Similarities of a pair; NaN where there is none."""
         found = np.full((len(self.seeds), len(tasks), len(self.layers)), np.nan)
         own = self.similarities.filter(pl.col("pair") == pair)
+        depth = {layer: place for place, layer in enumerate(self.layers)}
         places = {(seed, task): (i, j) for i, seed in enumerate(self.seeds) for j, task in enumerate(tasks)}
         for seed, task, layer, value in own.select("seed", "task", "layer", estimator).iter_rows():
             if (seed, task) in places and value is not None and np.isfinite(value):
-                found[(*places[seed, task], self.layers.index(layer))] = value
+                found[(*places[seed, task], depth[layer])] = value
         return found
 
     def by_task(

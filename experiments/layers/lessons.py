@@ -58,8 +58,12 @@ class Lessons:
             found: Iterable[Example] = (own for own in self.own[task] if _tested(own))
         else:
             found = examples(named(task), count * TRIED, 0, "test")
-        different = {own.prompt: own for own in islice(found, count * TRIED)}
-        return tuple(islice(different.values(), count))
+        different: dict[str, Example] = {}
+        for own in islice(found, count * TRIED):
+            different.setdefault(own.prompt, own)
+            if len(different) == count:
+                break
+        return tuple(different.values())
 
     def others(self, task: str) -> tuple[str, ...]:
         """Tasks of other clusters whose specialists the task's own is compared with, spread over all."""
