@@ -182,7 +182,7 @@ def shown(value: float, unit: Unit) -> str:
         case "nats":
             return f"{value:+.3f}" if round(value, 3) else "0"
         case "dimensions":
-            return f"{value:+.1f}"
+            return f"{value:+.3g}"
 
 
 def interval(effect: Estimate, unit: Unit) -> str:

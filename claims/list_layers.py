@@ -47,7 +47,7 @@ LAYER_CLAIMS: tuple[Claim, ...] = (
     Claim(
         "Z4",
         "Layers: in a middle band the spread over tasks of the multi-task model collapses",
-        "Fig. 1, 2",
+        "Fig. 2",
         _LAYERS,
         f"{_OF}the least interquartile range over tasks from the layer of its peak on is below "
         f"{rules.COLLAPSED} of the peak.",
