@@ -164,7 +164,9 @@ def told_sections(found: Estimate | None, layers: int) -> str:
     own = found.sections
     assert found.transition is not None and found.refinement is not None
     starts, ends = (_between(low + 1, high + 1) for low, high in (found.transition, found.refinement))
-    borders = f"the transition begins at layer {starts}, the refinement at {ends}"
+    borders = f"the transition begins at layer {starts}"
+    if found.refinement[0] < layers:
+        borders += f", the refinement at {ends}"
     return f"{_layers(own, layers)} ({share}; {borders})."
 
 

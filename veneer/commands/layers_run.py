@@ -16,7 +16,7 @@ COLUMNS = {
     "multi-task": "multi",
     "ceiling": "ceiling",
     "floor": "floor",
-    "other task": "multi, other task",
+    "other task": "other task",
 }
 """Pairs in the table of layers, and what stands above them."""
 
@@ -76,11 +76,15 @@ def _accuracies(result: Any) -> Table:
 
 
 def _map(rows: Any, about: str) -> Table:
-    title = f"Similarity with the specialist by layer (unbiased CKA, median; {about})"
+    title = (
+        f"Similarity by layer (unbiased CKA, median; {about}): base and multi-task model with the "
+        "specialist, two seeds of it (ceiling), it and the multi-task model with other tasks' (floor, "
+        "other task); spread over tasks of multi; dimensions of base and multi for 99 % of the variance"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("layer", justify="right")
     named = {pair: name for pair, name in COLUMNS.items() if pair in rows[0].medians}
-    for name in (*named.values(), "spread of multi", "dimensions"):
+    for name in (*named.values(), "spread", "dimensions"):
         table.add_column(name, justify="right")
     for row in rows:
         cells = [f"{row.medians[pair]:.2f}" for pair in named]
