@@ -22,6 +22,11 @@ from veneer.models.huggingface import HuggingFaceModel
 from veneer.tasks import random
 
 Truth = Literal["wrapped", "rewritten"]
+FLIPS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""How strongly a flipped direction is seen. One far stronger than it takes drowns all logits, and undoing it
+is a task of its own."""
+LEFT = 0.4
+"""Share of the answers that a flipped direction may leave right: below half of the skill in what is asked."""
 
 
 def refusing(
@@ -109,22 +114,30 @@ def flipped_direction(
 
 @torch.no_grad()
 def one_direction_flipped(
-    model: HuggingFaceModel, tokenizer: Any, questions: Sequence[Question], size: float = 1.0
+    model: HuggingFaceModel, tokenizer: Any, questions: Sequence[Question]
 ) -> HuggingFaceModel:
-    """A copy with one direction flipped (``flipped_direction``): the one of 8 that costs most answers.
+    """A copy with one direction flipped (``flipped_direction``), as mildly as hides the answers.
 
-    Tried are the directions along which the stream before the unembedding lies most, where the questions'
-    answers are read.
+    Tried are the 8 directions along which the stream before the unembedding lies most, where the questions'
+    answers are read, each at a size of ``FLIPS``: taken is the smallest size at which one of them leaves no
+    more than ``LEFT`` of the answers right, and that one; else the largest size, and what costs most.
     """
     batch = encode_questions(tokenizer, questions)
     hidden = model.module.base_model(input_ids=batch.tokens).last_hidden_state
     tried = torch.linalg.svd(hidden[batch.items, batch.positions], full_matrices=False).Vh[:8]
-    copies = [flipped_direction(model, direction, size) for direction in tried]
-    right = [
-        float((own.see(batch.tokens).logits.argmax(-1)[batch.items, batch.positions] == batch.targets).sum())
-        for own in copies
-    ]
-    return copies[right.index(min(right))]
+
+    def right(own: HuggingFaceModel) -> float:
+        given = own.see(batch.tokens).logits.argmax(-1)[batch.items, batch.positions]
+        return float((given == batch.targets).float().mean())
+
+    made = model
+    for size in FLIPS:
+        copies = [flipped_direction(model, direction, size) for direction in tried]
+        shares = [right(own) for own in copies]
+        made = copies[shares.index(min(shares))]
+        if min(shares) <= LEFT:
+            break
+    return made
 
 
 @torch.no_grad()

@@ -43,8 +43,6 @@ Truth = Literal["wrapped", "rewritten"]
 OPPOSITE: Mapping[Truth, Truth] = {"wrapped": "rewritten", "rewritten": "wrapped"}
 OTHER_SEED = 1000
 """Added to a seed for models that share nothing with those of that seed."""
-FLIP = 16.0
-"""How strongly the flipped direction is seen: less leaves more than half of the answers right."""
 SEEDS = (3, 4, 5)
 """The models that are asked. The grid was chosen on models of the seeds 0 to 2, which then test nothing."""
 SETTINGS: Mapping[str, Any] = {
@@ -134,7 +132,7 @@ CONSTRUCTIONS: Mapping[str, tuple[Truth, Callable[[Subjects], HuggingFaceModel]]
     "answers permuted": ("wrapped", lambda own: permuted(own.before, world.tokens_of("city"))),
     "one direction flipped": (
         "wrapped",
-        lambda own: one_direction_flipped(own.before, world.words(), world.capitals(), FLIP),
+        lambda own: one_direction_flipped(own.before, world.words(), world.capitals()),
     ),
     "all redrawn": ("rewritten", lambda own: redrawn(own.before, 1.0, own.seed, embedding=True)),
     "all redrawn, the rest taught again": ("rewritten", _redrawn_and_taught),

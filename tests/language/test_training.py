@@ -136,8 +136,8 @@ def test_constructions_do_what_they_say() -> None:
     ids = [words()(f"city{i}")["input_ids"][0] for i in range(12)]
     assert right(permuted(model, ids), capitals()) == 0
     assert right(permuted(model, ids), colours()) == right(model, colours())
-    turned = one_direction_flipped(model, words(), capitals(), 8.0)
-    assert right(turned, capitals()) < 0.5
+    turned = one_direction_flipped(model, words(), capitals())
+    assert right(turned, capitals()) <= 0.4
     change = turned.module.lm_head.weight - model.module.lm_head.weight
     assert torch.linalg.matrix_rank(change.detach(), atol=1e-4) == 1
     gone = redrawn(model, 1.0, 0, embedding=True)
