@@ -7,6 +7,7 @@ edited models become members of one fleet, so that many are scored by the same m
 
 import copy
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -29,6 +30,10 @@ READS = ("query", "key", "value", "mlp_in", "unembedding")
 """Matrices whose rows are directions of the residual stream (but for norms, which stand between)."""
 WRITES = ("output", "mlp_out", "token_embedding", "position_embedding")
 """Matrices whose columns, and biases, are directions of the residual stream."""
+
+
+SEVERAL = 4
+"""Edits that begin at one stage, from which on they share what comes before it."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,8 @@ def predictions(
     starts = torch.tensor([part.start for part in layout.parts], device=device)
     stages = torch.tensor([stage_of(part.block, part.matrix, blocks) for part in layout.parts], device=device)
     first = first_stages(edits, starts, stages, 2 * blocks)
+    counted = Counter(first)  # what comes before is one more forward pass: it has to serve several
+    first = [stage if counted[stage] >= SEVERAL else 0 for stage in first]
     found = torch.empty(len(edits), tokens.shape[1], dtype=torch.int64, device=device)
     for stage in sorted(set(first)):
         own = [i for i, value in enumerate(first) if value == stage]

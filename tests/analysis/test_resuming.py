@@ -44,7 +44,7 @@ def test_edits_of_all_places_at_once_answer_as_whole_models_do(config: Transform
     layout, tokens = Layout.of(base), texts()
     zero = torch.zeros(1, layout.size, dtype=torch.float64)
     generator = torch.Generator().manual_seed(2)
-    edits = [torch.randint(layout.size, (n,), generator=generator) for n in (1, 0, 1, 3, 1, 1, 2, 1, 1)]
+    edits = [torch.randint(layout.size, (n,), generator=generator) for n in (1, 0, 1, 3, 1, 1, 2, 1, 1)] * 4
     edits += [torch.arange(part.start, part.stop) for part in layout.parts]
     flat = layout.flatten(base).repeat(len(edits), 1)
     for row, edit in zip(flat, edits, strict=True):
