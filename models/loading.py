@@ -307,15 +307,18 @@ def _refusing(source: str, what: str = "model") -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' bars and remarks; its errors still come."""
+    """Without transformers' bars and remarks, and the hub's tries; their errors still come."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging as theirs
 
-    level, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    level, bars, hub_level = theirs.get_verbosity(), theirs.is_progress_bar_enabled(), hub.get_verbosity()
     theirs.set_verbosity(logging.ERROR)
+    hub.set_verbosity(logging.ERROR)
     theirs.disable_progress_bar()
     try:
         yield
     finally:
         theirs.set_verbosity(level)
+        hub.set_verbosity(hub_level)
         if bars:
             theirs.enable_progress_bar()
