@@ -1,5 +1,6 @@
 """Models of transformers and ours look alike behind the interface, and compute what they always computed."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tests.models.text_models import FAMILIES, WORDS, make, save
 from veneer.models.export import from_huggingface, to_huggingface
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import (
+    _quiet,
     check_memory,
     check_source,
     load_model,
@@ -136,6 +138,8 @@ def test_what_cannot_be_loaded_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="tokenizer"):
         load_tokenizer(str(none))
+    with _quiet():
+        assert not logging.getLogger("huggingface_hub").isEnabledFor(logging.WARNING), "it tells of each try"
     with pytest.raises(InputError, match="memory"):
         check_memory(10**15, "a test")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**9, 10**9))

@@ -11,6 +11,7 @@ from veneer.commands.options import (
     PretrainOptions,
     StoryPretrainOptions,
     ask,
+    known,
     preset_of,
 )
 from veneer.experiments.named import PRETRAINING, PcfgPretraining
@@ -24,6 +25,8 @@ def command(words: list[str]) -> None:
     if words[:1] and words[0] in TEXTS:
         TEXTS[words[0]](words[1:])
         return
+    if words and not words[0].startswith("-"):
+        words = [known("task", words[0], ["pcfg", *TEXTS]), *words[1:]]
     if words[:1] != ["pcfg"]:
         print("usage: veneer pretrain pcfg [--preset quick|paper] [options]; --help lists them")
         print("       veneer pretrain stories [--preset quick|standard|paper] [options]")

@@ -93,10 +93,10 @@ def spelled_out(words: list[str], base: Experiment) -> list[str]:
     from veneer.experiments.sweep import ALIASES, is_list
 
     found: list[str] = []
-    for word in words:
+    for word, following in zip(words, [*words[1:], "--"], strict=True):
         flag, equals, value = word.partition("=")
         listed = found and found[-1].startswith("--") and is_list(base, found[-1][2:].replace("-", "_"))
-        if listed and word == "none":
+        if listed and word == "none" and following.startswith("--"):
             continue
         name = ALIASES.get(flag.removeprefix("--").replace("-", "_"), "") if flag.startswith("--") else ""
         found.append(f"--{name.replace('_', '-')}{equals}{value}" if name else word)
