@@ -142,7 +142,8 @@ def test_bash_completes_commands_names_and_options(capsys: pytest.CaptureFixture
     cli.main(["completion", "bash"])
     script = capsys.readouterr().out
     for line, wanted in (("veneer sta", "status"), ("veneer run max", "max-identifier"),
-                         ("veneer run counter --learn", "--learning-rates")):  # fmt: skip
+                         ("veneer run counter --learn", "--learning-rates"),
+                         ("veneer run layers --learn", "--learning-rate")):  # fmt: skip
         words = line.split()
         asked = (
             f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _veneer; echo ${{COMPREPLY[@]}}"

@@ -4,6 +4,7 @@ It is written once, from the options as they are, and asks nothing of Python whe
 """
 
 from dataclasses import fields
+from typing import Any
 
 from veneer.commands import options
 from veneer.commands.options import known
@@ -28,6 +29,8 @@ OF: dict[str, str] = {
     "claims": "ClaimsOptions",
 }
 """The commands whose options are dataclasses, with these."""
+SETTINGS: dict[str, type[Any]] = {"stories": Stories, "layers": Layers}
+"""The experiments on text models, with their settings."""
 COMMON = ("--help", "--quiet", "--log-level", "--json")
 
 
@@ -59,8 +62,13 @@ def words_of(name: str) -> list[str]:
         flags |= {part.name for presets in PRESETS.values() for part in fields(presets["quick"])}
     if name == "run":
         names += list(TEXTS)
-        flags |= {part.name for kind in (Stories, Layers) for part in fields(kind)}
     return [*names, *(f"--{flag.replace('_', '-')}" for flag in sorted(flags)), *COMMON]
+
+
+def words_of_text(kind: type[Any]) -> list[str]:
+    """What may stand after ``veneer run`` and the name of an experiment on text models."""
+    flags = {part.name for part in (*fields(kind), *fields(options.TextRunOptions))}
+    return [*(f"--{flag.replace('_', '-')}" for flag in sorted(flags)), *COMMON]
 
 
 def _commands() -> tuple[str, ...]:
@@ -70,12 +78,14 @@ def _commands() -> tuple[str, ...]:
 
 
 def _bash(zsh: bool) -> str:
-    cases = "\n".join(f'    {name}) words="{" ".join(words_of(name))}" ;;' for name in _commands())
+    texts = {f'"run {name}"': words_of_text(kind) for name, kind in SETTINGS.items()}
+    cases = texts | {f'"{name} "*': words_of(name) for name in _commands()}
+    lines = "\n".join(f'    {case}) words="{" ".join(words)}" ;;' for case, words in cases.items())
     start = "autoload -U +X bashcompinit && bashcompinit\n" if zsh else ""
     return f"""{start}_veneer() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" words
-  case "${{COMP_WORDS[1]}}" in
-{cases}
+  case "${{COMP_WORDS[1]}} ${{COMP_WORDS[2]}}" in
+{lines}
   esac
   [ "$COMP_CWORD" -eq 1 ] && words="{" ".join(_commands())} --help --version"
   COMPREPLY=($(compgen -W "$words" -- "$word") $([ "${{word#-}}" = "$word" ] && compgen -f -- "$word"))
@@ -91,4 +101,7 @@ def _fish() -> str:
         for word in words_of(name):
             shown = f"-l {word.removeprefix('--')}" if word.startswith("--") else f"-a {word}"
             lines.append(f"complete -c veneer {seen} {shown}")
+    for name, kind in SETTINGS.items():
+        seen = f'-n "__fish_seen_subcommand_from {name}"'
+        lines += [f"complete -c veneer {seen} -l {word.removeprefix('--')}" for word in words_of_text(kind)]
     return "\n".join(lines) + "\n"
