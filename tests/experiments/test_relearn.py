@@ -176,6 +176,23 @@ def test_each_recipe_is_held_against_its_own_controls(tmp_path: Path) -> None:
     assert judge(Measured(run)).kind == "rewritten"
 
 
+def test_the_worst_case_keeps_the_retain_set_within_the_stated_loss(tmp_path: Path) -> None:
+    """The rate that teaches T best costs half of the retain set: it counts only where that is allowed."""
+    run = made_up(tmp_path, {}, rates=(1e-3, 1e-2))
+    for seed in range(3):
+        for rate, taught, held, retain in ((1e-3, 0.8, 0.7, 0.97), (1e-2, 1.0, 0.9, 0.5)):
+            sides = [
+                {"taught": taught * (s > 0), "held": held * (s > 0), "retain": retain if s else 1.0}
+                for s in run.settings.steps
+            ]
+            told = {"steps": list(run.settings.steps), "scores": sides, "losses": [None] * len(sides)}
+            run.finish(Trial("after", seed, "taught", 0, rate), {**told, "diverged_at": None})
+    strict, lax = (judge(Measured(run), loss).worst for loss in (0.05, 0.8))
+    assert strict is not None and lax is not None
+    assert "full at 0.001" in strict.recipe and strict.held == pytest.approx(0.7)
+    assert "full at 0.01 " in lax.recipe and lax.held == pytest.approx(0.9)  # selected on T
+
+
 def test_before_must_have_the_capability(tmp_path: Path) -> None:
     run = made_up(tmp_path, WRAPPED)
     before = Trial("before", None)

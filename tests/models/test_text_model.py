@@ -51,6 +51,44 @@ def test_chosen_places_have_the_logits_of_all_places(family: str) -> None:
     assert (chosen - model.see(TOKENS).logits[items, positions]).abs().max() < 1e-5
 
 
+def gguf(model: Any, file: Path) -> Path:
+    """A Llama as llama.cpp writes it: its own names, and the halves of each head's rotation interleaved."""
+    import gguf
+
+    own, writer = model.config, gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(own.num_hidden_layers)
+    writer.add_context_length(own.max_position_embeddings)
+    writer.add_embedding_length(own.hidden_size)
+    writer.add_feed_forward_length(own.intermediate_size)
+    writer.add_head_count(own.num_attention_heads)
+    writer.add_head_count_kv(own.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(own.rms_norm_eps)
+    writer.add_rope_dimension_count(own.head_dim)
+    writer.add_vocab_size(own.vocab_size)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, own.num_hidden_layers)
+    for name, value in model.state_dict().items():
+        if name == "lm_head.weight":
+            continue  # tied
+        heads = {"q_proj": own.num_attention_heads, "k_proj": own.num_key_value_heads}
+        count = next((n for part, n in heads.items() if part in name), None)
+        if count is not None:
+            value = value.view(count, 2, -1, value.shape[-1]).transpose(1, 2).reshape(value.shape)
+        writer.add_tensor(names.get_name(name, (".weight",)), value.contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@torch.no_grad()
+def test_a_gguf_file_gives_the_logits_of_the_model_that_was_written(tmp_path: Path) -> None:
+    model = make("llama")
+    file = gguf(model, tmp_path / "model.gguf")
+    assert check_source(str(file)) == check_source(str(save(model, tmp_path / "folder")))
+    assert (load_model(str(file)).see(TOKENS).logits - theirs(model)).abs().max() < 1e-5
+
+
 @torch.no_grad()
 def test_a_base_with_an_adapter_gives_the_logits_of_peft(tmp_path: Path) -> None:
     import peft
