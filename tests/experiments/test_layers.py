@@ -1,0 +1,162 @@
+"""veneer run layers: what is trained and compared, what is refused, and what a finished run shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.claims.made_up_layers import write_run
+from veneer.commands.main import main
+from veneer.experiments.layers.lessons import lessons_of
+from veneer.experiments.layers.result import conclude
+from veneer.experiments.layers.settings import LAYERS, Layers, LayerTrial
+from veneer.experiments.layers.store import LayersRun
+from veneer.experiments.layers.work import Workshop, work
+from veneer.language.instructions.base import fresh_base, ready_base
+from veneer.language.instructions.corpus import passages
+from veneer.language.instructions.tasks import HELD_OUT
+from veneer.language.readability import coleman_liau, flesch_kincaid
+from veneer.models.loading import load_model, load_tokenizer
+
+
+def call(*words: str) -> int:
+    try:
+        main([*words])
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--method", "magic"], "method"),
+        (["--tasks", "copy", "fly"], "fly"),
+        (["--tasks", "copy", "sort"], "two clusters"),
+        (["--held-out", "fly"], "held_out"),
+        (["--base", "/nowhere"], "/nowhere"),
+        (["--data", "/nowhere.jsonl"], "/nowhere.jsonl"),
+        (["--texts", "3"], "texts"),
+        (["--updates", "0"], "0"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line_and_nothing_is_written(
+    words: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert call("run", "layers", *words, "--out", str(out)) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and says in told and "Traceback" not in told
+    assert not out.exists()
+
+
+def test_every_preset_has_every_model_once_and_compares_each_task_with_each_seed() -> None:
+    for settings in LAYERS.values():
+        run = LayersRun(Path("none"), settings)
+        trials = run.trials()
+        assert len({trial.id for trial in trials}) == len(trials)
+        models = [trial for trial in trials if trial.kind == "specialist"]
+        compared = [trial for trial in trials if trial.kind == "compare"]
+        assert len(models) == len(compared) == settings.seeds * len(run.lessons.tasks)
+
+
+def test_held_out_tasks_are_taught_to_their_specialists_only() -> None:
+    lessons = lessons_of(Layers(cluster_examples=40))
+    taught = {example.task for example in lessons.mixture(0)}
+    assert taught == set(lessons.seen) and not taught & set(HELD_OUT)
+    assert all(lessons.taught(task, 3, 0) for task in HELD_OUT)
+
+
+def test_others_are_of_other_clusters() -> None:
+    lessons = lessons_of(Layers())
+    for task, cluster in lessons.clusters.items():
+        assert len(lessons.others(task)) == 2
+        assert all(lessons.clusters[other] != cluster for other in lessons.others(task))
+
+
+def test_prompts_are_asked_once_and_were_not_trained_on() -> None:
+    lessons = lessons_of(Layers())
+    asked = [own.prompt for own in lessons.asked("sort", 30)]
+    assert len(set(asked)) == len(asked) == 30
+    assert not set(asked) & {own.prompt for own in lessons.taught("sort", 200, 0)}
+
+
+def test_no_passage_has_the_form_of_an_instruction() -> None:
+    text = "\n".join(passages(60))
+    assert "Instruction:" not in text and "Answer:" not in text and "Input:" not in text
+
+
+def test_the_ready_base_reads_every_task_and_knows_none_of_their_form() -> None:
+    model, tokenizer = load_model(ready_base()), load_tokenizer(ready_base())
+    assert model.blocks == 8 and model.vocabulary == len(tokenizer)
+    assert (
+        tokenizer.decode(tokenizer("Answer: Paris", add_special_tokens=False)["input_ids"]) == "Answer: Paris"
+    )
+
+
+def test_readability_orders_texts() -> None:
+    easy = ["The cat sat. The dog ran."]
+    hard = [
+        "Notwithstanding considerable organisational difficulties, international cooperation intensified."
+    ]
+    assert flesch_kincaid(easy) < flesch_kincaid(hard)
+    assert coleman_liau(easy) < coleman_liau(hard)
+
+
+def test_a_finished_run_shows_its_map_and_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", seeds=2)
+    result = conclude(run)
+    assert result.sentence.startswith("Layers: shared 1 to 2, transition 3")
+    assert call("report", str(run.path)) == 0
+    page = (run.path / "report.html").read_text()
+    assert result.sentence in page and page.count("<svg") > 10
+    assert call("status", str(run.path)) == 0
+    assert call("verify", str(run.path)) == 1  # made up: there are no weights
+    assert "lacks multi-task-seed-0.safetensors" in capsys.readouterr().out
+    (run.path / "trials" / "base-seed-0.json").write_text("{")
+    assert call("verify", str(run.path)) == 1
+    assert "base-seed-0 is damaged" in capsys.readouterr().out
+
+
+def test_tasks_that_were_not_learned_are_named_and_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", seeds=1, right=lambda model, task: 0.0 if task == "sort" else 0.9)
+    result = conclude(run)
+    assert result.plain()["left_out"] == {"sort": "its specialist and the multi-task model did not learn it"}
+    assert "sort" not in result.measured.kept()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_exactly_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    import torch
+
+    model, tokenizer = fresh_base(60, 0)
+    base = tmp_path / "base"
+    model.module.save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    settings = Layers(
+        base=str(base), tasks=("review", "feeling", "capital", "opposite"), updates=2, multi_updates=3,
+        batch=2, examples=8, cluster_examples=8, texts=8, questions=4, mapped=4, picture="pca", known=0,
+        seeds=2,
+    )  # fmt: skip
+    run = LayersRun.open(tmp_path / "run", settings)
+    count = work(run, torch.device("cpu"))
+    assert count == len(run.trials()) and not run.problems()
+    lost = [LayerTrial("multi-task", "", 1), LayerTrial("compare", "capital", 1)]
+    before = [json.dumps(run.result(trial), sort_keys=True) for trial in lost]
+    weights = load_file(run.weights(lost[0]))
+    for trial in lost:
+        (run.path / "trials" / f"{trial.id}.json").unlink()
+    assert work(run, torch.device("cpu")) == len(lost)
+    assert [json.dumps(run.result(trial), sort_keys=True) for trial in lost] == before
+    again = load_file(run.weights(lost[0]))
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
+    shop = Workshop(run, torch.device("cpu"))
+    table = run.similarity()
+    assert set(table["pair"].unique()) == {
+        "base", "multi-task", "ceiling", "floor", "other task", "base and multi-task"
+    }  # fmt: skip
+    states = shop.states(shop.base, run.lessons.asked("review", 8))
+    assert states.shape == (8, 8, 80)
