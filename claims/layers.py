@@ -117,9 +117,10 @@ class LayersView:
 
     def controls(self) -> list[str]:
         """Ceiling and floor at the last layer, in words, for the claims that they could explain."""
+        pairs: tuple[Pair, ...] = ("ceiling", "floor")
         told = [
-            f"{name} {own.value:.2f}"
-            for name, pair in (("ceiling", "ceiling"), ("floor", "floor"))
+            f"{pair} {own.value:.2f}"
+            for pair in pairs
             if (own := _over_seeds(self.median(pair)[:, -1])).value is not None
         ]
         return [f"at the last layer {' and '.join(told)}"] if told else []

@@ -111,7 +111,9 @@ def rows_of(measured: Measured, tasks: tuple[str, ...]) -> tuple[LayerRow, ...]:
     return tuple(
         LayerRow(
             layer,
-            *({name: own[i] for name, own in part.items()} for part in (medians, biased, spread)),
+            {name: own[i] for name, own in medians.items()},
+            {name: own[i] for name, own in biased.items()},
+            {name: own[i] for name, own in spread.items()},
             (wide[0][i], wide[1][i]),
         )
         for i, layer in enumerate(measured.layers)

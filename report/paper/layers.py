@@ -35,6 +35,7 @@ COLOURS: dict[Pair, str] = {
 }
 DASHES: dict[Pair, str] = {"ceiling": "--", "floor": ":"}
 NAMED: dict[Pair, str] = {"base": "base", "multi-task": "multi-task", "ceiling": "ceiling", "floor": "floor"}
+SHIFTS: dict[Pair, float] = {"base": -0.18, "multi-task": 0.18}
 Size = tuple[float, float]
 
 
@@ -85,7 +86,7 @@ def distributions(measured: Measured, groups: Sequence[tuple[str, Sequence[str]]
     figure, panels = _panels(len(groups), (1.6 * size[0], 1.3 * size[1]))
     layers = np.array(measured.layers)
     for axes, (name, tasks) in zip(panels, groups, strict=True):
-        for pair, shift in (("base", -0.18), ("multi-task", 0.18)):
+        for pair, shift in SHIFTS.items():
             own = measured.by_task(pair, tasks)
             parts: Any = axes.boxplot(
                 [column[np.isfinite(column)] for column in own.T],
@@ -99,7 +100,7 @@ def distributions(measured: Measured, groups: Sequence[tuple[str, Sequence[str]]
             for box in parts["boxes"]:
                 box.set_facecolor(COLOURS[pair])
             axes.plot([], [], color=COLOURS[pair], linewidth=4, label=NAMED[pair])
-        for pair in ("ceiling", "floor"):
+        for pair in DASHES:
             own = measured.by_task(pair, tasks)
             if np.isfinite(own).any():
                 middle = np.nanmedian(own, 0)
