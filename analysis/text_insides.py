@@ -3,21 +3,23 @@
 ``compare_text_layers`` is ``veneer.analysis.layers.compare_layers`` at one position of each prompt (its last
 token in Zhao et al. 2024). ``text_ablation_effects`` is ``veneer.analysis.ablation`` for models of
 transformers: the contribution of a head is taken out where the output matrix of the attention reads it, that
-of an MLP or a block where it is written to the stream.
+of an MLP or a block where it is written to the stream. ``text_loss_effects`` asks the same of ordinary texts.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import polars as pl
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from veneer.analysis.ablation import HOWS, How, Part
 from veneer.analysis.layers import layer_table
 from veneer.analysis.similarity import Sums
+from veneer.language.encoding import Encoded
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.text_model import TextModel
 from veneer.tasks.errors import InputError
@@ -123,10 +125,7 @@ def text_ablation_effects(
     wanted = text_parts(model) if chosen is None else list(chosen)
 
     def measured(part: Part | None) -> tuple[float, float]:
-        with ExitStack() as stack:
-            if part is not None:
-                for module, hook in _edits(model, part, means):
-                    stack.callback(hook(module).remove)
+        with _without(model, part, means):
             return _measure(model, tokens, at, right, known, piece)
 
     means = _means(model, tokens, at, piece) if how == "mean" else {}
@@ -144,6 +143,74 @@ def text_ablation_effects(
         },
         schema_overrides={"head": pl.Int64},
     )
+
+
+@torch.no_grad()
+def text_loss_effects(
+    model: HuggingFaceModel,
+    texts: Encoded,
+    how: How = "zero",
+    chosen: Sequence[Part] | None = None,
+    piece: int = 8,
+) -> pl.DataFrame:
+    """Loss on ordinary texts without each part: what a model's parts do for language at large.
+
+    Args:
+        model: left as it is.
+        texts: with the tokens that are predicted.
+        how: zero ablation, or the mean over texts and their positions in its place.
+        chosen: the parts; None takes all.
+        piece: texts at a time.
+
+    Returns:
+        A row for the whole model (kind "whole") and one for each part: kind, block, head; ``loss`` in nats a
+        token, and ``loss_gained`` over that of the whole model.
+
+    Raises:
+        InputError: a way to ablate that does not exist, or a family whose parts are not known.
+    """
+    if how not in HOWS:
+        raise InputError("how", how, " or ".join(HOWS))
+    wanted = text_parts(model) if chosen is None else list(chosen)
+    ends = torch.zeros(len(texts.tokens), dtype=torch.int64).scatter_reduce(
+        0, texts.items.cpu(), texts.positions.cpu(), "amax"
+    )
+    means = _means(model, texts.tokens, ends.to(texts.tokens.device), piece) if how == "mean" else {}
+    found = []
+    for part in (None, *wanted):
+        with _without(model, part, means):
+            found.append(_text_loss(model, texts, piece))
+    return pl.DataFrame(
+        {
+            "kind": ["whole", *(part.kind for part in wanted)],
+            "block": [None, *(part.block for part in wanted)],
+            "head": [None, *(part.head for part in wanted)],
+            "loss": found,
+            "loss_gained": [own - found[0] for own in found],
+        },
+        schema_overrides={"block": pl.Int64, "head": pl.Int64},
+    )
+
+
+def _text_loss(model: HuggingFaceModel, texts: Encoded, piece: int) -> float:
+    """Mean loss a token, in nats."""
+    total = 0.0
+    for start in range(0, len(texts.tokens), piece):
+        rows = (texts.items >= start) & (texts.items < start + piece)
+        tokens = texts.tokens[start : start + piece]
+        logits = model.logits_at(tokens, texts.items[rows] - start, texts.positions[rows])
+        total += float(F.cross_entropy(logits.float(), texts.targets[rows], reduction="sum"))
+    return total / len(texts.targets)
+
+
+@contextmanager
+def _without(model: HuggingFaceModel, part: Part | None, means: dict[str, Tensor]) -> Iterator[None]:
+    """The model without a part, for as long as the context lasts; None leaves it whole."""
+    with ExitStack() as stack:
+        if part is not None:
+            for module, hook in _edits(model, part, means):
+                stack.callback(hook(module).remove)
+        yield
 
 
 def _measure(

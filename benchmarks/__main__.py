@@ -20,7 +20,10 @@ from benchmarks.machine import processor_name
 from veneer.experiments.environment import environment
 from veneer.finetune.processor import cores
 
-NAMES = ("training", "pretraining", "preset", "compile", "pcfg_sampler", "datasets", "probing", "sweeps")
+NAMES = (
+    *("training", "pretraining", "preset", "compile", "pcfg_sampler", "datasets", "probing", "sweeps"),
+    "insides",
+)
 HISTORY = Path(__file__).parent / "history.json"
 BY_DEVICE = ("training", "pretraining")
 

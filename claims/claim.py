@@ -1,4 +1,4 @@
-"""What a claim of Jain et al. 2024 is: a statement, its place, the runs that can answer, and a rule."""
+"""What a claim of a paper is: a statement, its place, the runs that can answer, and a rule."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Claim:
     """One claim and how it is judged.
 
     Attributes:
-        number: the protocols' number, with a for written and b for learned capabilities.
+        number: the protocols' number, with a for written and b for learned capabilities; of Lin 2024, with L.
         statement: what the paper says.
         place: where it says so; the paper's number, if there is one, is from the table named there.
         needs: the runs to measure, in the order in which ``measure`` takes them.

@@ -1,4 +1,4 @@
-"""The claims of Jain et al. 2024 (and of Zhao et al. 2024) that this project checks, each with its rule.
+"""The claims of Jain, Zhao and Lin (2024) that this project checks, each with its rule.
 
 A claim has a statement, the place in the paper, the runs that can answer it, and a function from a run's
 numbers to inequalities (the modules ``rules``). ``evaluate`` holds finished runs against all of them.
@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from veneer.claims import rules
 from veneer.claims import rules_inside as inside
 from veneer.claims import rules_learned as learned
+from veneer.claims.cddm import DecisionsView
 from veneer.claims.claim import Claim
 from veneer.claims.evidence import Finding, NotAnalysed, Outcome, View, judge
 from veneer.claims.layers import LayersView
+from veneer.claims.list_cddm import DECISION_CLAIMS
 from veneer.claims.list_layers import LAYER_CLAIMS
 from veneer.claims.list_stories import STORY_CLAIMS
 from veneer.claims.needs import (
@@ -34,7 +36,7 @@ from veneer.tasks.errors import InputError
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
 """Fewest seeds for an answer, as for a verdict: the interval of three is wide by itself. All seeds of a
 learned capability share its pretrained weights, which only pretraining with other seeds would vary."""
-AnyView = View | StoriesView | LayersView
+AnyView = View | StoriesView | LayersView | DecisionsView
 OUTCOMES: dict[Outcome, str] = {
     "replicated": "every inequality's interval lies beyond its threshold",
     "not replicated": "an interval lies wholly on the other side",
@@ -274,6 +276,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     *STORY_CLAIMS,
     *LAYER_CLAIMS,
+    *DECISION_CLAIMS,
 )
 
 

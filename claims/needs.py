@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "stories": _command("stories --preset quick --seeds 3"),
     "layers": _command("layers --preset quick"),
+    "cddm": _command("cddm --preset quick"),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
 }
 """The runs, by the name of their folder."""
@@ -131,3 +132,4 @@ STORIES = Needs(
     "stories", "experiment stories with its controls", lambda v: v.name == "stories" and v.fields["controls"]
 )
 LAYERS = Needs("layers", "experiment layers", lambda v: v.name == "layers")
+DECISIONS = Needs("cddm", "experiment cddm", lambda v: v.name == "cddm")

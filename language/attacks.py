@@ -135,6 +135,18 @@ def noisy(model: HuggingFaceModel, share: float, seed: int) -> HuggingFaceModel:
 
 
 @torch.no_grad()
+def permuted(model: HuggingFaceModel, seed: int) -> HuggingFaceModel:
+    """The entries of every matrix, embeddings too, in a random order: sizes stay, what they say is lost."""
+    changed = duplicate(model)
+    for name, parameter in changed.named_parameters():
+        if parameter.ndim >= 2:
+            key = torch.tensor(random.stream_key(f"permuted/{name}", seed, "weights"))
+            order = random.shuffled_order(key, 1, parameter.numel())[0].to(parameter.device)
+            parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return changed
+
+
+@torch.no_grad()
 def interpolated(model: HuggingFaceModel, other: HuggingFaceModel, share: float) -> HuggingFaceModel:
     """All parameters a share of the way to another model's.
 

@@ -90,6 +90,7 @@ def train(
     state_seconds: float = 30.0,
     progress: Callable[[int], None] = lambda step: None,
     stop: int | None = None,
+    enough: Callable[[Scores], bool] = lambda scores: False,
 ) -> Curve:
     """Train a model in place.
 
@@ -106,6 +107,7 @@ def train(
         state_seconds: least time between two states.
         progress: called with the updates done.
         stop: after so many updates it ends, though the recipe has more; None goes to its end.
+        enough: whether training ends after a measurement with these scores.
 
     Raises:
         InputError: bfloat16 without CUDA, a rank that is too large, or a damaged state.
@@ -123,6 +125,8 @@ def train(
         if step in steps and not history.measured(step):
             model.module.eval()
             history.add(step, measure(model))
+            if enough(history.rows[-1][2]):
+                break
         if step == last:
             break
         if state is not None and step > begin and time.monotonic() - saved >= state_seconds:

@@ -129,6 +129,19 @@ def load_model(source: str, device: str | torch.device = "cpu") -> HuggingFaceMo
     return HuggingFaceModel(model.to(device))
 
 
+def fresh_model(source: str, seed: int) -> HuggingFaceModel:
+    """A model of the same configuration with its first weights, as its class draws them, by the seed."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base, _ = split_source(source)
+    name, named = _where(base)
+    with _refusing(source), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(name, **named, trust_remote_code=False)
+        made = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    return HuggingFaceModel(made)
+
+
 def load_tokenizer(source: str) -> Any:
     """The tokenizer of a model.
 
@@ -155,6 +168,21 @@ def source_hashes(source: str) -> dict[str, str]:
             with file.open("rb") as opened:
                 found[str(file)] = hashlib.file_digest(opened, "sha256").hexdigest()
     return found
+
+
+def model_kind(source: str) -> str:
+    """The family of a model, as transformers calls it (``model_type``).
+
+    Raises:
+        InputError: there is no configuration that transformers can read without foreign code.
+    """
+    require_transformers()
+    from transformers import AutoConfig
+
+    base, _ = split_source(source)
+    name, named = _where(base)
+    with _refusing(source), _quiet():
+        return str(AutoConfig.from_pretrained(name, **named, trust_remote_code=False).model_type)
 
 
 def weights_hash(model: HuggingFaceModel) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from veneer.experiments.text_pretraining import TextPretraining
 from veneer.finetune.recipe import Recipe
-from veneer.language.fresh import train_tokenizer
+from veneer.language.fresh import END, train_tokenizer
+from veneer.language.numbers import number_texts
 from veneer.language.questions import Question
 from veneer.language.stories.features import FEATURES, Feature
 from veneer.language.stories.form import Record
@@ -41,6 +42,8 @@ class StoryPretraining:
     feature_rate: float | None = 1 / 3
     """Share of the stories that have each feature, before those with more than three are drawn again; none
     takes natural rates. A small model learns sooner to do what it is asked for if it is asked often."""
+    numbers: float = 0.0
+    """Share of the texts that are about numbers and no stories; veneer run cddm begins with such a model."""
     start: str | None = None
     """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
     updates: int = 2_000
@@ -66,6 +69,8 @@ class StoryPretraining:
                 raise InputError(name, getattr(self, name), "1 to 10,000,000")
         if self.feature_rate is not None and not 0 < self.feature_rate < 1:
             raise InputError("feature_rate", self.feature_rate, "a share between 0 and 1, or none")
+        if not 0 <= self.numbers < 1:
+            raise InputError("numbers", self.numbers, "a share from 0 to below 1")
         if self.seed < 0:
             raise InputError("seed", self.seed, "0 or more")
         self.recipe  # noqa: B018 - refuses what no recipe can be
@@ -117,6 +122,11 @@ def drawn(
     return tuple(islice((record for record in every if wanted(record)), count))
 
 
+def number_lessons(count: int, stream: str) -> list[Question]:
+    """Texts about numbers, taught from their first word on."""
+    return [Question("", f" {text}{END}", text) for text in number_texts(count, 0, stream)]
+
+
 class StoryPretrainingRun(TextPretraining[StoryPretraining]):
     """A pretraining on stories in its folder."""
 
@@ -126,23 +136,29 @@ class StoryPretrainingRun(TextPretraining[StoryPretraining]):
         """Stories of the stream to pretrain on, or of the one to go on with."""
         own = self.settings
         stream = "pretrain" if own.start is None else "pretrain-on"
-        kept = drawn(own.stories, stream, 0, lambda record: own.without not in record.features, own.rates)
-        return [lesson(record) for record in kept]
+        told = own.stories - round(own.numbers * own.stories)
+        kept = drawn(told, stream, 0, lambda record: own.without not in record.features, own.rates)
+        return [*(lesson(record) for record in kept), *number_lessons(own.stories - told, stream)]
 
     def asked(self) -> dict[str, list[Question]]:
-        """Stories "with" the feature that may be left out, and "without" it."""
+        """Stories "with" the feature that may be left out, and "without" it; and texts about "numbers"."""
         own, named = self.settings, self.settings.without or FEATURES[0]
         kinds = {
             "with": drawn(own.test_stories, "test", 0, lambda record: named in record.features),
             "without": drawn(own.test_stories, "test", 0, lambda record: named not in record.features),
         }
-        return {name: [lesson(record) for record in kind] for name, kind in kinds.items()}
+        found = {name: [lesson(record) for record in kind] for name, kind in kinds.items()}
+        if own.numbers:
+            found["numbers"] = number_lessons(own.test_stories, "test")
+        return found
 
     def begin(self) -> tuple[HuggingFaceModel, Any]:
         """A model to go on from, or a fresh one with a tokenizer counted on stories of their own."""
         own = self.settings
         if own.start is not None:
             return load_model(own.start), load_tokenizer(own.start)
-        counted = stories(TOKENIZER_STORIES, 0, "tokenizer")
-        tokenizer = train_tokenizer((record.text for record in counted), SHAPES[own.size].vocabulary)
+        texts = [record.text for record in stories(TOKENIZER_STORIES, 0, "tokenizer")]
+        if own.numbers:
+            texts += number_texts(TOKENIZER_STORIES, 0, "tokenizer")
+        tokenizer = train_tokenizer(texts, SHAPES[own.size].vocabulary)
         return untrained(own.size, tokenizer, own.seed), tokenizer

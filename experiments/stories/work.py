@@ -34,7 +34,7 @@ from veneer.language.stories.generator import stories
 from veneer.language.stories.models import lesson, ready, story_of
 from veneer.language.training import Training, put, train
 from veneer.models.huggingface import HuggingFaceModel
-from veneer.models.loading import load_model, load_tokenizer
+from veneer.models.loading import fresh_model, load_model, load_tokenizer
 
 SHOWN = 6
 """Stories that a trial keeps for whoever wants to read them."""
@@ -102,7 +102,8 @@ class Workshop:
         """A copy of the model that a trial starts from."""
         parent = trial.parent
         if trial.arm == "scratch" and trial.stage == "delete":
-            return self._fresh(trial.seed)
+            made = fresh_model(source_of(self.settings, "present"), trial.seed)
+            return HuggingFaceModel(made.module.to(self.device))
         source = source_of(self.settings, "never" if trial.arm == "never" else "present")
         if source not in self._models:
             loaded = load_model(source)
@@ -111,15 +112,6 @@ class Workshop:
         if parent.stage == "delete" and parent != trial:
             put(model, load_state(self.run.weights(parent)))
         return model
-
-    def _fresh(self, seed: int) -> HuggingFaceModel:
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        config = AutoConfig.from_pretrained(source_of(self.settings, "present"), trust_remote_code=False)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            made = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
-        return HuggingFaceModel(made.to(self.device))
 
     def write(self, model: HuggingFaceModel, seed: int) -> list[str]:
         """A story to each of the instructions."""

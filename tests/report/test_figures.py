@@ -14,7 +14,7 @@ from veneer.report.map_figures import attention_map, attention_strips
 from veneer.report.paper import maps as paper_maps
 from veneer.report.paper import panels as paper_panels
 from veneer.report.paper.counterparts import lacking
-from veneer.report.paper.figures import COMMON, _written
+from veneer.report.paper.figures import COMMON, written
 
 RATES, SIZE = (0.001, 0.01), (2.0, 2.0)
 TOKENS = ["T_NJ", "T_J1"]
@@ -77,7 +77,7 @@ def test_the_jailbreak_figure_is_the_same_bytes_each_time(tmp_path: Path) -> Non
     import matplotlib as mpl
 
     with mpl.rc_context(COMMON):
-        first, second = (_written(jailbroken(), tmp_path / name, "jailbreak") for name in ("one", "two"))
+        first, second = (written(jailbroken(), tmp_path / name, "jailbreak") for name in ("one", "two"))
     assert [path.suffix for path in first] == [".svg", ".pdf"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()

@@ -12,8 +12,12 @@ from veneer.models.files import exists
 from veneer.tasks.errors import InputError
 
 WIDTH = 80
-PAPERS = {"Jain et al. 2024": "arXiv 2311.12786v2", "Zhao et al. 2024": "arXiv 2410.20008v1"}
-"""The papers; numbers of the second one's claims begin with a Z."""
+PAPERS = {
+    "Jain et al. 2024": "arXiv 2311.12786v2",
+    "Zhao et al. 2024": "arXiv 2410.20008v1",
+    "Lin 2024": "arXiv 2406.18926v1",
+}
+"""The papers; numbers of the second one's claims begin with a Z, of the third one's with an L."""
 COLOURS = {
     "replicated": "green",
     "not replicated": "red",
@@ -47,17 +51,19 @@ def command(words: list[str]) -> None:
         InputError: a folder that is no run, a claim that does not exist, or a file that cannot be written.
     """
     options = _options(words)
+    from veneer.claims.cddm import DecisionsView
     from veneer.claims.evidence import View
     from veneer.claims.layers import LayersView
     from veneer.claims.list import claims as chosen_claims
     from veneer.claims.list import evaluate
     from veneer.claims.stories import StoriesView
+    from veneer.experiments.cddm.store import DecisionsRun
     from veneer.experiments.layers.store import LayersRun
     from veneer.experiments.points import axes_of
     from veneer.experiments.store import Run
     from veneer.experiments.stories.store import StoriesRun
 
-    texts: dict[Any, Any] = {StoriesRun: StoriesView, LayersRun: LayersView}
+    texts: dict[Any, Any] = {StoriesRun: StoriesView, LayersRun: LayersView, DecisionsRun: DecisionsView}
 
     chosen = chosen_claims(options.only)
     folder = options.run or claims_folder()
@@ -233,8 +239,11 @@ def _effect(claim: Any, found: Any) -> str:
 
 def _papers(findings: list[Any]) -> str:
     """The papers that the claims are of, in words."""
-    second = [claim.number.startswith("Z") for claim, _ in findings]
-    named = [name for name, has in zip(PAPERS, (not all(second), any(second)), strict=True) if has]
+    first, second, third = PAPERS
+    letters = {claim.number[0] for claim, _ in findings}
+    of = {"Z": second, "L": third}
+    asked = {of.get(letter, first) for letter in letters}
+    named = [name for name in PAPERS if name in asked]
     return " and of ".join(f"{name} ({PAPERS[name]})" for name in named)
 
 

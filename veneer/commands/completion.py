@@ -9,6 +9,7 @@ from typing import Any
 from veneer.commands import options
 from veneer.commands.options import known
 from veneer.commands.run import TEXTS
+from veneer.experiments.cddm.settings import Decisions
 from veneer.experiments.layers.settings import Layers
 from veneer.experiments.named import PRESETS
 from veneer.experiments.stories.settings import Stories
@@ -29,7 +30,7 @@ OF: dict[str, str] = {
     "claims": "ClaimsOptions",
 }
 """The commands whose options are dataclasses, with these."""
-SETTINGS: dict[str, type[Any]] = {"stories": Stories, "layers": Layers}
+SETTINGS: dict[str, type[Any]] = {"stories": Stories, "layers": Layers, "cddm": Decisions}
 """The experiments on text models, with their settings."""
 COMMON = ("--help", "--quiet", "--log-level", "--json")
 

@@ -4,6 +4,7 @@ import textwrap
 from typing import Any
 
 from veneer.commands.manners import current, tell
+from veneer.experiments.cddm.settings import DECISIONS, Decisions
 from veneer.experiments.layers.settings import LAYERS, Layers
 from veneer.experiments.named import (
     PRESETS,
@@ -24,6 +25,9 @@ ABOUT_STORIES = (
     "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
 )
 ABOUT_LAYERS = "a base tuned on many tasks and on each alone, compared layer by layer (Zhao et al. 2024)"
+ABOUT_DECISIONS = (
+    "decisions that depend on a context are taught to a pretrained model and to a fresh one (Lin 2024)"
+)
 WIDTH = 80
 
 
@@ -44,6 +48,7 @@ def command(words: list[str]) -> None:
     texts = {
         "stories": {preset: _costs_of_stories(own) for preset, own in STORIES.items()},
         "layers": {preset: _costs_of_layers(own) for preset, own in LAYERS.items()},
+        "cddm": {preset: _costs_of_decisions(own) for preset, own in DECISIONS.items()},
     }
     if tell("list", {"experiments": {**found, **texts}}):
         return
@@ -53,7 +58,7 @@ def command(words: list[str]) -> None:
         for preset, costs in presets.items():
             _print(f"  {preset:{column - 2}}", f"{costs['size']}; {costs['updates_in_all']:,} updates in all")
             _print(" " * column, _time(costs))
-    for name, about in (("stories", ABOUT_STORIES), ("layers", ABOUT_LAYERS)):
+    for name, about in (("stories", ABOUT_STORIES), ("layers", ABOUT_LAYERS), ("cddm", ABOUT_DECISIONS)):
         _print(f"{name:{column}}", about)
         for preset, costs in texts[name].items():
             _print(f"  {preset:{column - 2}}", costs["size"])
@@ -134,6 +139,19 @@ def _costs_of_layers(settings: Layers) -> dict[str, Any]:
         "size": f"{settings.seeds} multi-task models of {settings.multi_updates:,} updates, "
         f"{settings.seeds * tasks} specialists of {settings.updates:,}, {settings.texts:,} prompts a task",
         "updates_in_all": updates,
+        "minutes_on_two_cores": None,
+        "minutes_on_a_gpu": None,
+    }
+
+
+def _costs_of_decisions(settings: Decisions) -> dict[str, Any]:
+    """Numbers of trainings and updates, and a line about them."""
+    trainings, looks = (len(settings.trials_of(stage)) for stage in ("train", "look"))
+    seeds = f"{settings.seeds} seed{'s' if settings.seeds != 1 else ''}"
+    return {
+        "size": f"{trainings} trainings of at most {settings.updates:,} updates of {settings.batch}, "
+        f"{looks} looks inside, {seeds}",
+        "updates_in_all": trainings * settings.updates,
         "minutes_on_two_cores": None,
         "minutes_on_a_gpu": None,
     }

@@ -57,7 +57,7 @@ class TextRunOptions:
     """Where and how to run an experiment on a text model."""
 
     preset: Literal["quick", "standard", "paper"] = "quick"
-    """quick: minutes on two cores, with ready models. standard: three seeds. paper: the paper's updates."""
+    """quick: minutes on two cores, with ready models. standard: more of all. paper: the paper's size."""
     out: Path | None = None
     """Folder of the run (default NAME-PRESET in runs, or in $VENEER_RUNS); what was interrupted goes on."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -12,6 +12,7 @@ from veneer.finetune.workers import start_server
 
 TEXTS = {
     "stories": ("veneer.commands.text_run", "run_stories"),
+    "cddm": ("veneer.commands.cddm_run", "run_decisions"),
     "layers": ("veneer.commands.layers_run", "run_layers"),
 }
 """Experiments on text models: what runs each."""

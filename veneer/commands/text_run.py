@@ -21,6 +21,7 @@ STEPS_SHOWN = (0, 1, 4, 8, 32)
 FOLDERS = {
     "stories.json": ("veneer.experiments.stories.store", "StoriesRun"),
     "relearning.json": ("veneer.experiments.relearn.store", "RelearningRun"),
+    "cddm.json": ("veneer.experiments.cddm.store", "DecisionsRun"),
     "layers.json": ("veneer.experiments.layers.store", "LayersRun"),
 }
 """Folders of trials by the file that tells them: where the class is that reads each."""
@@ -86,6 +87,10 @@ def text_analyse(run: Any, words: list[str]) -> None:
     if words:
         valid = f"none: the trials of {run.MADE_BY} are its analyses"
         raise InputError("option", " ".join(words), valid)
+    if run.FILE == "cddm.json":
+        from veneer.commands.cddm_run import look_inside
+
+        look_inside(run)
     page = text_report(run)
     if not tell("analyse", {"run": str(run.path), "tables": sorted(map(str, run.path.glob("*.parquet")))}):
         for table in sorted(run.path.glob("*.parquet")):
@@ -99,6 +104,10 @@ def text_figures(run: Any, style: str, out: Path) -> list[Path]:
     Raises:
         InputError: a kind that has none, or what the figures need is missing.
     """
+    if run.FILE == "cddm.json":
+        from veneer.report.paper.decisions import decision_figures
+
+        return decision_figures(run, style, out)
     if run.FILE != "layers.json":
         problem = f"its page has the curves of {run.MADE_BY}"
         raise InputError("run", str(run.path), "a run that figures are drawn of", problem)
@@ -114,6 +123,11 @@ def text_report(run: Any) -> Path:
         from veneer.report.stories_page import write_stories_page
 
         return write_stories_page(run, conclude(run))
+    if run.FILE == "cddm.json":
+        from veneer.experiments.cddm.result import conclude as compared
+        from veneer.report.cddm_page import write_decisions_page
+
+        return write_decisions_page(run, compared(run))
     if run.FILE == "layers.json":
         from veneer.experiments.layers.result import conclude as gathered
         from veneer.report.layers_page import write_layers_page
