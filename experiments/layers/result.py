@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from veneer.analysis.sections import Estimate
-from veneer.experiments.layers.evidence import Measured, plain_sections, told_sections
+from veneer.experiments.layers.evidence import FEWEST_TASKS, Measured, plain_sections, told_sections
 from veneer.experiments.layers.settings import PAIRS
 from veneer.experiments.layers.store import LayersRun
 from veneer.models.files import write_json, write_table
@@ -21,7 +21,7 @@ class LayerRow:
         layer: counted from 1.
         medians: by pair, unbiased similarity; pairs that were not compared are missing.
         biased: the same, biased as in the paper.
-        spread: by pair, the interquartile range over tasks (unbiased).
+        spread: by pair, the interquartile range over tasks (unbiased); empty for fewer than four tasks.
         dimensions: of base and multi-task model, for 99 % of the variance.
     """
 
@@ -106,7 +106,8 @@ def rows_of(measured: Measured, tasks: tuple[str, ...]) -> tuple[LayerRow, ...]:
             continue
         medians[pair] = np.nanmedian(own, 0).tolist()
         biased[pair] = np.nanmedian(measured.by_task(pair, tasks, "cka"), 0).tolist()
-        spread[pair] = measured.spread(pair, tasks)
+        if len(tasks) >= FEWEST_TASKS:
+            spread[pair] = measured.spread(pair, tasks)
     wide = [measured.dimensions(model, tasks) for model in ("base", "multi-task")]
     return tuple(
         LayerRow(

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.claims.made_up_layers import write_run
+from veneer.commands.layers_run import show
 from veneer.commands.main import main
 from veneer.experiments.layers.lessons import lessons_of
 from veneer.experiments.layers.result import conclude
@@ -126,6 +127,17 @@ def test_tasks_that_were_not_learned_are_named_and_left_out(tmp_path: Path) -> N
     result = conclude(run)
     assert result.plain()["left_out"] == {"sort": "its specialist and the multi-task model did not learn it"}
     assert "sort" not in result.measured.kept()
+
+
+def test_a_spread_of_few_tasks_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = ("copy", "review", "capital")
+    run = write_run(tmp_path / "run", seeds=1, right=lambda model, task: 0.9 * (task in good))
+    result = conclude(run)
+    assert result.rows and not any(row.spread for row in result.rows)
+    assert "fewer than 4" in result.sentence
+    show(result)
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert call("report", str(run.path)) == 0
 
 
 @pytest.mark.slow

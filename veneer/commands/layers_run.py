@@ -89,5 +89,6 @@ def _map(rows: Any, about: str) -> Table:
     for row in rows:
         cells = [f"{row.medians[pair]:.2f}" for pair in named]
         wide = f"{row.dimensions[0]:.0f}, {row.dimensions[1]:.0f}"
-        table.add_row(str(row.layer), *cells, f"{row.spread['multi-task']:.2f}", wide)
+        spread = row.spread.get("multi-task")
+        table.add_row(str(row.layer), *cells, "–" if spread is None else f"{spread:.2f}", wide)
     return table
