@@ -63,7 +63,7 @@ def test_first_weights_are_a_function_of_the_seed() -> None:
 
 
 def test_bad_names_are_refused() -> None:
-    with pytest.raises(InputError, match="never, present"):
+    with pytest.raises(InputError, match="never, numbers, present"):
         ready("nobody")
     with pytest.raises(InputError, match="vocabulary"):
         train_tokenizer([own.text for own in RECORDS], 100)
