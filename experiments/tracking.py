@@ -18,9 +18,10 @@ import polars as pl
 from torch import Tensor
 
 from veneer.experiments.store import Run
+from veneer.experiments.tables import METRICS
 from veneer.finetune.cell import Cell, Fleet
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.files import write_text
+from veneer.models.files import read_table, write_text
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS
 
@@ -208,7 +209,7 @@ class Curves:
         live_file(self._run, fleet).unlink(missing_ok=True)
 
     def _complete(self, cell: Cell) -> None:
-        table = pl.read_parquet(self._run.cell_path(cell.id) / "metrics.parquet", glob=False)
+        table = read_table(self._run.cell_path(cell.id) / "metrics.parquet", METRICS)
         named = table.with_columns(name=pl.concat_str("measure", "texts", "operand", separator="/"))
         for tracker in self._names:
             whole, key = self._run.path / "tracked" / tracker / cell.id, (tracker, cell.id)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from veneer.models.files import replacing
+from veneer.models.files import exists, is_file, replacing
 from veneer.models.transformer import Transformer, TransformerConfig
 from veneer.tasks.errors import InputError
 
@@ -78,6 +78,9 @@ def load_checkpoint(
             to the other; the value names that file.
     """
     weights_path, json_path = checkpoint_files(path)
+    for file in (json_path, weights_path):
+        if exists(file) and not is_file(file):
+            raise _refusal(file, "it is no ordinary file")
     described = _read_description(json_path)
     config, members, dtype = _understand(described, json_path)
     try:

@@ -22,6 +22,7 @@ from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.store import Run
 from veneer.finetune.fleet import EVALUATED
 from veneer.models.checkpoint import checkpoint_files, load_checkpoint
+from veneer.models.files import is_file
 from veneer.report import figures, map_figures
 from veneer.report.methods import operands
 from veneer.report.stored_task import answers, roles, words
@@ -254,6 +255,8 @@ def read_maps(file: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: the file is missing or damaged.
     """
+    if not is_file(file):
+        raise InputError("file", str(file), "attention maps that Veneer wrote", "it is no ordinary file")
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
