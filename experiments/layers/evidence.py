@@ -15,7 +15,7 @@ import polars as pl
 from jaxtyping import Float
 
 from veneer.analysis.evidence import HALF_SKILL
-from veneer.analysis.sections import Estimate, Sections, estimate
+from veneer.analysis.sections import ENOUGH, Estimate, Sections, estimate
 from veneer.experiments.layers.settings import Pair
 from veneer.experiments.layers.store import LayersRun
 
@@ -160,7 +160,7 @@ def told_sections(found: Estimate | None, layers: int) -> str:
         return f"Sections were not asked: fewer than {FEWEST_TASKS} tasks were learned."
     share = f"{100 * found.found:.0f} % of resamples over tasks and seeds show sections"
     if found.sections is None:
-        return f"No sections: {share}."
+        return f"No sections: {share}, of {100 * ENOUGH:.0f} % asked for."
     own = found.sections
     assert found.transition is not None and found.refinement is not None
     starts, ends = (_between(low + 1, high + 1) for low, high in (found.transition, found.refinement))
