@@ -7,6 +7,7 @@ they do not, the comparison is void, and that is said.
 
 import math
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -101,7 +102,7 @@ class Measured:
             rows = self.of("ablation", arm, seed).filter(kind="head", how=how)
             lost = rows["accuracy_lost"].clip(0)
             if lost.sum() > 0:
-                found[seed] = float(lost.filter(rows["block"] == 0).sum() / lost.sum())
+                found[seed] = float(lost.filter(rows["block"] == 0).sum()) / float(lost.sum())
         return found
 
     def shared_heads(self, arm: Arm, how: How = "zero", effect: str = "accuracy_lost") -> BySeed:
@@ -112,7 +113,8 @@ class Measured:
             rows = self.of("ablation", arm, seed).filter(kind="head", how=how)
             both = rows.join(generic, on=("block", "head"))
             if both.height > 2 and both[effect].n_unique() > 1:
-                found[seed] = float(spearmanr(both["loss_gained"], both[effect]).statistic)
+                correlation: Any = spearmanr(both["loss_gained"], both[effect])
+                found[seed] = float(correlation.statistic)
         return found
 
     def likeness(self, arm: Arm, later: bool) -> BySeed:
@@ -146,7 +148,7 @@ class Measured:
             )
             counts = mixed_selectivity(own)
             several = counts.filter(pl.col("variables") >= SIGNIFICANT)["units"].sum()
-            found[seed] = several / counts["units"].sum()
+            found[seed] = float(several) / float(counts["units"].sum())
         return found
 
     def separation(self, arm: Arm) -> BySeed:

@@ -56,7 +56,9 @@ class Prompts:
         """Some of them."""
         return Prompts(
             tuple(self.trials[i] for i in which),
-            *(part[list(which)] for part in (self.tokens, self.at, self.labels)),
+            self.tokens[list(which)],
+            self.at[list(which)],
+            self.labels[list(which)],
             self.answers,
             tuple(self.roles[i] for i in which),
             self.places[list(which)],

@@ -119,8 +119,11 @@ class Decisions:
         """
         found: list[DecisionTrial] = []
         for arms in (ARMS[:-1], ARMS[-1:]):
-            trained = [(arm, seed) for seed in range(self.seeds) for arm in arms if arm != "pretrained"]
-            looked = [(arm, 0) for arm in arms if arm == "pretrained"] + trained
+            trained: list[tuple[Arm, int]] = [
+                (arm, seed) for seed in range(self.seeds) for arm in arms if arm != "pretrained"
+            ]
+            untrained: list[tuple[Arm, int]] = [(arm, 0) for arm in arms if arm == "pretrained"]
+            looked = [*untrained, *trained]
             found += [DecisionTrial(arm, "train", seed) for arm, seed in trained]
             found += [DecisionTrial(arm, "look", seed) for arm, seed in looked]
         return tuple(found)

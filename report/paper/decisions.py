@@ -52,7 +52,8 @@ def decision_figures(run: DecisionsRun, style: str, out: str | os.PathLike[str])
         raise InputError("run", str(run.path), "a run with a fine-tuned model that has been looked into")
     settings: dict[Any, Any] = {key: value for key, value in STYLES[style].items() if key != "panel"}
     paths: list[Path] = []
-    with mpl.rc_context(COMMON | settings | {"axes.grid": False}):
+    settings["axes.grid"] = False
+    with mpl.rc_context(COMMON | settings):
         for title, figure in _drawn(measured, STYLES[style]["panel"]):
             paths += written(figure, Path(out), title)
     return paths
