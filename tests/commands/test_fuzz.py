@@ -220,7 +220,7 @@ def test_damaged_files_of_a_run_are_told_by_what_shows_it(
 ) -> None:
     """A pipe in a file's place is never waited for."""
     for file in kinds_of_files(run)[:12]:
-        for name in ("null", "pipe", "foreign") if file.suffix == ".json" else ("noise", "pipe"):
+        for name in ("pipe", "foreign") if file.suffix == ".json" else ("pipe",):
             with Damaged(file):
                 put(file, name, CONTENTS.get(name))
                 ended(reading(command, run, tmp_path), capsys)

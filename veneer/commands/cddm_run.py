@@ -9,7 +9,7 @@ from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import TextRunOptions, ask, preset_of
 from veneer.commands.progress import duration, following, quoted
 from veneer.commands.screen import Table, at_most, styled
-from veneer.commands.text_run import done
+from veneer.commands.text_work import done
 from veneer.experiments.cddm.result import Comparison, Row, rows
 
 WIDTH = 80

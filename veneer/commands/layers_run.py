@@ -8,7 +8,7 @@ from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import TextRunOptions, ask, preset_of
 from veneer.commands.progress import duration, following, quoted
 from veneer.commands.screen import Table, at_most, console, styled
-from veneer.commands.text_run import done
+from veneer.commands.text_work import done
 
 WIDTH = 80
 COLUMNS = {

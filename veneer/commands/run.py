@@ -11,7 +11,7 @@ from veneer.experiments.named import PRESETS, Experiment
 from veneer.finetune.workers import start_server
 
 TEXTS = {
-    "stories": ("veneer.commands.text_run", "run_stories"),
+    "stories": ("veneer.commands.stories_run", "run_stories"),
     "cddm": ("veneer.commands.cddm_run", "run_decisions"),
     "layers": ("veneer.commands.layers_run", "run_layers"),
 }

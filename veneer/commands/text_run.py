@@ -1,22 +1,15 @@
-"""``veneer run`` on text models, one model at a time, in a folder of trials: stories, layers."""
+"""What the commands do with a folder of trials, whichever experiment on text models made it."""
 
 import sys
-import time
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from veneer.commands.manners import current, runs_folder, tell
-from veneer.commands.options import TextRunOptions, ask, preset_of
-from veneer.commands.progress import duration, following, quoted
-from veneer.commands.screen import Table, Waiting, console, styled
+from veneer.commands.manners import tell
+from veneer.commands.progress import following, quoted
+from veneer.commands.screen import console
 from veneer.models.files import exists
 from veneer.tasks.errors import InputError
-
-STEPS_SHOWN = (0, 1, 4, 8, 32)
-"""Updates of reFT in the table; and the last."""
-
 
 FOLDERS = {
     "stories.json": ("veneer.experiments.stories.store", "StoriesRun"),
@@ -139,135 +132,3 @@ def text_report(run: Any) -> Path:
 
     same = not exists(run.path / "trials")
     return write_relearning_page(run, judged(run, same, UTILITY_LOSS))
-
-
-def run_stories(words: list[str]) -> None:
-    """``veneer run stories``: delete, revive, and say what came out.
-
-    Raises:
-        InputError: an option or a model that cannot be used; nothing has been written then.
-    """
-    from veneer.experiments.stories.settings import STORIES
-
-    preset = preset_of(words)
-    about = "Delete a feature from a model that writes stories, and see how fast it comes back."
-    options, settings = ask(TextRunOptions(preset), STORIES[preset], words, "veneer run stories", about)
-    evaluate(settings, replace(options, out=options.out or runs_folder() / f"stories-{preset}"))
-
-
-def evaluate(settings: Any, options: TextRunOptions) -> None:
-    """Check everything, do what is not done, and show what came out."""
-    from veneer.experiments.stories.prepare import prepare
-    from veneer.experiments.stories.result import conclude
-    from veneer.experiments.stories.work import begin_work, work
-    from veneer.report.stories_page import write_stories_page
-
-    began = time.monotonic()
-    prepared = done(settings, options, prepare, work, begin_work)
-    outcomes = conclude(prepared.run)
-    page = write_stories_page(prepared.run, outcomes)
-    plain = {"run": str(prepared.run.path), "outcomes": [own.plain() for own in outcomes]}
-    if not tell("run", plain):
-        show(prepared.run, outcomes)
-        _say(duration(time.monotonic() - began), "dim")
-        following(f"veneer report {quoted(prepared.run.path)}", page=page)
-
-
-def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any, begin_work: Any) -> Any:
-    """Prepare a run and do all of its trials; what ``prepare`` gave.
-
-    Args:
-        settings: of the experiment.
-        options: where and how to run.
-        prepare: checks all, and opens the folder.
-        work: does the trials in this process.
-        begin_work: does them in one of several.
-
-    Raises:
-        InputError: what cannot be used; a folder in which nothing was measured is taken back.
-    """
-    from veneer.experiments.begin import device_of
-    from veneer.finetune.processor import cores
-
-    assert options.out is not None
-    device = device_of(options.device)
-    jobs = options.jobs if options.jobs is not None else 1 if device.type == "cuda" else cores()
-    if jobs < 1:
-        raise InputError("jobs", options.jobs, "1 or more")
-    prepared = prepare(settings, options.out, device, jobs)
-    for line in prepared.told:
-        _say(line)
-    try:
-        _work(prepared.run, device, jobs, work, begin_work)
-    except InputError:
-        if prepared.fresh:
-            prepared.run.withdraw()
-        raise
-    return prepared
-
-
-def show(run: Any, outcomes: list[Any]) -> None:
-    """The table of shares, then each verdict with its reasons."""
-    from veneer.experiments.stories.result import rows
-
-    found = rows(run, outcomes)
-    last = run.settings.reft_updates
-    steps = [step for step in STEPS_SHOWN if step < last] + [last]
-    feature = run.settings.feature
-    title = (
-        f"stories with a {feature}, in percent, after updates of reFT (Wilson's 95 % interval at the ends)"
-    )
-    table = Table(title=title, title_justify="left")
-    for name in ("deletion", *map(str, steps), "others", "loss before, after"):
-        table.add_column(name, justify="left" if name == "deletion" else "right", overflow="fold")
-    for row in found:
-        cells = []
-        for step in steps:
-            cells.append(_share(row, step, step in (0, last)))
-        losses = ", ".join("–" if own is None else f"{own:.2f}" for own in row.loss)
-        others = "–" if row.others is None else f"{100 * row.others:.0f}"
-        table.add_row(row.name, *cells, others, losses)
-    console.print(table)
-    for own in outcomes:
-        strength = "" if own.strength == "none" else f" ({own.strength})"
-        leaning = f", leaning {own.leaning}" if own.leaning else ""
-        console.print(styled((own.kind, "bold"), f"{strength}{leaning}: {own.name}"))
-        for reason in own.reasons:
-            console.print(f"• {reason}")
-        for need in own.needed:
-            console.print(f"  it would take {need}")
-
-
-def _share(row: Any, step: int, wide: bool) -> str:
-    if step not in row.shares:
-        return "–"
-    low, high = row.intervals[step]
-    return f"{100 * row.shares[step]:.0f}" + (f" ({100 * low:.0f} to {100 * high:.0f})" if wide else "")
-
-
-def _say(text: str, style: str | None = None) -> None:
-    """A line on the way to the result."""
-    if not current().quiet:
-        console.print(text, style=style)
-
-
-def _work(run: Any, device: Any, jobs: int, work: Any, begin_work: Any) -> None:
-    """Do the trials, here or in several processes, and say what is being done."""
-    from veneer.experiments.trial_work import work_beside
-
-    total, pending = len(run.trials()), len(run.pending())
-    if pending < total:
-        _say(f"{total - pending} of {total} trials were done before")
-    with Waiting(not current().quiet) as line:
-        line.update(f"{pending} trials")
-
-        def progress(told: str, step: int) -> None:
-            left = len(run.pending())
-            line.update(f"{total - left} of {total} trials done; {told}, {step} updates")
-            if step == 0 and not console.is_terminal:
-                _say(f"{total - left}/{total} {told}")
-
-        if jobs == 1 or pending == 0:
-            work(run, device, progress)
-        else:
-            work_beside(run, begin_work, device, jobs, progress)
