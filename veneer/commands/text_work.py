@@ -1,4 +1,4 @@
-"""``veneer run`` on text models: the trials of a folder, one model at a time, in one process or in several."""
+"""``veneer run`` on text models: the trials of a folder, one model at a time, in one process or several."""
 
 from typing import Any
 
