@@ -17,10 +17,17 @@ from veneer.experiments.stories.settings import STORIES, Stories
 from veneer.language.instructions.tasks import TASKS
 from veneer.tasks.errors import InputError
 
-ON_TWO_CORES = {12: 1.82e-3, 16: 3.80e-3, 45: 33.6e-3}
-ON_A_GPU = {16: 4.31e-5, 45: 2.56e-4}
-"""Seconds of a model update of the Counter by letters of a string, on two cores and on an H100 (fleets of
-64 and of 42); docs/speed.md says how measured."""
+ON_TWO_CORES = {
+    ("counter", 12): 1.82e-3,
+    ("counter", 16): 3.80e-3,
+    ("counter", 45): 33.6e-3,
+    ("max-identifier", 10): 6.0e-3,
+    ("pcfg-counter", 0): 27e-3,
+    ("pcfg-indexer", 0): 27e-3,
+}
+ON_A_GPU = {("counter", 16): 4.31e-5, ("counter", 45): 2.56e-4}
+"""Seconds of a model update by experiment and letters of a string (0: the ready GPTs of the preset quick and
+standard), on two cores and on an H100 (fleets of 64 and of 42); docs/speed.md says how measured."""
 ABOUT_STORIES = (
     "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
 )
@@ -43,7 +50,8 @@ def command(words: list[str]) -> None:
     if words:
         raise InputError("argument", words[0], "none: veneer list takes no arguments")
     found = {
-        name: {preset: _costs(own) for preset, own in presets.items()} for name, presets in PRESETS.items()
+        name: {preset: _costs(own, preset) for preset, own in presets.items()}
+        for name, presets in PRESETS.items()
     }
     texts = {
         "stories": {preset: _costs_of_stories(own) for preset, own in STORIES.items()},
@@ -86,7 +94,7 @@ def _told(minutes: float | None) -> str:
     return f"about {minutes:,.0f} min" if minutes < 120 else f"about {minutes / 60:,.0f} h"
 
 
-def _costs(experiment: Experiment) -> dict[str, Any]:
+def _costs(experiment: Experiment, preset: str) -> dict[str, Any]:
     """Numbers of models and updates, and a line about them."""
     reft = [len(reft_rates_after(vars(experiment), rate)) for rate in experiment.learning_rates]
     models = len(experiment.pretrained) if isinstance(experiment, LearnedExperiment) else 1
@@ -100,8 +108,9 @@ def _costs(experiment: Experiment) -> dict[str, Any]:
     )
     updates = _updates(experiment, first, revivals)
     length = experiment.length if isinstance(experiment, CompiledExperiment) else 0
+    ready = not isinstance(experiment, LearnedExperiment) or preset != "paper"  # the paper's GPTs are larger
     here, there = (
-        times.get(length) if experiment.name == "counter" else None for times in (ON_TWO_CORES, ON_A_GPU)
+        times.get((experiment.name, length)) if ready else None for times in (ON_TWO_CORES, ON_A_GPU)
     )
     return {
         "fine_tunings": first,
