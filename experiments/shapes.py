@@ -69,6 +69,9 @@ def experiment_fault(described: dict[str, Any]) -> str:
         for value in (described["fields"][part.name], *values):
             if wrong := _misfit(value, hints[part.name], f"fields.{part.name}"):
                 return wrong
+    for name in ("learning_rates", "c_tr"):
+        if not described["fields"][name]:
+            return f"its fields.{name} are empty"
     if strange := set(described.get("axes", {})) - {part.name for part in fields(kind)}:
         return f"its axes have {', '.join(sorted(strange))}"
     return ""
