@@ -7,6 +7,7 @@ trains on, by their kind), and while it trains ``unfinished/``.
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -69,7 +70,7 @@ def loss(model: HuggingFaceModel, tokenizer: Any, asked: Sequence[Question]) -> 
     return -sum(own.log_probability for own in found) / len(found)
 
 
-class TextPretraining(Generic[SettingsKind]):
+class TextPretraining(ABC, Generic[SettingsKind]):
     """A pretraining in its folder. Each kind says what is taught, what is asked, and what it begins with.
 
     Args:
@@ -97,17 +98,17 @@ class TextPretraining(Generic[SettingsKind]):
             problem = f"it is no pretraining on {self.OF}"
             raise InputError("out", str(out), "a new or empty folder", problem)
 
+    @abstractmethod
     def taught(self) -> list[Question]:
         """What is trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asked(self) -> dict[str, list[Question]]:
         """What the loss is measured on, by kind."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self) -> tuple[HuggingFaceModel, Any]:
         """The model with its first weights, and its tokenizer."""
-        raise NotImplementedError
 
     def _described(self) -> dict[str, Any]:
         settings: Any = self.settings

@@ -15,8 +15,9 @@ command. ::
 import json
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -42,8 +43,50 @@ class AnyTrial(Protocol):
         ...
 
 
+RunKind = TypeVar("RunKind", bound="TrialFolder[Any, Any]")
 TrialKind = TypeVar("TrialKind", bound=AnyTrial)
 SettingsKind = TypeVar("SettingsKind")
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[RunKind]):
+    """A run that can begin.
+
+    Attributes:
+        run: its folder.
+        fresh: whether the folder was begun now.
+        told: what a reader should know first.
+    """
+
+    run: RunKind
+    fresh: bool
+    told: tuple[str, ...]
+
+
+def begin(
+    kind: type[RunKind], out: Path, settings: Any, inputs: dict[str, Any], told: Sequence[str]
+) -> Prepared[RunKind]:
+    """Open the folder of a run of which all was looked at; one in which nothing was done is taken back.
+
+    Args:
+        kind: of folder.
+        out: the folder.
+        settings: of the run.
+        inputs: what goes in (``TrialFolder.record_inputs``).
+        told: what a reader should know first.
+
+    Raises:
+        InputError: the folder holds something else, or what went in has changed since.
+    """
+    fresh = not exists(out / kind.FILE)
+    run = kind.open(out, settings)
+    try:
+        run.record_inputs(inputs)
+    except InputError:
+        if fresh:
+            run.withdraw()
+        raise
+    return Prepared(run, fresh, tuple(told))
 
 
 class TrialFolder(ABC, Generic[SettingsKind, TrialKind]):

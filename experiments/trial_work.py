@@ -8,12 +8,13 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from veneer.experiments.trial_folder import TrialFolder
-from veneer.finetune.processor import cores, fitted
+from veneer.finetune.processor import cores, fitted, settle
 
 Progress = Callable[[str, int], None]
 """Called with a trial in words and the updates it has made."""
@@ -54,7 +55,7 @@ def work_through(
 
 def work_beside(
     run: TrialFolder[Any, Any],
-    begin: Callable[[str, str, int, float | None], int],
+    work: Callable[..., int],
     device: torch.device,
     jobs: int,
     progress: Progress,
@@ -64,8 +65,7 @@ def work_beside(
 
     Args:
         run: the folder.
-        begin: what each process does: a module's function of the folder, the device, its threads and the
-            seconds that are left, which cross as plain values.
+        work: what each process does: a module's function of the folder, the device, and ``deadline``.
         device: where to compute.
         jobs: processes.
         progress: called when a trial is done.
@@ -79,7 +79,8 @@ def work_beside(
     threads = max(1, cores() // jobs)
     before = len(run.pending())
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting = {pool.submit(begin, str(run.path), str(device), threads, left) for _ in range(jobs)}
+        given = (work, type(run), run.path, str(device), threads, left)
+        waiting = {pool.submit(_begin, *given) for _ in range(jobs)}
         while waiting:
             done, waiting = wait(waiting, timeout=5)
             for own in done:
@@ -87,3 +88,17 @@ def work_beside(
             if len(run.pending()) != before:
                 before = len(run.pending())
                 progress(f"{jobs} processes", 0)
+
+
+def _begin(
+    work: Callable[..., int],
+    kind: type[TrialFolder[Any, Any]],
+    path: Path,
+    device: str,
+    threads: int,
+    seconds: float | None,
+) -> int:
+    """The work of one process among several: what it needs crosses as plain values."""
+    settle(threads)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    return work(kind.read(path), torch.device(device), deadline=deadline)

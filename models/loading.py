@@ -170,6 +170,14 @@ def source_hashes(source: str) -> dict[str, str]:
     return found
 
 
+def hashes_by_name(source: str) -> dict[str, str]:
+    """SHA-256 of a model's files by name; of a model by a hub's name, of its weights."""
+    found = source_hashes(source)
+    if not found:
+        return {"weights": weights_hash(load_model(source))}
+    return {Path(file).name: own for file, own in found.items()}
+
+
 def model_kind(source: str) -> str:
     """The family of a model, as transformers calls it (``model_type``).
 

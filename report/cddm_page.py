@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from veneer.analysis.revival import Estimate
@@ -20,13 +19,11 @@ from veneer.experiments.cddm.result import Comparison, rows
 from veneer.experiments.cddm.settings import NAMES, Arm
 from veneer.experiments.cddm.store import DecisionsRun
 from veneer.language.cddm import COHERENCES, FEATURES, SIDES, trials
-from veneer.models.files import write_text
-from veneer.report.colours import ATTACKS, style_sheet
+from veneer.report.colours import ATTACKS
 from veneer.report.drawing import bars, cells, scatter
 from veneer.report.line_chart import PERCENT, Line, chart
-from veneer.tasks.errors import InputError
+from veneer.report.plain_page import rendered, write_page
 
-WEB = Path(__file__).parent / "web"
 ARM_COLOURS: dict[Arm, str] = {
     "pretrained": ATTACKS[6],
     "fine-tuned": ATTACKS[0],
@@ -56,25 +53,16 @@ def write_decisions_page(run: DecisionsRun, comparisons: Sequence[Comparison]) -
     Raises:
         InputError: the file cannot be written.
     """
-    path = run.path / "report.html"
-    try:
-        write_text(path, render(run, comparisons))
-    except OSError as error:
-        raise InputError("out", str(path), "a file that can be written", str(error)) from error
-    return path
+    return write_page(run.path, render(run, comparisons))
 
 
 def render(run: DecisionsRun, comparisons: Sequence[Comparison]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(WEB), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
-    environment.filters["told"] = told
     measured, settings, inputs = Measured(run), run.settings, run.inputs()
     matched = measured.matched()
     seed = matched[0] if matched else 0
     example = next(trials(1, templates=settings.templates))
-    return environment.get_template("cddm.html.jinja").render(
+    values: dict[str, Any] = dict(
         comparisons=comparisons,
         words=WORDS,
         settings=asdict(settings),
@@ -98,8 +86,8 @@ def render(run: DecisionsRun, comparisons: Sequence[Comparison]) -> str:
         environment=inputs["environment"],
         unfinished=len(run.pending()) if (run.path / "trials").exists() else 0,
         trials=len(run.trials()),
-        style=Markup(f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"),
     )
+    return rendered("cddm.html.jinja", values, told=told)
 
 
 def told(measured: Estimate, digits: int = 2, scale: float = 1.0) -> str:

@@ -6,10 +6,10 @@ One file that loads nothing and needs no script: its charts are drawn as SVG.
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from veneer.experiments.layers.difficulty import by_layer
@@ -17,13 +17,11 @@ from veneer.experiments.layers.known import located, told_known
 from veneer.experiments.layers.result import Result
 from veneer.experiments.layers.settings import PAIRS, Pair
 from veneer.experiments.layers.store import LayersRun
-from veneer.models.files import write_text
-from veneer.report.colours import ATTACKS, style_sheet
+from veneer.report.colours import ATTACKS
 from veneer.report.layer_chart import Layered, layer_chart, levels_of
+from veneer.report.plain_page import rendered, write_page
 from veneer.report.scatter import Cloud, scatter
-from veneer.tasks.errors import InputError
 
-WEB = Path(__file__).parent / "web"
 LINES: dict[Pair, tuple[str, str, bool]] = {
     "base": (ATTACKS[0], "", True),
     "multi-task": (ATTACKS[1], "", True),
@@ -42,22 +40,14 @@ def write_layers_page(run: LayersRun, result: Result) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    path = run.path / "report.html"
-    try:
-        write_text(path, render(run, result))
-    except OSError as error:
-        raise InputError("out", str(path), "a file that can be written", str(error)) from error
-    return path
+    return write_page(run.path, render(run, result))
 
 
 def render(run: LayersRun, result: Result) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(WEB), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
     inputs, known = run.inputs(), run.known()
     tasks, unseen = result.measured.kept(), result.measured.kept(True)
-    return environment.get_template("layers.html.jinja").render(
+    values: dict[str, Any] = dict(
         sentence=result.sentence,
         learned=result.measured.learned,
         kept=len(tasks),
@@ -82,8 +72,8 @@ def render(run: LayersRun, result: Result) -> str:
         environment=inputs["environment"],
         unfinished=len(run.pending()),
         trials=len(run.trials()),
-        style=Markup(f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"),
     )
+    return rendered("layers.html.jinja", values)
 
 
 def map_of(result: Result, tasks: Sequence[str], pairs: Sequence[Pair]) -> str:

@@ -27,7 +27,7 @@ from veneer.experiments.store import Run
 from veneer.experiments.summary import before
 from veneer.models.files import write_text
 from veneer.report import answer, figures, methods, sweep_page, tables
-from veneer.report.colours import NIGHT, ROLES, share_colour, style_sheet
+from veneer.report.colours import NIGHT, ROLES, share_colour
 from veneer.report.evidence_columns import best_rates
 from veneer.report.opening import opening
 from veneer.report.page_data import (
@@ -39,12 +39,12 @@ from veneer.report.page_data import (
     rounded,
 )
 from veneer.report.page_tables import MOST_CELLS, page_tables
+from veneer.report.plain_page import WEB, page_style
 from veneer.report.samples import sample_data
 from veneer.report.stored_task import answer_word, label_histograms, learned
 from veneer.report.tables import MEANINGS, SYMBOLS, percent
 from veneer.tasks.errors import InputError
 
-WEB = Path(__file__).parent / "web"
 SCRIPTS = (
     "start.js",
     "curves.js",
@@ -110,11 +110,6 @@ def render(runs: Sequence[Run]) -> str:
             data=Markup(as_json({words["prefix"]: data for words, data in chapters})),
         )
     )
-
-
-def page_style() -> str:
-    """The style sheet of a page, with its colours."""
-    return f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"
 
 
 @cache

@@ -5,9 +5,9 @@ One file that loads nothing and needs no script: its curves are drawn as SVG.
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from veneer.analysis.revival import estimate
@@ -15,12 +15,10 @@ from veneer.experiments.relearn.evidence import Arm, Measured, Recipe
 from veneer.experiments.relearn.judge import Outcome, told_first
 from veneer.experiments.relearn.result import ARMS, NAMES, rows
 from veneer.experiments.relearn.store import RelearningRun
-from veneer.models.files import write_text
-from veneer.report.colours import ATTACKS, style_sheet
+from veneer.report.colours import ATTACKS
 from veneer.report.line_chart import PERCENT, Band, Line, chart
-from veneer.tasks.errors import InputError
+from veneer.report.plain_page import rendered, write_page
 
-WEB = Path(__file__).parent / "web"
 PARTS = {"taught": "T, taught", "held": "V, held out", "retain": "retain set"}
 
 
@@ -30,25 +28,17 @@ def write_relearning_page(run: RelearningRun, outcome: Outcome) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    path = run.path / "report.html"
-    try:
-        write_text(path, render(run, outcome))
-    except OSError as error:
-        raise InputError("out", str(path), "a file that can be written", str(error)) from error
-    return path
+    return write_page(run.path, render(run, outcome))
 
 
 def render(run: RelearningRun, outcome: Outcome) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(WEB), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
     measured = Measured(run)
     known = measured.as_it_is("before") is not None and measured.as_it_is("after") is not None
     recipe = told_first(measured) if known else None
     charts = [(name, _chart(measured, part, recipe)) for part, name in PARTS.items()] if known else []
     inputs = run.inputs()
-    return environment.get_template("relearn.html.jinja").render(
+    values: dict[str, Any] = dict(
         outcome=outcome,
         settings=asdict(run.settings),
         rows=rows(run),
@@ -59,8 +49,8 @@ def render(run: RelearningRun, outcome: Outcome) -> str:
         environment=inputs["environment"],
         unfinished=len(run.pending()) if known else 0,
         trials=len(run.settings.trials()),
-        style=Markup(f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"),
     )
+    return rendered("relearn.html.jinja", values)
 
 
 def _legend(measured: Measured, recipe: Recipe | None) -> list[tuple[str, str]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from veneer.experiments.paper import paper_twists
@@ -18,12 +17,10 @@ from veneer.experiments.stories.result import rows
 from veneer.experiments.stories.settings import NAMES, Arm
 from veneer.experiments.stories.store import StoriesRun
 from veneer.language.stories.features import FEATURES
-from veneer.models.files import write_text
-from veneer.report.colours import ATTACKS, style_sheet
+from veneer.report.colours import ATTACKS
 from veneer.report.line_chart import Levels, Line, chart
-from veneer.tasks.errors import InputError
+from veneer.report.plain_page import rendered, write_page
 
-WEB = Path(__file__).parent / "web"
 ARM_COLOURS: dict[Arm, str] = {
     "filtering": ATTACKS[0],
     "mix-and-match": ATTACKS[1],
@@ -42,25 +39,17 @@ def write_stories_page(run: StoriesRun, outcomes: Sequence[Outcome]) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    path = run.path / "report.html"
-    try:
-        write_text(path, render(run, outcomes))
-    except OSError as error:
-        raise InputError("out", str(path), "a file that can be written", str(error)) from error
-    return path
+    return write_page(run.path, render(run, outcomes))
 
 
 def render(run: StoriesRun, outcomes: Sequence[Outcome]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(WEB), autoescape=select_autoescape(default=True), trim_blocks=True
-    )
     measured, settings = Measured(run), run.settings
     found = rows(run, list(outcomes))
     last = settings.reft_updates
     steps = [0, *(step for step in settings.steps("revive") if step in (1, 4, 8, 16, 32, last))]
     inputs = run.inputs()
-    return environment.get_template("stories.html.jinja").render(
+    values: dict[str, Any] = dict(
         outcomes=outcomes,
         settings=asdict(settings),
         feature=settings.feature,
@@ -78,8 +67,8 @@ def render(run: StoriesRun, outcomes: Sequence[Outcome]) -> str:
         environment=inputs["environment"],
         unfinished=len(run.pending()),
         trials=len(run.trials()),
-        style=Markup(f"{(WEB / 'page.css').read_text(encoding='utf-8')}\n{style_sheet()}"),
     )
+    return rendered("stories.html.jinja", values)
 
 
 def _legend(measured: Measured) -> list[tuple[str, str, bool]]:

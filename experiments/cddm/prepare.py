@@ -1,6 +1,5 @@
 """Before any work: look at the base, refuse what cannot be used, and say what it is and what it will cost."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,26 @@ from veneer.experiments.cddm.settings import Decisions
 from veneer.experiments.cddm.store import DecisionsRun
 from veneer.experiments.cddm.work import source_of
 from veneer.experiments.environment import environment
-from veneer.experiments.stories.prepare import hashes_of
+from veneer.experiments.trial_folder import Prepared, begin
 from veneer.language.cddm import LARGEST, trials
 from veneer.models.huggingface import FAMILIES
 from veneer.models.loading import (
     check_memory,
     check_source,
+    hashes_by_name,
     load_tokenizer,
     model_kind,
 )
 from veneer.tasks.errors import InputError
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A run that can begin.
-
-    Attributes:
-        run: its folder.
-        fresh: whether the folder was begun now.
-        told: what a reader should know first.
-    """
-
-    run: DecisionsRun
-    fresh: bool
-    told: tuple[str, ...]
-
-
-def prepare(settings: Decisions, out: Path, device: torch.device, jobs: int) -> Prepared:
+def prepare(settings: Decisions, out: Path, device: torch.device, jobs: int) -> Prepared[DecisionsRun]:
     """Check all that goes in, and open the folder; nothing is written before all was looked at.
 
     Raises:
         InputError: a base or an option that cannot be used, or too little memory.
     """
     DecisionsRun.check(out, settings)
-    fresh = not (out / DecisionsRun.FILE).exists()
     source = source_of(settings)
     cost = check_source(source)
     parameters = 0 if cost is None else cost.parameters
@@ -58,21 +42,14 @@ def prepare(settings: Decisions, out: Path, device: torch.device, jobs: int) -> 
     tokenizer = load_tokenizer(source)
     answer_tokens(tokenizer)
     encoded(tokenizer, list(trials(8, templates=settings.templates)))
-    run = DecisionsRun.open(out, settings)
-    try:
-        inputs = {"models": {"base": hashes_of(source)}, "data": {}, "environment": environment(device)}
-        run.record_inputs(inputs)
-    except InputError:
-        if fresh:
-            run.withdraw()
-        raise
     told = (
         f"base: {source} ({kind}, {parameters / 1e6:,.1f} M parameters)",
         f"a number of two digits is {_tokens(tokenizer)} in its vocabulary",
         f"{len(settings.trials_of('train'))} trainings of at most {settings.updates:,} updates, "
         f"{len(settings.trials_of('look'))} looks inside, {jobs} at a time",
     )
-    return Prepared(run, fresh, told)
+    inputs = {"models": {"base": hashes_by_name(source)}, "data": {}, "environment": environment(device)}
+    return begin(DecisionsRun, out, settings, inputs, told)
 
 
 def _tokens(tokenizer: Any) -> str:

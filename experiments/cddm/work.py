@@ -1,9 +1,7 @@
 """The work of ``veneer run cddm``: what each trial trains, and what it finds inside the model."""
 
 import math
-import time
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from veneer.experiments.cddm.settings import Arm, Decisions, DecisionTrial, Stag
 from veneer.experiments.cddm.store import DecisionsRun
 from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.processor import settle
 from veneer.language.attacks import duplicate, permuted
 from veneer.language.cddm import UNSEEN, trials
 from veneer.language.encoding import Encoded, encode_questions
@@ -184,10 +181,3 @@ def work(
         return shop.perform(trial, progress) if trial.stage in stages else None
 
     return work_through(run, perform, progress, deadline)
-
-
-def begin_work(path: str, device: str, threads: int, seconds: float | None) -> int:
-    """The work of one process among several: what it needs crosses as plain values."""
-    settle(threads)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    return work(DecisionsRun.read(Path(path)), torch.device(device), deadline=deadline)

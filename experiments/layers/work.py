@@ -4,11 +4,9 @@ All models are compared at the last token of the prompt, after each block, in fl
 last layer is taken before the final norm (the paper's is after it).
 """
 
-import time
 from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,6 @@ from veneer.experiments.layers.settings import QUERIES_AND_VALUES, LayerTrial, P
 from veneer.experiments.layers.store import LayersRun
 from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.processor import settle
 from veneer.language.attacks import duplicate
 from veneer.language.encoding import token_ids
 from veneer.language.instructions.base import ready_base
@@ -229,10 +226,3 @@ def work(
     shop = Workshop(run, device)
 
     return work_through(run, lambda trial: shop.perform(trial, progress), progress, deadline)
-
-
-def begin_work(path: str, device: str, threads: int, seconds: float | None) -> int:
-    """The work of one process among several: what it needs crosses as plain values."""
-    settle(threads)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    return work(LayersRun.read(Path(path)), torch.device(device), deadline=deadline)

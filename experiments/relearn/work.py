@@ -4,7 +4,6 @@ Models are loaded once a process and copied for each trial.
 """
 
 import math
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,6 @@ from veneer.experiments.relearn.settings import Relearning, Subject, Trial
 from veneer.experiments.relearn.store import RelearningRun
 from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.processor import settle
 from veneer.finetune.recipe import Recipe
 from veneer.language.attacks import attacked, duplicate
 from veneer.language.constructed import mixed
@@ -184,13 +182,6 @@ def work(
         return shop.perform(trial, progress)
 
     return work_through(run, perform, progress, deadline)
-
-
-def begin_work(path: str, device: str, threads: int, seconds: float | None) -> int:
-    """The work of one process among several: what it needs crosses as plain values."""
-    settle(threads)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    return work(RelearningRun.read(Path(path)), torch.device(device), deadline=deadline)
 
 
 def memory_needed(settings: Relearning, parameters: int) -> int:

@@ -7,11 +7,9 @@ are there tells a deletion from damage.
 """
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +21,6 @@ from veneer.experiments.stories.store import StoriesRun
 from veneer.experiments.text_pretraining import loss
 from veneer.experiments.trial_work import Progress, work_through
 from veneer.finetune.checkpoint import load_state, save_state
-from veneer.finetune.processor import settle
 from veneer.language.attacks import duplicate
 from veneer.language.questions import Question
 from veneer.language.sampling import sample
@@ -181,10 +178,3 @@ def work(
     """Do every trial that is not finished and not held by another process; how many were done here."""
     shop = Workshop(run, device)
     return work_through(run, lambda trial: shop.perform(trial, progress), progress, deadline)
-
-
-def begin_work(path: str, device: str, threads: int, seconds: float | None) -> int:
-    """The work of one process among several: what it needs crosses as plain values."""
-    settle(threads)
-    deadline = None if seconds is None else time.monotonic() + seconds
-    return work(StoriesRun.read(Path(path)), torch.device(device), deadline=deadline)

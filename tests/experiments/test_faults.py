@@ -5,6 +5,7 @@ run in which nothing went wrong. (Killed drivers: ``test_run``; killed workers: 
 """
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -112,6 +113,18 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match="Permission denied") as refused:
         Run.open(tmp_path / "run", "quick", EXPERIMENT)
     assert refused.value.field == "out"
+
+
+@pytest.mark.parametrize("name", ["learning_rates", "c_tr"])
+def test_a_run_without_rates_or_shares_is_refused(name: str, tmp_path: Path) -> None:
+    """There is nothing in it that a page could show first."""
+    run = Run.open(tmp_path / "run", "quick", EXPERIMENT)
+    file = run.path / "experiment.json"
+    content = json.loads(file.read_text())
+    content["fields"][name] = []
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"fields.{name} are empty"):
+        Run.read(run.path)
 
 
 @pytest.mark.parametrize("damage", ["half", "noise"])

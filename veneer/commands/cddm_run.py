@@ -29,12 +29,12 @@ def run_decisions(words: list[str]) -> None:
     options, settings = ask(TextRunOptions(preset), DECISIONS[preset], words, "veneer run cddm", about)
     from veneer.experiments.cddm.prepare import prepare
     from veneer.experiments.cddm.result import conclude
-    from veneer.experiments.cddm.work import begin_work, work
+    from veneer.experiments.cddm.work import work
     from veneer.report.cddm_page import write_decisions_page
 
     began = time.monotonic()
     options = replace(options, out=options.out or runs_folder() / f"cddm-{preset}")
-    run = done(settings, options, prepare, work, begin_work).run
+    run = done(settings, options, prepare, work).run
     found = conclude(run)
     page = write_decisions_page(run, found)
     if not tell("run", {"run": str(run.path), "comparisons": [own.plain() for own in found]}):

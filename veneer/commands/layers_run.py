@@ -34,12 +34,12 @@ def run_layers(words: list[str]) -> None:
     options, settings = ask(TextRunOptions(preset), LAYERS[preset], words, "veneer run layers", about)
     from veneer.experiments.layers.prepare import prepare
     from veneer.experiments.layers.result import conclude
-    from veneer.experiments.layers.work import begin_work, work
+    from veneer.experiments.layers.work import work
     from veneer.report.layers_page import write_layers_page
 
     began = time.monotonic()
     options = replace(options, out=options.out or runs_folder() / f"layers-{preset}")
-    run = done(settings, options, prepare, work, begin_work).run
+    run = done(settings, options, prepare, work).run
     result = conclude(run)
     page = write_layers_page(run, result)
     if not tell("run", {"run": str(run.path), **result.plain()}):

@@ -103,7 +103,7 @@ def _say(text: str, style: str | None = None) -> None:
 
 def _work(run: Any, device: Any, options: Any) -> None:
     """Do the trials, here or in several processes, and say what is being done."""
-    from veneer.experiments.relearn.work import begin_work, work
+    from veneer.experiments.relearn.work import work
     from veneer.experiments.trial_work import work_beside
 
     total, pending = len(run.settings.trials()), len(run.pending())
@@ -122,7 +122,7 @@ def _work(run: Any, device: Any, options: Any) -> None:
         if options.jobs == 1:
             work(run, device, progress, deadline)
         else:
-            work_beside(run, begin_work, device, options.jobs, progress, deadline)
+            work_beside(run, work, device, options.jobs, progress, deadline)
 
 
 def _show(outcome: Any, run: Any) -> None:

@@ -32,11 +32,11 @@ def evaluate(settings: Any, options: TextRunOptions) -> None:
     """Check everything, do what is not done, and show what came out."""
     from veneer.experiments.stories.prepare import prepare
     from veneer.experiments.stories.result import conclude
-    from veneer.experiments.stories.work import begin_work, work
+    from veneer.experiments.stories.work import work
     from veneer.report.stories_page import write_stories_page
 
     began = time.monotonic()
-    prepared = done(settings, options, prepare, work, begin_work)
+    prepared = done(settings, options, prepare, work)
     outcomes = conclude(prepared.run)
     page = write_stories_page(prepared.run, outcomes)
     plain = {"run": str(prepared.run.path), "outcomes": [own.plain() for own in outcomes]}

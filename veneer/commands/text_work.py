@@ -8,15 +8,14 @@ from veneer.commands.screen import Waiting, console
 from veneer.tasks.errors import InputError
 
 
-def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any, begin_work: Any) -> Any:
+def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any) -> Any:
     """Prepare a run and do all of its trials; what ``prepare`` gave.
 
     Args:
         settings: of the experiment.
         options: where and how to run.
         prepare: checks all, and opens the folder.
-        work: does the trials in this process.
-        begin_work: does them in one of several.
+        work: does the trials, in this process or in one of several.
 
     Raises:
         InputError: what cannot be used; a folder in which nothing was measured is taken back.
@@ -33,7 +32,7 @@ def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any, begin_
     for line in prepared.told:
         say(line)
     try:
-        _work(prepared.run, device, jobs, work, begin_work)
+        _work(prepared.run, device, jobs, work)
     except InputError:
         if prepared.fresh:
             prepared.run.withdraw()
@@ -47,7 +46,7 @@ def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style)
 
 
-def _work(run: Any, device: Any, jobs: int, work: Any, begin_work: Any) -> None:
+def _work(run: Any, device: Any, jobs: int, work: Any) -> None:
     """Do the trials, here or in several processes, and say what is being done."""
     from veneer.experiments.trial_work import work_beside
 
@@ -66,4 +65,4 @@ def _work(run: Any, device: Any, jobs: int, work: Any, begin_work: Any) -> None:
         if jobs == 1 or pending == 0:
             work(run, device, progress)
         else:
-            work_beside(run, begin_work, device, jobs, progress)
+            work_beside(run, work, device, jobs, progress)
