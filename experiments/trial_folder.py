@@ -66,7 +66,7 @@ class Prepared(Generic[RunKind]):
 def begin(
     kind: type[RunKind], out: Path, settings: Any, inputs: dict[str, Any], told: Sequence[str]
 ) -> Prepared[RunKind]:
-    """Open the folder of a run of which all was looked at; one in which nothing was done is taken back.
+    """Open the folder of a run of which all was looked at, and keep what goes in.
 
     Args:
         kind: of folder.
@@ -80,12 +80,7 @@ def begin(
     """
     fresh = not exists(out / kind.FILE)
     run = kind.open(out, settings)
-    try:
-        run.record_inputs(inputs)
-    except InputError:
-        if fresh:
-            run.withdraw()
-        raise
+    run.record_inputs(inputs)
     return Prepared(run, fresh, tuple(told))
 
 
