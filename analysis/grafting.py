@@ -239,9 +239,8 @@ def movement(before: Transformer, after: Transformer, reference: Transformer | N
             rows.append(row)
     table = pl.DataFrame(rows, schema_overrides={"block": pl.Int64}, infer_schema_length=None)
     if used is None:
-        none = pl.lit(None, dtype=pl.Float64)
-        table = table.with_columns(none.alias("used"), none.alias("change_in_used"))
-    return table
+        table = table.with_columns(used=None, change_in_used=None)
+    return table.with_columns(pl.col("share_of_change", "used", "change_in_used").cast(pl.Float64))
 
 
 def directions(
@@ -279,7 +278,8 @@ def directions(
                 row = {"member": member, "direction": i, "label": label, "access": access}
                 row |= {"used": int(circuit[0, i]), "squared_change": float(moved[member, i])}
                 rows.append(row | {"share_of_change": _share(float(moved[member, i]), total)})
-    return pl.DataFrame(rows, infer_schema_length=None)
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    return table.with_columns(pl.col("share_of_change").cast(pl.Float64))
 
 
 def _by_direction(

@@ -72,26 +72,30 @@ def solve(
     curvature = torch.cat([variance, torch.ones_like(variance[:, :1])], -1)
     scale = (curvature / classes + ridge).rsqrt()
     groups, sets = len(x), len(labels)
-    problems = _Problems(
-        turned.mT.repeat_interleave(sets, 0),
-        labels.repeat(groups, 1).unsqueeze(1),
-        absent.repeat(groups, 1).unsqueeze(2),
-        taught.transpose(1, 2).flatten(0, 1),
-        scale.repeat_interleave(sets, 0).unsqueeze(2),
-        ridge.unsqueeze(1),
-    )
-    start = torch.zeros_like(problems.taught)
-    found, converged = _minimize(problems.to(torch.float32), start, max(tolerance, SINGLE), iterations)
+    problems = [
+        _Problems(
+            turned[i].T.contiguous(),
+            labels.unsqueeze(1),
+            absent.unsqueeze(2),
+            taught[i].transpose(0, 1),
+            scale[i],
+            ridge,
+        )
+        for i in range(groups)
+    ]
+    start = torch.zeros(groups * sets, *taught.shape[1::2], dtype=torch.float64, device=x.device)
+    single = [group.to(torch.float32) for group in problems]
+    found, converged = _minimize(single, start, max(tolerance, SINGLE), iterations)
     left = ~converged | (tolerance < SINGLE)
     if left.any():
-        found[left], converged[left] = _minimize(problems.only(left), found[left], tolerance, iterations)
-    found = (found * problems.scale).unflatten(0, (groups, sets)).transpose(1, 2)
+        found[left], converged[left] = _minimize(_left(problems, left), found[left], tolerance, iterations)
+    found = (found.view(groups, sets, *found.shape[1:]) * scale[:, None, :, None]).transpose(1, 2)
     turned_back = (axes @ found[:, :-1].flatten(2)).unflatten(-1, found.shape[2:])
     return torch.cat([turned_back, found[:, -1:]], 1), converged.view(groups, sets)
 
 
 class _Problems(NamedTuple):
-    """Problems side by side, a label set of a group each.
+    """The problems of one group, a label set each, on features that they share.
 
     Attributes:
         columns: features and a row of ones, samples last: sums over classes then run along them.
@@ -102,12 +106,12 @@ class _Problems(NamedTuple):
         ridge: penalty by feature.
     """
 
-    columns: Float[Tensor, "problem feature sample"]
+    columns: Float[Tensor, "feature sample"]
     labels: Int[Tensor, "problem 1 sample"]
     absent: Float[Tensor, "problem class 1"]
     taught: Float[Tensor, "problem feature class"]
-    scale: Float[Tensor, "problem feature 1"]
-    ridge: Float[Tensor, "feature 1"]
+    scale: Float[Tensor, "feature"]
+    ridge: Float[Tensor, "feature"]
 
     def to(self, dtype: torch.dtype) -> "_Problems":
         """In another precision."""
@@ -115,34 +119,39 @@ class _Problems(NamedTuple):
 
     def only(self, chosen: Bool[Tensor, "problem"]) -> "_Problems":
         """Some of them."""
-        return self._make([*(x[chosen] for x in self[:-1]), self.ridge])
+        labels, absent, taught = (x[chosen] for x in self[1:4])
+        return self._replace(labels=labels, absent=absent, taught=taught)
 
     def evaluate(self, point: _Point) -> tuple[Float[Tensor, "problem"], _Point]:
         """Losses and gradients at scaled weights."""
-        weights = self.scale * point
-        logits = torch.bmm(weights.mT, self.columns).add_(self.absent)
+        scale, samples = self.scale.unsqueeze(1), self.columns.shape[1]
+        weights = scale * point
+        shape = (*self.absent.shape[:2], samples)
+        logits = (weights.mT.flatten(0, 1) @ self.columns).view(shape).add_(self.absent)
         right = logits.gather(1, self.labels)
         top = logits.amax(1, keepdim=True)
         odds = logits.sub_(top).exp_()
         whole = odds.sum(1, keepdim=True)
         probability = odds.div_(whole)
-        mean = torch.bmm(self.columns, probability.mT).div_(self.columns.shape[2])
-        pull = self.ridge * weights
+        mean = (self.columns @ probability.flatten(0, 1).T).div_(samples)
+        pull = self.ridge.unsqueeze(1) * weights
         loss = (whole.log_() + top - right).mean((1, 2)) + 0.5 * _dot(pull, weights)
-        return loss, self.scale * (mean - self.taught + pull)
+        return loss, scale * (mean.unflatten(1, shape[:2]).transpose(0, 1) - self.taught + pull)
 
 
 def _minimize(
-    problems: _Problems, start: _Point, tolerance: float, iterations: int
+    groups: list[_Problems], start: _Point, tolerance: float, iterations: int
 ) -> tuple[_Point, Bool[Tensor, "problem"]]:
     """L-BFGS with backtracking for many convex problems at once, each with its own history and step.
 
-    What has come to its end is put aside, so that the others do not wait for it.
+    What has come to its end is put aside, so that the others do not wait for it. Steps are small, and made
+    for all problems at once; losses are computed group by group, whose features then stay in the cache.
     """
     found, converged = start.clone(), torch.zeros(len(start), dtype=torch.bool, device=start.device)
     place = torch.arange(len(start), device=start.device)
-    point = start.to(problems.columns.dtype)
-    value, gradient = problems.evaluate(point)
+    point = start.to(groups[0].columns.dtype)
+    value, gradient = torch.empty_like(point[:, 0, 0]), torch.empty_like(point)
+    _evaluate(groups, point, value, gradient)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
     active = _largest(gradient) > tolerance
@@ -151,7 +160,7 @@ def _minimize(
             ended = ~active
             found[place[ended]] = point[ended].to(found.dtype)
             converged[place[ended]] = _largest(gradient[ended]) <= tolerance
-            problems, place = problems.only(active), place[active]
+            groups, place = _left(groups, active), place[active]
             point, value, gradient = point[active], value[active], gradient[active]
             steps, changes = ([x[active] for x in history] for history in (steps, changes))
         if not len(place):
@@ -159,9 +168,11 @@ def _minimize(
         direction = -_scaled_by_history(gradient, steps, changes)
         slope = _dot(direction, gradient)
         length = torch.ones_like(value)
+        new_value, new_gradient = torch.empty_like(value), torch.empty_like(gradient)
+        too_far = None
         while True:
             moved = point + _spread(length) * direction
-            new_value, new_gradient = problems.evaluate(moved)
+            _evaluate(groups, moved, new_value, new_gradient, too_far)
             enough = value + ARMIJO * length * slope + ROUNDING[value.dtype] * value.abs()
             too_far = (new_value > enough) & (length > 1e-10)
             if not too_far.any():
@@ -172,6 +183,29 @@ def _minimize(
         active = (_largest(gradient) > tolerance) & (length > 1e-10)
     found[place], converged[place] = point.to(found.dtype), _largest(gradient) <= tolerance
     return found, converged
+
+
+def _evaluate(
+    groups: list[_Problems],
+    point: _Point,
+    value: Float[Tensor, "problem"],
+    gradient: _Point,
+    wanted: Bool[Tensor, "problem"] | None = None,
+) -> None:
+    """Write the losses and gradients at a point; with ``wanted``, for groups that hold one of these."""
+    asked = [True] * len(point) if wanted is None else wanted.tolist()
+    done = 0
+    for group in groups:
+        own = slice(done, done + len(group.labels))
+        if any(asked[own]):
+            value[own], gradient[own] = group.evaluate(point[own])
+        done = own.stop
+
+
+def _left(groups: list[_Problems], active: Bool[Tensor, "problem"]) -> list[_Problems]:
+    """The problems that go on, in their groups; a group of which nothing is left is gone."""
+    parts = zip(groups, active.split([len(group.labels) for group in groups]), strict=True)
+    return [group if own.all() else group.only(own) for group, own in parts if own.any()]
 
 
 def _scaled_by_history(gradient: _Point, steps: list[Tensor], changes: list[Tensor]) -> _Point:

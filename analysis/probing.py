@@ -26,7 +26,7 @@ Method = Literal["paper", "logistic"]
 METHODS: tuple[Method, ...] = get_args(Method)
 TRAIN, TEST, CONTROL = "analyse/probe-train", "analyse/probe-test", "analyse/probe-control"
 NEGLIGIBLE = 1e-5  # of the residual stream's size: below, a direction varies by rounding only
-_LOGITS = 1 << 18  # numbers in one matrix of logits that are solved for at once: they stay in the cache
+_TOGETHER = 1 << 24  # logits that are solved for at once, which bounds the memory that features take
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def fit(
             divided_after=settings.divided_after,
         )
     else:
-        at_once = max(1, _LOGITS // (labels.numel() * len(known)))
+        at_once = max(1, _TOGETHER // (labels.numel() * len(known)))
         solved = [logistic.solve(part, labels, len(known), settings.penalty) for part in seen.split(at_once)]
         weights = torch.cat([w for w, _ in solved])
         converged = torch.cat([ok for _, ok in solved]).flatten().tolist()

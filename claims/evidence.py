@@ -16,10 +16,11 @@ import polars as pl
 
 from veneer.analysis.evidence import revival_threshold
 from veneer.analysis.revival import Estimate, estimate
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
-from veneer.models.files import read_json, read_table
+from veneer.models.files import read_json
 from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
@@ -360,7 +361,7 @@ class View:
         Raises:
             NotAnalysed: it is not there.
         """
-        path = self.run.path / "analysis" / f"{name}.parquet"
-        if not path.exists():
+        found = read_analysis(self.run.path, name)
+        if found is None:
             raise NotAnalysed(f"{self.path} has no table {name}: veneer analyse {self.path}")
-        return read_table(path)
+        return found

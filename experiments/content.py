@@ -7,12 +7,13 @@ from typing import Any
 
 import polars as pl
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.evidence import Found, evidence_of, verdicts_on
 from veneer.experiments.named import THIRD, reft_rates_after
 from veneer.experiments.shapes import ACCURACY, BASELINES, ENVIRONMENT, PLAN
-from veneer.experiments.store import KEYS, OVER_SEEDS, Run
+from veneer.experiments.store import Run
 from veneer.experiments.summary import capability_names
-from veneer.models.files import checksum, read_json, read_table
+from veneer.models.files import checksum, read_json
 from veneer.tasks.errors import InputError
 
 READ = ("metrics.parquet", "attention.safetensors")
@@ -159,7 +160,10 @@ def _capabilities(run: Run, names: list[str]) -> list[CapabilityFiles]:
     for file in sorted((run.path / "capabilities").glob("*/accuracy.json")):
         file = file.resolve()  # of a point of a sweep it is a link, which would tell a reader nothing
         accuracy = read_json(file, ACCURACY, "what veneer run measured of a capability")
-        model = read_json(file.parent / "model.json", {"config": dict, "metadata": dict})
+        own = file.parent / "model.json"
+        model = read_json(own, {"config": dict, "metadata": dict})
+        if checksum(own) != (accuracy.get("files") or {}).get(own.name, checksum(own)):
+            raise InputError("file", str(own), "the file that veneer run wrote", "it was changed")
         found.append(CapabilityFiles(file.parent, accuracy, model))
     order = {name: place for place, name in enumerate(names)}
     return sorted(found, key=lambda own: (order.get(own.name, len(order)), own.seed))
@@ -187,18 +191,10 @@ def _analyses(run: Run) -> dict[str, pl.DataFrame]:
     """The tables of ``veneer analyse`` that are there.
 
     Raises:
-        InputError: a table is damaged or lacks the columns that identify a cell.
+        InputError: a table is damaged.
     """
-    found = {}
-    for name in ANALYSES:
-        file = run.path / "analysis" / f"{name}.parquet"
-        if not file.exists():
-            continue
-        found[name] = read_table(file)
-        if name not in OVER_SEEDS and (lacking := set(KEYS) - set(found[name].columns)):
-            problem = f"it lacks {', '.join(sorted(lacking))}"
-            raise InputError("file", str(file), "a table made by veneer analyse", problem)
-    return found
+    found = {name: read_analysis(run.path, name) for name in ANALYSES}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def _planned(plan: dict[str, Any], cells: list[dict[str, Any]], settings: dict[str, Any]) -> int:

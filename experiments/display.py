@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.models.display import table
-from veneer.models.files import read_json, read_table
+from veneer.models.files import read_json
 from veneer.tasks.errors import InputError
 
 
@@ -66,11 +67,11 @@ def _short(value: Any) -> str:
 
 
 def _verdicts(folder: Path) -> str:
-    file = folder / "analysis" / "verdicts.parquet"
-    if not file.exists():
-        return ""
     try:
-        rows = [_verdict_row(row) for row in read_table(file).to_dicts()]
+        found = read_analysis(folder, "verdicts")
+        if found is None:
+            return ""
+        rows = [_verdict_row(row) for row in found.to_dicts()]
     except (InputError, KeyError, TypeError, ValueError):
         return table("Verdicts", [("problem", "analysis/verdicts.parquet is damaged")])
     return table("Verdicts", rows, ("model", "rate", "C_Tr", "verdict", "because"))

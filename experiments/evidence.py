@@ -1,7 +1,6 @@
 """From a run's tables to verdicts: the evidence on each setting, for ``veneer.analysis.verdict``'s rule."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -9,6 +8,7 @@ import polars as pl
 from veneer.analysis.evidence import Evidence
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.verdict import FEW_WEIGHTS, RULE_VERSION, Verdict, decide
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.deciding import deciding_command
 from veneer.experiments.returns import (
     IS_THIRD,
@@ -19,8 +19,7 @@ from veneer.experiments.returns import (
     setting_columns,
     texts_of,
 )
-from veneer.experiments.store import KEYS, Run
-from veneer.models.files import read_table
+from veneer.experiments.store import Run
 
 Found = tuple[dict[str, Any], str, Evidence]
 """A setting, the start that it is about ("capability", or a construction), and the evidence."""
@@ -163,10 +162,8 @@ def _before_training(inside: dict[str, pl.DataFrame], values: dict[str, Any], st
 
 def _inside(run: Run) -> dict[str, pl.DataFrame]:
     """The tables of ``veneer analyse`` that are there."""
-    folder = Path(run.path / "analysis")
-    names = ("pruning", "grafting", "probes", "attention")
-    paths = {name: folder / f"{name}.parquet" for name in names}
-    return {name: read_table(path, KEYS) for name, path in paths.items() if path.exists()}
+    found = {name: read_analysis(run.path, name) for name in ("pruning", "grafting", "probes", "attention")}
+    return {name: table for name, table in found.items() if table is not None}
 
 
 def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.content import ReadRun, checked
 from veneer.experiments.shapes import BASELINES, PLAN
 from veneer.experiments.store import Run
@@ -108,7 +109,8 @@ class _Split:
         planned = run.path / "cells.parquet"
         self.planned = read_table(planned, [*PLANNED, *self.axes]) if planned.exists() else None
         files = sorted((run.path / "analysis").glob("*.parquet"))
-        self.analyses = {file.stem: read_table(file) for file in files}
+        read = {file.stem: read_analysis(run.path, file.stem) for file in files}
+        self.analyses = {name: table for name, table in read.items() if table is not None}
         self.origins_known = not self._mixes_origins()
 
     def points(self, folder: Path) -> list[Point]:

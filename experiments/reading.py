@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.display import run_html, run_text
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.shapes import CELL, ORIGIN
@@ -89,7 +90,9 @@ class RunReading(RunFolder):
         if name not in self.tables:
             valid = ", ".join(self.tables) or "none is there yet: no cell is finished"
             raise InputError("table", name, valid, f"veneer analyse {self.path} makes more")
-        return read_table(self.path / "analysis" / f"{name}.parquet")
+        found = read_analysis(self.path, name)
+        assert found is not None
+        return found
 
     def verdicts(self) -> pl.DataFrame:
         """The verdict on each setting, with its reasons.

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.folder import RunFolder
 from veneer.experiments.shapes import ACCURACY, BASELINES, CELL, ENVIRONMENT, PLAN, PROGRESS
 from veneer.models.files import checksum, is_file, read_json, read_table, write_json
@@ -185,7 +186,7 @@ def verify(run: RunFolder) -> list[str]:
         problems += [f"capabilities/{folder.name}: {problem}" for problem in capability_damage(folder)]
     for file in sorted((run.path / "analysis").glob("*.parquet")):
         try:
-            read_table(file)
+            read_analysis(run.path, file.stem)
         except InputError as error:
             problems.append(f"analysis/{file.name} is damaged: {error.problem}")
     return problems

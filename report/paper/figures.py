@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.content import Content, ReadRun, read_content
-from veneer.experiments.store import KEYS, Run
-from veneer.models.files import read_table
+from veneer.experiments.store import Run
 from veneer.report.colours import ROLES
 from veneer.report.paper.maps import attention
 from veneer.report.paper.panels import Known, behaviour, jailbreak, probes, pruning, reft
@@ -117,10 +117,7 @@ def jailbreak_table(run: Run) -> pl.DataFrame | None:
     Raises:
         InputError: the table is damaged.
     """
-    file = run.path / "analysis" / "jailbreak.parquet"
-    if not file.exists():
-        return None
-    return read_table(file, [*KEYS, "token", "texts", "operand", "accuracy"])
+    return read_analysis(run.path, "jailbreak")
 
 
 def written(figure: "Figure", out: Path, name: str) -> list[Path]:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+from tests.report.fakes import store_analysis
 from veneer.commands import main as cli
 from veneer.experiments import cells
 from veneer.experiments.compare import Comparison, compare
@@ -138,7 +139,7 @@ def test_verdicts_of_the_analyses_count_where_both_runs_have_them(
         shutil.copytree(pair[0].path, tmp_path / name)
         (tmp_path / name / "analysis").mkdir()
         row = {"capability": "compiled", "fine_tuning_rate": 0.1, "c_tr": 1.0, "start": "capability"}
-        pl.DataFrame([{**row, "kind": kind}]).write_parquet(tmp_path / name / "analysis/verdicts.parquet")
+        store_analysis(tmp_path / name, "verdicts", [{**row, "kind": kind}])
         runs.append(Run(tmp_path / name))
     found = compare(runs[0], runs[1])
     assert found.verdicts.select("first", "second", "changed").rows() == [("wrapped", "rewritten", True)]

@@ -3,6 +3,7 @@
 import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -14,6 +15,7 @@ from veneer.analysis.grafting import Grafting, graft, movement
 from veneer.analysis.probing import ProbeSettings, probe
 from veneer.analysis.pruning import Pruning, prune
 from veneer.compiled.capability import CompiledCapability
+from veneer.experiments.analysis_tables import COLUMNS
 from veneer.experiments.named import CounterExperiment, PcfgCounterExperiment
 from veneer.experiments.store import KEYS, Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin, Stage
@@ -233,6 +235,12 @@ def learned_attention(layout: SampleLayout) -> dict[str, Tensor]:
     }
 
 
+def store_analysis(run: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """A table as ``veneer analyse`` writes it; what a row does not say is null."""
+    table = pl.DataFrame(rows, schema=COLUMNS[name], infer_schema_length=None)
+    table.write_parquet(run / "analysis" / f"{name}.parquet")
+
+
 def analysed(run: Run, cells: list[Cell]) -> None:
     """The tables of ``veneer analyse``, made by the analyses themselves from tiny models."""
     encoding = Encoding.between(TASK, ("#", "BOS", "a", "b", "<"), (0, 1, 2, 3, 4), "BOS", "#", 2)
@@ -267,15 +275,13 @@ def analysed(run: Run, cells: list[Cell]) -> None:
     setting = {"capability": "compiled", "task": cells[0].task_id, "fine_tuning_rate": 0.001, "c_tr": 1.0}
     verdict = {"start": "capability", "kind": "rewritten", "strength": "weak", "seeds": 2}
     lists = {"reasons": ["It took as long as from scratch."], "needed": []}
-    pl.DataFrame([{**setting, **verdict, **lists}]).write_parquet(run.path / "analysis" / "verdicts.parquet")
+    store_analysis(run.path, "verdicts", [{**setting, **verdict, **lists}])
     time = {"threshold": 0.5, "seeds": 2, "reached": 2, "low": 10.0, "high": 40.0, "learning_rate": 0.001}
     control = {**setting, "fine_tuning_rate": 0.1, "c_tr": 0.0}
     survival = [
         {**setting, "arm": "reft", **time, "median": 17.0},
         {**control, "arm": "scratch-ft", **time, "median": 1234.0},
     ]
-    pl.DataFrame(survival).write_parquet(run.path / "analysis" / "survival.parquet")
+    store_analysis(run.path, "survival", survival)
     ratio = {"learning_rate": 0.001, "threshold": 0.5, "control": "scratch-ft", "ratio": 72.6, "low": 60.0}
-    pl.DataFrame([{**setting, **ratio, "high": 90.0, "seeds": 2}]).write_parquet(
-        run.path / "analysis" / "ratios.parquet"
-    )
+    store_analysis(run.path, "ratios", [{**setting, **ratio, "high": 90.0, "seeds": 2}])

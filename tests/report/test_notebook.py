@@ -11,10 +11,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import torch
 
+from tests.report.fakes import store_analysis
 from veneer.analysis.verdict import Verdict
 from veneer.experiments.curves import Course
 from veneer.experiments.named import CounterExperiment
@@ -120,7 +120,7 @@ def test_a_run_shows_its_verdicts_where_they_were_made(tmp_path: Path) -> None:
     (run.path / "analysis").mkdir()
     row = {"capability": "compiled", "fine_tuning_rate": 0.001, "c_tr": 0.0, "start": "capability"}
     rows = [{**row, "kind": "wrapped", "strength": "strong", "reasons": ["fast <revival>"]}]
-    pl.DataFrame(rows).write_parquet(run.path / "analysis" / "verdicts.parquet")
+    store_analysis(run.path, "verdicts", rows)
     text = html_of(run).text
     assert "wrapped (strong)" in text and "fast <revival>" in text
     (run.path / "analysis" / "verdicts.parquet").write_bytes(b"nothing")

@@ -34,10 +34,10 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
     from veneer.commands.screen import console
     from veneer.commands.verdicts import show_verdicts
     from veneer.experiments.analyse import ANALYSES, Selection, analyse
+    from veneer.experiments.analysis_tables import read_analysis
     from veneer.experiments.begin import device_of
     from veneer.experiments.store import Run
     from veneer.finetune.processor import cores
-    from veneer.models.files import read_table
     from veneer.report.page import write_report
 
     run, began = Run.read(folder), time.monotonic()
@@ -48,7 +48,7 @@ def analyse_run(folder: Path, options: AnalyseOptions) -> None:
         say("report")
         report = write_report(run)
     file = run.path / "analysis" / "verdicts.parquet"
-    verdicts = read_table(file) if file in paths else None
+    verdicts = read_analysis(run.path, "verdicts") if file in paths else None
     rows = [] if verdicts is None else verdicts.to_dicts()
     if tell("analyse", {"run": str(run.path), "tables": list(map(str, paths)), "verdicts": rows}):
         return
