@@ -3,10 +3,11 @@
 Pruning in one step (App. D of Jain et al. 2024) trusts first-order scores, which a compiled circuit's own
 weights of size 1 and 100 lead: zeroing one of these is far outside the range in which the score holds. So
 here only weights within that range are candidates, by score and by how far fine-tuning moved them. Each is
-zeroed alone, on texts of their own. Those that help most are tried again on other texts, which settle the
-best, and others are added to it while that helps. What it does is measured on a third set, so that the best
-of many does not look good by chance. The same search for an operand that the model never had says what
-trying alone brings.
+zeroed alone, on texts of their own: all on a few, the better quarter on more (a round of sequential
+halving, Karnin et al. 2013). Those that help most are tried again on other texts, which settle the best, and
+others are added to it while that helps. What it does is measured on a third set, so that the best of many
+does not look good by chance. The same search for an operand that the model never had says what trying
+alone brings.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,7 @@ from veneer.tasks.mixture import Component, Mixture
 
 Sought = Literal["old", "other"]
 STREAM = "analyse/search"
+TRIED_TEXTS = 1024  # that a fleet of tries reads at once: with fewer, time goes into calls
 UNCORRELATED = Mixture((Component(1.0, "uncorrelated", "pt", "pt"),))
 """Texts on which the old answer and the new one differ, and no shortcut leads from one to the other."""
 
@@ -60,7 +62,8 @@ class Search:
         largest: size of a weight up to which its first-order score is believed.
         scored: candidates with the highest score.
         moved: candidates that fine-tuning moved most, besides these.
-        choosing: texts on which each candidate is tried alone.
+        glance: texts on which each candidate is tried alone.
+        choosing: texts, these among them, on which the better quarter of them is tried.
         finalists: how many of them are tried on other texts, and with the best.
         confirming: texts that settle the best.
         most: how many are zeroed together, at most.
@@ -73,6 +76,7 @@ class Search:
     largest: float = 0.5
     scored: int = 300
     moved: int = 100
+    glance: int = 24
     choosing: int = 64
     finalists: int = 16
     confirming: int = 256
@@ -82,7 +86,16 @@ class Search:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("scored", "choosing", "finalists", "confirming", "most", "gradient_texts", "samples"):
+        for field in (
+            "scored",
+            "glance",
+            "choosing",
+            "finalists",
+            "confirming",
+            "most",
+            "gradient_texts",
+            "samples",
+        ):
             if getattr(self, field) < 1:
                 raise InputError(field, getattr(self, field), "1 or more")
         if self.moved < 0:
@@ -193,8 +206,15 @@ def _found(
     """The best candidate, and others as long as they help it."""
     choosing, confirming = texts
     tried = list(candidates)
-    alone = _right(model, [[i] for i in tried], choosing, answer, settings)
-    finalists = [tried[i] for i in alone.topk(min(settings.finalists, len(tried))).indices.tolist()]
+    glance = min(settings.glance, settings.choosing)
+    right = _right(model, [[i] for i in tried], _part(choosing, 0, glance), answer, settings)
+    better = right.topk(min(max(settings.finalists, len(tried) // 4), len(tried)))
+    tried = [tried[i] for i in better.indices.tolist()]
+    total = better.values * glance
+    if rest := settings.choosing - glance:
+        again = _part(choosing, glance, settings.choosing)
+        total += _right(model, [[i] for i in tried], again, answer, settings) * rest
+    finalists = [tried[i] for i in total.topk(min(settings.finalists, len(tried))).indices.tolist()]
     chosen: list[int] = []
     best = float(_right(model, [[]], confirming, answer, settings)[0])
     while finalists and len(chosen) < settings.most:
@@ -207,6 +227,12 @@ def _found(
     return Order(settings.unit, criterion, 0, chosen, [candidates[i] for i in chosen])
 
 
+def _part(texts: Batch, first: int, end: int) -> Batch:
+    """Some of the texts."""
+    parts = (whole[:, first:end] for whole in (texts.tokens, texts.labels, texts.results))
+    return Batch(*parts)
+
+
 @torch.no_grad()
 def _right(
     model: Transformer, tries: list[list[int]], texts: Batch, answer: int, settings: Search
@@ -215,4 +241,6 @@ def _right(
     layout, device = Layout.of(model), texts.tokens.device
     zero = torch.zeros(1, layout.size, device=device, dtype=model.token_embedding.dtype)
     edits = [addresses(settings.unit, chosen, layout, device) for chosen in tries]
-    return (predictions(model, zero, edits, texts.tokens, answer) == texts.labels).double().mean(1)
+    together = max(16, TRIED_TEXTS // texts.tokens.shape[1])
+    found = predictions(model, zero, edits, texts.tokens, answer, together)
+    return (found == texts.labels).double().mean(1)

@@ -30,7 +30,15 @@ SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
 PRUNING = Pruning(draws=2, samples=120)
 SEARCH = Search()
 LEARNED_SEARCH = Search(
-    unit="neuron", scored=150, moved=50, choosing=32, finalists=8, confirming=96, most=15, samples=160
+    unit="neuron",
+    scored=150,
+    moved=50,
+    glance=16,
+    choosing=32,
+    finalists=8,
+    confirming=96,
+    most=15,
+    samples=160,
 )
 GRAFTING = Grafting(singles=10, samples=120)
 # GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
