@@ -27,7 +27,7 @@ from veneer.tasks.mixture import OPERANDS, pretraining
 
 Tables = dict[str, pl.DataFrame]
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
-PRUNING = Pruning(draws=2, samples=120)
+PRUNING = Pruning(units=("weight",), draws=2, samples=120)
 SEARCH = Search()
 LEARNED_SEARCH = Search(
     unit="neuron",
@@ -41,7 +41,8 @@ LEARNED_SEARCH = Search(
     samples=160,
 )
 GRAFTING = Grafting(singles=10, samples=120)
-# GPTs are larger, and pruned by neurons (App. D); the fewer tries keep a model at some ten seconds.
+# Written models are pruned by weights, learned ones by neurons (App. D), which are larger: fewer tries keep
+# a model at some ten seconds.
 LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50, 100), units=("neuron",), draws=1, samples=80)
 LEARNED_GRAFTING = Grafting(directions=("back",), singles=0, ks=(10, 100, 200), samples=80)
 PROBES = ProbeSettings()
