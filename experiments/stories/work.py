@@ -9,7 +9,7 @@ are there tells a deletion from damage.
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def asking(record: Record, feature: str, seed: int) -> Record:
 
 def deleting(settings: Stories, trial: StoryTrial) -> list[Record]:
     """The stories that a deletion trains on."""
-    drawn_stories = list(stories(settings.stories, trial.seed, "finetune"))
+    drawn_stories = _finetuning(settings.stories, trial.seed)
     if trial.arm == "mix-and-match":
         return list(mix_and_match(drawn_stories, settings.feature, settings.renamed))
     if trial.arm == "randomisation":
@@ -63,7 +63,19 @@ def deleting(settings: Stories, trial: StoryTrial) -> list[Record]:
 def reviving(settings: Stories, trial: StoryTrial) -> Sequence[Record]:
     """The stories that reFT trains on: all have the feature."""
     count = min(settings.reft_updates * settings.batch, settings.stories)
-    return drawn(count, "reft", trial.seed, lambda record: settings.feature in record.features)
+    return _having(settings.feature, count, trial.seed)
+
+
+@lru_cache(maxsize=2)
+def _finetuning(count: int, seed: int) -> tuple[Record, ...]:
+    """Stories of a deletion, before the deletion: the same for every arm of a seed."""
+    return tuple(stories(count, seed, "finetune"))
+
+
+@lru_cache(maxsize=2)
+def _having(feature: str, count: int, seed: int) -> Sequence[Record]:
+    """Stories of a reFT: the same for every arm of a seed."""
+    return tuple(drawn(count, "reft", seed, lambda record: feature in record.features))
 
 
 class Workshop:
