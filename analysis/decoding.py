@@ -26,7 +26,7 @@ from veneer.tasks.errors import InputError
 
 FOLDS = 5
 PENALTY = 1e-2  # on features of variance 1, times the samples
-NUMBERS = 1 << 24  # held at once by distances to class means
+NUMBERS = 1 << 20  # of units held at once: what a core's cache holds
 
 Labels = Int[Tensor, "sample"]
 
@@ -115,8 +115,8 @@ def decode_units(
     for name, labels in variables.items():
         classes = _classes(name, labels, len(features))
         index = labels.unique(return_inverse=True)[1]
-        drawn = [index, *_shuffled(index, groups, shuffles, name, seed)]
-        found = torch.stack([_nearest(features, labels, classes, parts) for labels in drawn])
+        drawn = torch.stack([index, *_shuffled(index, groups, shuffles, name, seed)])
+        found = _nearest(features, drawn, classes, parts)
         null = found[1:].flatten()
         p = torch.special.ndtr((null.mean() - found[0]) / null.std()).numpy()
         tables.append(
@@ -217,22 +217,50 @@ def _ridge(
 
 def _nearest(
     features: Float[Tensor, "sample unit"],
-    labels: Labels,
+    labels: Int[Tensor, "set sample"],
     classes: int,
     parts: list[Bool[Tensor, "sample"]],
-) -> Float[Tensor, "unit"]:
-    """Balanced accuracy, over all folds together, of the nearest class mean of each unit."""
-    size = max(1, NUMBERS // (len(features) * classes))
+) -> Float[Tensor, "set unit"]:
+    """Balanced accuracy, over all folds together, of the nearest class mean of each unit.
+
+    On a line the values nearest to a class mean lie between two midpoints. So a sample is read rightly if it
+    lies between those of its own class, and no other distance is needed. On a midpoint the
+    lower mean answers.
+    """
+    one_hot = F.one_hot(labels, classes).to(features).transpose(1, 2)
+    counts = one_hot.sum(2)
     found = []
-    for units in features.split(size, dim=1):
-        guessed = torch.empty(units.shape, dtype=torch.int64)
+    for units in features.split(max(1, NUMBERS // len(features)), dim=1):
+        hits = units.new_zeros(*counts.shape, units.shape[1])
         for test in parts:
-            wanted = F.one_hot(labels[~test], classes).to(units)
-            means = (wanted.T @ units[~test]) / wanted.sum(0).clamp_min(1)[:, None]
-            means = torch.where(wanted.sum(0)[:, None] > 0, means, torch.inf)
-            guessed[test] = (units[test][:, None] - means).abs().argmin(1)
-        found.append(_balanced(guessed[None], labels[None, :, None].expand(1, -1, guessed.shape[1]), classes))
-    return torch.cat(found, 1)[0]
+            seen, unseen = one_hot[:, :, ~test], units[test]
+            of = seen.sum(2)
+            means = (seen.flatten(0, 1) @ units[~test]).unflatten(0, of.shape)
+            means = torch.where(of[..., None] > 0, means / of.clamp_min(1)[..., None], torch.inf)
+            bounds = _between(means)
+            for place, own in enumerate(labels[:, test]):
+                for label in range(classes):
+                    values = unseen[own == label]
+                    low, high = (bound[place, label] for bound in bounds)
+                    hits[place, label] += ((values > low) & (values <= high)).sum(0)
+        found.append((hits / counts[..., None]).nanmean(1))  # NaN where a class does not occur
+    return torch.cat(found, 1).double()
+
+
+def _between(
+    means: Float[Tensor, "set class unit"],
+) -> tuple[Float[Tensor, "set class unit"], Float[Tensor, "set class unit"]]:
+    """The midpoints below and above each class mean; of equal means the first class answers alone."""
+    means = means.clone()
+    for label in range(1, means.shape[1]):
+        again = (means[:, :label] == means[:, label : label + 1]).any(1)
+        means[:, label].masked_fill_(again, torch.inf)
+    ordered, order = means.sort(1)
+    middle = (ordered[:, :-1] + ordered[:, 1:]) / 2
+    end = torch.full_like(means[:, :1], torch.inf)
+    place = order.argsort(1)
+    low, high = torch.cat([-end, middle], 1), torch.cat([middle, end], 1)
+    return low.gather(1, place), high.gather(1, place)
 
 
 def _balanced(

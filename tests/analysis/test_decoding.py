@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from veneer.analysis.decoding import decode, decode_units, false_discovery, mixed_selectivity
+from veneer.analysis.decoding import _folds, decode, decode_units, false_discovery, mixed_selectivity
 from veneer.tasks.errors import InputError
 
 SAMPLES, UNITS = 600, 40
@@ -33,6 +33,25 @@ def test_a_variable_in_one_unit_is_decoded_there_and_nowhere_else() -> None:
     counts = mixed_selectivity(table)
     assert counts["variables"].to_list() == [0, 1, 2]
     assert counts["units"][2] >= 1 and counts["units"].sum() == UNITS
+
+
+def test_a_units_accuracy_is_that_of_the_nearest_mean_found_by_distances() -> None:
+    """Classes in an order that differs by unit, one that a fold lacks, and a unit that is constant."""
+    features, variables, groups = trials()
+    features, labels = features.double(), variables["choice"].clone()
+    features[:, 0], features[:, 1] = 1.0, features[:, 7].neg()
+    labels[groups == 5] = 3
+    table = decode_units(features, {"choice": labels}, groups, seed=4)
+    test = torch.stack(_folds(groups, 5, 4))
+    for unit in range(UNITS):
+        guessed = torch.empty_like(labels)
+        for fold in test:
+            means = torch.stack([features[~fold & (labels == label), unit].mean() for label in range(4)])
+            gaps = (features[fold, unit, None] - means).abs().nan_to_num(torch.inf)
+            guessed[fold] = gaps.argmin(1)
+        shares = [float((guessed[labels == label] == label).double().mean()) for label in range(4)]
+        assert table["accuracy"][unit] == pytest.approx(np.mean(shares)), unit
+    assert table["accuracy"][0] == 0.25
 
 
 def test_shuffled_labels_give_chance() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES
-from tests.experiments.test_cddm import PAPER, made_up
+from tests.experiments.test_cddm import PAPER, Lie, made_up
 from veneer.claims.cddm import DecisionsView
 from veneer.claims.evidence import Finding
 from veneer.claims.list import claims, evaluate
@@ -39,6 +39,22 @@ def test_what_the_paper_says_is_replicated(number: str, tmp_path: Path) -> None:
 def test_lies_are_found_out(number: str, ends: Any, depths: dict[str, float], tmp_path: Path) -> None:
     found = answer(number, made_up(tmp_path / "run", {**PAPER, **ends}, **depths))
     assert found.outcome == NO, found.explanation
+
+
+@pytest.mark.parametrize(
+    ("number", "lie"),
+    [
+        ("L6", "looks elsewhere"),
+        ("L7", "fewer units"),
+        ("L7", "less apart"),
+        ("L8", "far later"),
+        ("L8", "near earlier"),
+    ],
+)
+def test_a_lie_about_insides_is_found_out_by_its_claim_alone(number: str, lie: Lie, tmp_path: Path) -> None:
+    run = made_up(tmp_path / "run", lie=lie)
+    outcomes = {name: answer(name, run).outcome for name in LIN}
+    assert outcomes == {name: NO if name == number else YES for name in LIN}
 
 
 @pytest.mark.parametrize("number", LIN[2:])

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -167,7 +167,13 @@ def test_loss_without_a_part_that_does_nothing_is_that_of_the_whole_model(base: 
     )
 
 
-def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> None:
+Lie = Literal["looks elsewhere", "fewer units", "less apart", "far later", "near earlier"]
+"""What can be turned in a run that is written as the paper has it: from scratch, the first block's head looks
+less at numbers than evenly; fewer units tell a variable; classes lie less apart; fine-tuned, the later blocks
+are no nearer to the pretrained model than from scratch; the earlier blocks are the nearest."""
+
+
+def planted(run: DecisionsRun, ends: Mapping[Arm, float], lie: Lie | None = None, **depths: float) -> None:
     """A run whose trials were not done but written: accuracy by arm, and where its heads matter."""
     run.record_inputs({"models": {}, "data": {}, "environment": {"versions": {}}})
     for trial in run.trials():
@@ -181,6 +187,14 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
         heads = [(b, h) for b in range(4) for h in range(2)]
         lost = [0.4 * (late if b == 3 else 1 - late if b == 0 else 0.0) + 0.01 * h for b, h in heads]
         same = trial.arm != "scratch"
+        near = [0.8 + 0.02 * i + wobble for i in range(4)]
+        if lie == "far later":
+            near = [0.8 + wobble] * 2 + [0.2 + wobble] * 2
+        elif lie == "near earlier":
+            near = [0.9 + wobble] * 2 + [0.4 + wobble] * 2
+        telling = (2 if same else 5 + trial.seed) if lie != "fewer units" else (8 if same else 2 + trial.seed)
+        apart = 0.1 if same == (lie != "less apart") else 0.5
+        looks = 0.05 if lie == "looks elsewhere" else 0.4
         tables = {
             "final": pl.DataFrame(
                 {"asked": [HELD_OUT, "held-out wording"], "accuracy": [end, 0.5], "decisions": [512, 512]}
@@ -209,7 +223,7 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
             "similarity": pl.DataFrame(
                 {
                     "residual": range(5),
-                    "cka": [1.0, *(0.8 + 0.02 * i + wobble if same else 0.3 for i in range(4))],
+                    "cka": [1.0, *(near if same else [0.3] * 4)],
                 }
             ),
             "units": pl.DataFrame(
@@ -218,7 +232,7 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
                     "layer": [0] * 10,
                     "unit": range(10),
                     "variable": ["choice"] * 10,
-                    "significant": [u < (2 if same else 5 + trial.seed) for u in range(10)],
+                    "significant": [u < telling for u in range(10)],
                 }
             ),
             "silhouettes": pl.DataFrame(
@@ -226,7 +240,7 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
                     "way": ["all units"],
                     "layer": [4],
                     "variable": ["choice"],
-                    "separation": [(0.1 if same else 0.5) + wobble],
+                    "separation": [apart + wobble],
                     "stable": [True],
                 }
             ),
@@ -235,7 +249,7 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
                     "block": [0, 0],
                     "head": [1, 1],
                     "role": ["relevant", "irrelevant"],
-                    "share": [0.4 + wobble, 0.3],
+                    "share": [looks + wobble, max(0.0, looks - 0.1)],
                     "expected": [0.1, 0.1],
                 }
             ),
@@ -246,9 +260,11 @@ def planted(run: DecisionsRun, ends: Mapping[Arm, float], **depths: float) -> No
 PAPER: dict[Arm, float] = {"pretrained": 0.5, "fine-tuned": 0.93, "scratch": 0.92, "shuffled": 0.9}
 
 
-def made_up(folder: Path, ends: Mapping[Arm, float] = PAPER, **depths: float) -> DecisionsRun:
+def made_up(
+    folder: Path, ends: Mapping[Arm, float] = PAPER, lie: Lie | None = None, **depths: float
+) -> DecisionsRun:
     run = DecisionsRun.open(folder, Decisions(seeds=3))
-    planted(run, ends, **{"fine_tuned": 0.9, "scratch": 0.1, **depths})
+    planted(run, ends, lie, **{"fine_tuned": 0.9, "scratch": 0.1, **depths})
     return run
 
 
