@@ -23,6 +23,7 @@ from veneer.experiments.cddm.result import comparisons, conclude
 from veneer.experiments.cddm.settings import ARMS, Arm, Decisions, DecisionTrial
 from veneer.experiments.cddm.store import LOOKS, DecisionsRun
 from veneer.experiments.cddm.work import HELD_OUT, Workshop, ordinary, work
+from veneer.finetune.checkpoint import load_state
 from veneer.language.attacks import permuted
 from veneer.language.cddm import TEMPLATES, trials
 from veneer.language.encoding import encode_questions
@@ -358,6 +359,48 @@ def test_the_whole_run_and_every_command_on_it(
     capsys.readouterr()
     assert call("verify", str(out)) == 1
     assert "units.parquet: changed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_gpt2_whose_fine_tuning_is_adapters_goes_through_to_page_and_claims(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its matrices act from the other side than a Llama's, in LoRA as in the ablation of heads."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    base, out = tmp_path / "gpt2", tmp_path / "run"
+    tokenizer = load_tokenizer(ready("numbers"))
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=16, n_layer=2, n_head=2, **ends)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        GPT2LMHeadModel(config).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    words = ("--base", str(base), *options(rank=4), "--out", str(out), "--jobs", "1")
+    assert call("run", "cddm", *words) == 0
+    run = DecisionsRun.read(out)
+    assert not run.pending() and (out / "report.html").exists()
+    for trial in run.settings.trials_of("train"):
+        kept = load_state(run.weights(trial))
+        adapters = [name for name in kept if ".lora_" in name]
+        assert len(adapters) == (0 if trial.arm == "scratch" else len(kept)), trial
+    shop = Workshop(run, CPU)
+    whole = shop.pretrained
+    for trial in run.settings.trials_of("look"):
+        model = shop.model(trial)
+        assert {n: p.shape for n, p in model.named_parameters()} == {
+            n: p.shape for n, p in whole.named_parameters()
+        }
+        effects = pl.read_parquet(out / "looks" / trial.id / "ablation.parquet").filter(how="zero")
+        assert effects.filter(kind="head").height == 4
+        assert scores(model, shop.looked[HELD_OUT])["accuracy"] == pytest.approx(
+            pl.read_parquet(out / "looks" / trial.id / "final.parquet").filter(asked=HELD_OUT)["accuracy"][0]
+        )
+    assert call("verify", str(out)) == 0
+    capsys.readouterr()
+    assert call("claims", str(out), "--only", "L1", "L2", "L8", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["claims"]
+    assert {own["outcome"] for own in found} == {"undecidable at this size"}  # one seed
 
 
 def test_killed_training_goes_on_to_the_same_numbers(

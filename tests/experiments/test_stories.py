@@ -165,6 +165,13 @@ def test_every_trial_starts_from_one_that_is_done_before_it(preset: str) -> None
         )  # as in the paper's code
 
 
+def test_without_the_control_from_scratch_nothing_else_is_missing() -> None:
+    both, one = (Stories(seeds=2, scratch=own).trials() for own in (True, False))
+    assert [trial for trial in both if trial.arm != "scratch"] == list(one)
+    assert sum(trial.arm == "scratch" for trial in both) == 4  # deletion and reFT, two seeds
+    assert {trial.arm for trial in Stories(controls=False).trials()}.isdisjoint({"never", "scratch"})
+
+
 def test_deletions_never_show_the_feature_and_reft_always_does() -> None:
     settings = Stories(stories=40, reft_updates=2, batch=2)
     with_it = {record.story for record in stories(40, 1, "finetune") if "Twist" in record.features}
@@ -251,7 +258,7 @@ def test_a_deletion_takes_the_feature_away_and_reft_brings_it_back_sooner_than_t
 ) -> None:
     """The whole command, with one deletion; then again in one process from half of its trials."""
     small = ["--deletions", "randomisation", "--rates", "2e-4", "--generations", "32", "--probes", "40"]
-    small += ["--reft-updates", "16"]
+    small += ["--reft-updates", "16", "--seeds", "1"]
     out = tmp_path / "run"
     assert call("run", "stories", *small, "--out", str(out), "--jobs", "2") == 0
     run = StoriesRun.read(out)
