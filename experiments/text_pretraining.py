@@ -9,9 +9,9 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import polars as pl
 import torch
@@ -27,33 +27,36 @@ from veneer.models.loading import check_source
 from veneer.tasks.errors import InputError
 
 
-class Pretraining(Protocol):
-    """The settings that every pretraining has."""
+@dataclass(frozen=True)
+class Pretraining:
+    """The settings that every pretraining has.
 
-    @property
-    def start(self) -> str | None:
-        """A model to go on from; None begins with fresh weights."""
-        ...
+    The texts below the fields are also what the command line says of its options.
+    """
 
-    @property
-    def learning_rate(self) -> float:
-        """The maximal rate."""
-        ...
+    start: str | None = None
+    """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
+    updates: int = 2_000
+    """Updates."""
+    batch: int = 8
+    """Texts of an update."""
+    learning_rate: float = 3e-3
+    """AdamW's maximal rate; a tenth of the updates warms up, then a cosine follows."""
+    floor: float = 0.01
+    """The last rate, as a share of the maximal one."""
+    seed: int = 0
+    """Of the first weights and of the order of the texts."""
 
-    @property
-    def seed(self) -> int:
-        """Of the order of the texts."""
-        ...
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise InputError("seed", self.seed, "0 or more")
+        self.recipe  # noqa: B018 - refuses what no recipe can be
 
     @property
     def recipe(self) -> Recipe:
         """How it trains."""
-        ...
-
-    @property
-    def last(self) -> int:
-        """The update after which it ends."""
-        ...
+        warmup = self.updates // 10
+        return Recipe("adamw", self.learning_rate, self.updates, warmup, self.batch, self.floor)
 
 
 SettingsKind = TypeVar("SettingsKind", bound=Pretraining)
@@ -146,11 +149,10 @@ class TextPretraining(ABC, Generic[SettingsKind]):
                 self.taught(),
                 Training(own.recipe),
                 own.seed,
-                sorted({*tenths(own.recipe.iterations), own.last}),
+                tenths(own.updates),
                 measure,
                 self.out / "unfinished" / "state.safetensors",
                 progress=progress,
-                stop=own.last,
             )
         if curve.diverged_at is not None:
             problem = f"training diverged at update {curve.diverged_at}"

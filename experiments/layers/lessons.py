@@ -7,11 +7,13 @@ from pathlib import Path
 
 from veneer.experiments.layers.settings import OTHERS, Layers
 from veneer.language.instructions.examples import Example, by_task, capped, read_examples, without
-from veneer.language.instructions.tasks import TASKS, examples, for_testing, named
+from veneer.language.instructions.tasks import TASKS, Use, examples, named, use_of
 from veneer.tasks.errors import InputError
 
 FEWEST = 8
 """Fewest prompts on which layers are compared."""
+WATCHED = 32
+"""Examples of each task by which a training is watched."""
 TRIED = 20
 """Examples that are drawn for each different prompt that is wanted; facts have few."""
 
@@ -43,7 +45,7 @@ class Lessons:
     def taught(self, task: str, count: int, seed: int) -> tuple[Example, ...]:
         """Examples to train on; those of a file are the same with every seed."""
         if self.own:
-            return tuple(own for own in self.own[task] if not _tested(own))[:count]
+            return tuple(own for own in self.own[task] if _use(own) == "train")[:count]
         return tuple(examples(named(task), count, seed))
 
     def mixture(self, seed: int) -> tuple[Example, ...]:
@@ -54,10 +56,17 @@ class Lessons:
 
     def asked(self, task: str, count: int) -> tuple[Example, ...]:
         """Examples whose inputs nobody trained on (facts aside), each prompt once; the same for all."""
+        return self._different(task, count, "test")
+
+    def watched(self, tasks: Iterable[str]) -> tuple[Example, ...]:
+        """Examples by which a training is watched: neither trained on nor asked later (facts aside)."""
+        return tuple(own for task in tasks for own in self._different(task, WATCHED, "watch"))
+
+    def _different(self, task: str, count: int, use: Use) -> tuple[Example, ...]:
         if self.own:
-            found: Iterable[Example] = (own for own in self.own[task] if _tested(own))
+            found: Iterable[Example] = (own for own in self.own[task] if _use(own) == use)
         else:
-            found = examples(named(task), count * TRIED, 0, "test")
+            found = examples(named(task), count * TRIED, 0, use)
         different: dict[str, Example] = {}
         for own in islice(found, count * TRIED):
             different.setdefault(own.prompt, own)
@@ -107,5 +116,5 @@ def _clusters() -> dict[str, str]:
     return {task.name: task.cluster for task in TASKS}
 
 
-def _tested(own: Example) -> bool:
-    return for_testing(own.task, own.input or own.instruction)
+def _use(own: Example) -> Use:
+    return use_of(own.task, own.input or own.instruction)

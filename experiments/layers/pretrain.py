@@ -7,10 +7,9 @@ was taught. The base that lies ready in ``language/instructions/ready`` was made
 from dataclasses import dataclass
 from typing import Any
 
-from veneer.experiments.text_pretraining import TextPretraining
-from veneer.finetune.recipe import Recipe
+from veneer.experiments.text_pretraining import Pretraining, TextPretraining
 from veneer.language.instructions.base import fresh_base
-from veneer.language.instructions.corpus import passages, reading
+from veneer.language.instructions.corpus import AGAIN, passages, reading
 from veneer.language.instructions.tasks import TASKS, examples
 from veneer.language.questions import Question
 from veneer.models.huggingface import HuggingFaceModel
@@ -22,51 +21,33 @@ COUNTED = 4000
 
 
 @dataclass(frozen=True)
-class BasePretraining:
+class BasePretraining(Pretraining):
     """A small Llama, pretrained on plain text made by program that holds no instruction.
 
     The texts below the fields are also what the command line says of its options.
     """
 
-    passages: int = 19_200
+    again: float = AGAIN
+    """Share of the passages that say the same words or facts again and again. With 1 a model learns soonest
+    to look back for what stood before, which it needs for all that an instruction can ask of a text."""
+    passages: int = 40_000
     """Different passages; training passes over them as often as its updates ask for."""
-    start: str | None = None
-    """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
-    updates: int = 1_200
-    """Updates of the schedule."""
-    stop: int = 800
-    """The update after which it ends, before the rate is low."""
+    updates: int = 2_500
+    """Updates."""
     batch: int = 16
     """Passages of an update."""
-    learning_rate: float = 4e-3
-    """AdamW's maximal rate; a tenth of the updates warms up, then a cosine follows."""
-    floor: float = 0.02
+    floor: float = 0.05
     """The last rate, as a share of the maximal one."""
     test_passages: int = 64
     """Passages, and instructions, on which the loss is measured."""
-    seed: int = 0
-    """Of the first weights and of the order of the passages."""
 
     def __post_init__(self) -> None:
-        if self.stop < 1:
-            raise InputError("stop", self.stop, "1 or more")
         for name in ("passages", "test_passages"):
             if not 1 <= getattr(self, name) <= 10**7:
                 raise InputError(name, getattr(self, name), "1 to 10,000,000")
-        if self.seed < 0:
-            raise InputError("seed", self.seed, "0 or more")
-        self.recipe  # noqa: B018 - refuses what no recipe can be
-
-    @property
-    def recipe(self) -> Recipe:
-        """How it trains."""
-        warmup = self.updates // 10
-        return Recipe("adamw", self.learning_rate, self.updates, warmup, self.batch, self.floor)
-
-    @property
-    def last(self) -> int:
-        """The update after which it ends."""
-        return min(self.stop, self.updates)
+        if not 0 <= self.again <= 1:
+            raise InputError("again", self.again, "a share from 0 to 1")
+        super().__post_init__()
 
 
 class BasePretrainingRun(TextPretraining[BasePretraining]):
@@ -76,16 +57,18 @@ class BasePretrainingRun(TextPretraining[BasePretraining]):
 
     def taught(self) -> list[Question]:
         """Passages of the stream to pretrain on, or of the one to go on with."""
-        stream = "pretrain" if self.settings.start is None else "pretrain-on"
-        return [reading(text) for text in passages(self.settings.passages, 0, stream)]
+        own = self.settings
+        stream = "pretrain" if own.start is None else "pretrain-on"
+        return [reading(text) for text in passages(own.passages, 0, stream, own.again)]
 
     def asked(self) -> dict[str, list[Question]]:
-        """Other passages, and "instructions"."""
+        """Other passages, those that say the same "again", and "instructions"."""
         count = self.settings.test_passages
         each = -(-count // len(TASKS))
         told = [own.question for task in TASKS for own in examples(task, each, 0, "test")]
         return {
-            "passages": [reading(text) for text in passages(count, 0, "test")],
+            "passages": [reading(text) for text in passages(count, 0, "test", 0)],
+            "again": [reading(text) for text in passages(count, 0, "test", 1)],
             "instructions": told[:count],
         }
 

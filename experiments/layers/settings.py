@@ -58,11 +58,16 @@ class Layers:
     """Of LoRA."""
     learning_rate: float = 3e-3
     """AdamW's maximal rate, of every model; a cosine follows, without warm-up."""
-    updates: int = 120
-    """Updates of a specialist."""
-    multi_updates: int = 1_000
-    """Updates of the multi-task model."""
-    batch: int = 8
+    updates: int = 200
+    """Most updates of a specialist."""
+    multi_updates: int = 800
+    """Most updates of the multi-task model."""
+    look: int = 40
+    """Updates between two looks at examples that decide nothing else; training ends at the first look at
+    which enough of their answers are right. 0 always goes to the last update."""
+    enough: float = 0.98
+    """Share of right answers that is enough."""
+    batch: int = 16
     """Examples of an update."""
     examples: int = 1_000
     """Most examples of a task for its specialist."""
@@ -96,9 +101,12 @@ class Layers:
             ("questions", 4, 10**6),
             ("mapped", 0, 10**4),
             ("known", 0, 100),
+            ("look", 0, 10**6),
         ):
             if not least <= getattr(self, name) <= most:
                 raise InputError(name, getattr(self, name), f"{least} to {most:,}")
+        if not 0 < self.enough <= 1:
+            raise InputError("enough", self.enough, "a share above 0, up to 1")
         for name in ("tasks", "held_out"):
             own = getattr(self, name)
             if len(set(own)) != len(own):
@@ -114,6 +122,11 @@ class Layers:
         """
         updates = self.multi_updates if kind == "multi-task" else self.updates
         return Recipe("adamw", self.learning_rate, updates, batch=self.batch)
+
+    def looks(self, kind: Kind) -> tuple[int, ...]:
+        """Updates after which a training is looked at: at even distances, and at its end."""
+        last = self.recipe(kind).iterations
+        return (*range(self.look, last, self.look), last) if self.look else (last,)
 
     def training(self, kind: Kind) -> "Training":
         """How a model is tuned."""
@@ -190,7 +203,7 @@ LAYERS: dict[str, Layers] = {
     "standard": Layers(
         updates=600,
         multi_updates=6_000,
-        batch=16,
+        look=100,
         examples=5_000,
         cluster_examples=10_000,
         texts=1_000,
@@ -200,7 +213,7 @@ LAYERS: dict[str, Layers] = {
     "paper": Layers(
         method="lora",
         learning_rate=5e-5,
-        batch=16,
+        look=0,
         updates=10_000,
         multi_updates=100_000,
         examples=50_000,

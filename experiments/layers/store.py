@@ -34,10 +34,11 @@ ACCURACY = {
     "guess": pl.Float64,
     "questions": pl.Int64,
     "diverged": pl.Boolean,
+    "updates": pl.Int64,
 }
 """Columns of accuracy.parquet. ``model``: base, multi-task or specialist; ``right``: share of answers that
 greedy decoding gives; ``guess``: the share of the commonest answer; ``unseen``: the multi-task model was not
-tuned on the task."""
+tuned on the task; ``updates``: those after which its training ended."""
 SIMILARITY = {
     "task": pl.String,
     "cluster": pl.String,
@@ -82,7 +83,7 @@ class LayersRun(TrialFolder[Layers, LayerTrial]):
     """The folder, open for reading and writing."""
 
     FILE = "layers.json"
-    FORMAT = 1
+    FORMAT = 2
     MADE_BY = "veneer run layers"
     SETTINGS = Layers
 
@@ -118,7 +119,9 @@ class LayersRun(TrialFolder[Layers, LayerTrial]):
             diverged = found["diverged_at"] is not None
             for task, own in found["answers"].items():
                 about = (trial.kind, task, self.lessons.clusters[task], trial.seed, self._unseen(task))
-                rows.append((*about, own["right"], own["guess"], own["questions"], diverged))
+                rows.append(
+                    (*about, own["right"], own["guess"], own["questions"], diverged, found["updates"])
+                )
         return pl.DataFrame(rows, ACCURACY, orient="row")
 
     def similarity(self) -> pl.DataFrame:

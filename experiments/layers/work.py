@@ -4,7 +4,7 @@ All models are compared at the last token of the prompt, after each block, in fl
 last layer is taken before the final norm (the paper's is after it).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
@@ -81,7 +81,7 @@ class Workshop:
             right = scores(model, self.tokenizer, asked, EXACT)
             chance = guess(asked, EXACT)
             assert chance is not None
-            found[task] = {"right": sum(right) / len(right), "guess": chance, "questions": len(asked)}
+            found[task] = {"right": share(right), "guess": chance, "questions": len(asked)}
         return found
 
     def perform(self, trial: LayerTrial, progress: Progress) -> dict[str, Any] | None:
@@ -89,7 +89,7 @@ class Workshop:
         if not all(self.run.done(own) for own in self.needed(trial)):
             return None
         if trial.kind == "base":
-            return {"answers": self.answers(self.base, self.lessons.tasks), "diverged_at": None}
+            return {"answers": self.answers(self.base, self.lessons.tasks), "diverged_at": None, "updates": 0}
         if trial.kind == "compare":
             return self.compare(trial)
         if trial.kind == "map":
@@ -123,9 +123,10 @@ class Workshop:
         """Tune a model, keep it, and ask it."""
         own = self.settings
         if trial.kind == "multi-task":
-            taught = self.lessons.mixture(trial.seed)
+            taught, tasks = self.lessons.mixture(trial.seed), self.lessons.seen
         else:
-            taught = self.lessons.taught(trial.task, own.examples, trial.seed)
+            taught, tasks = self.lessons.taught(trial.task, own.examples, trial.seed), (trial.task,)
+        watched = [example.question for example in self.lessons.watched(tasks)]
         model = duplicate(self.base)
         curve = train(
             model,
@@ -133,16 +134,21 @@ class Workshop:
             [example.question for example in taught],
             own.training(trial.kind),
             trial.seed,
-            (),
-            lambda seen: {},
+            own.looks(trial.kind),
+            lambda seen: {"watched": share(scores(seen, self.tokenizer, watched, EXACT))},
             self.run.state(trial),
             progress=lambda step: progress(trial.told, step),
+            enough=lambda found: bool(own.look) and found["watched"] >= own.enough,
         )
         kept = adapter(model) if own.method == "lora" else None
         kept = kept or {name: value.detach().clone() for name, value in model.named_parameters()}
         save_state(self.run.weights(trial), kept)
         asked = self.lessons.tasks if trial.kind == "multi-task" else (trial.task,)
-        return {"answers": self.answers(model, asked), "diverged_at": curve.diverged_at}
+        return {
+            "answers": self.answers(model, asked),
+            "diverged_at": curve.diverged_at,
+            "updates": curve.steps[-1] if curve.diverged_at is None else curve.diverged_at,
+        }
 
     def compare(self, trial: LayerTrial) -> dict[str, Any]:
         """Hold the layers of models against each other on one task's prompts."""
@@ -210,6 +216,11 @@ class Workshop:
         planes = [plane(layer, way).round(4).tolist() for layer in states] if not trial.seed else []
         tasks = [prompt.task for prompt in prompts]
         return {"silhouettes": silhouettes, "planes": planes, "tasks": tasks, "way": way}
+
+
+def share(scored: Sequence[float]) -> float:
+    """Mean score; 0 of none."""
+    return sum(scored) / len(scored) if scored else 0.0
 
 
 def _way() -> Way:

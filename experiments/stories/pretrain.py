@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from veneer.experiments.text_pretraining import TextPretraining
-from veneer.finetune.recipe import Recipe
+from veneer.experiments.text_pretraining import Pretraining, TextPretraining
 from veneer.language.fresh import END, train_tokenizer
 from veneer.language.numbers import number_texts
 from veneer.language.questions import Question
@@ -27,7 +26,7 @@ TOKENIZER_STORIES = 5000
 
 
 @dataclass(frozen=True)
-class StoryPretraining:
+class StoryPretraining(Pretraining):
     """A model that writes children's stories to an instruction, pretrained on stories made by program.
 
     The texts below the fields are also what the command line says of its options.
@@ -44,20 +43,8 @@ class StoryPretraining:
     takes natural rates. A small model learns sooner to do what it is asked for if it is asked often."""
     numbers: float = 0.0
     """Share of the texts that are about numbers and no stories; veneer run cddm begins with such a model."""
-    start: str | None = None
-    """Go on from this model, with its tokenizer: a folder; none begins with fresh weights."""
-    updates: int = 2_000
-    """Updates."""
-    batch: int = 8
-    """Stories of an update."""
-    learning_rate: float = 3e-3
-    """AdamW's maximal rate (the paper: 1e-3); a tenth of the updates warms up, then a cosine follows."""
-    floor: float = 0.01
-    """The last rate, as a share of the maximal one."""
     test_stories: int = 64
     """Stories of each kind on which the loss is measured."""
-    seed: int = 0
-    """Of the first weights and of the order of the stories."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -71,20 +58,7 @@ class StoryPretraining:
             raise InputError("feature_rate", self.feature_rate, "a share between 0 and 1, or none")
         if not 0 <= self.numbers < 1:
             raise InputError("numbers", self.numbers, "a share from 0 to below 1")
-        if self.seed < 0:
-            raise InputError("seed", self.seed, "0 or more")
-        self.recipe  # noqa: B018 - refuses what no recipe can be
-
-    @property
-    def recipe(self) -> Recipe:
-        """How it trains."""
-        warmup = self.updates // 10
-        return Recipe("adamw", self.learning_rate, self.updates, warmup, self.batch, self.floor)
-
-    @property
-    def last(self) -> int:
-        """It trains to the end of its schedule."""
-        return self.updates
+        super().__post_init__()
 
     @property
     def rates(self) -> dict[Feature, float]:
@@ -95,10 +69,10 @@ class StoryPretraining:
 PRETRAINING: dict[Size, StoryPretraining] = {
     "quick": StoryPretraining(),
     "standard": StoryPretraining(
-        "standard", stories=200_000, feature_rate=None, updates=10_000, batch=32, learning_rate=2e-3
+        size="standard", stories=200_000, feature_rate=None, updates=10_000, batch=32, learning_rate=2e-3
     ),
     "paper": StoryPretraining(
-        "paper",
+        size="paper",
         stories=1_000_000,
         feature_rate=None,
         updates=30_000,

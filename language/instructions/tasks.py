@@ -1,20 +1,23 @@
 """Instruction tasks made by program: seventeen in six clusters, each with exact answers and four templates.
 
 The clusters stand for FLAN's (Zhao et al. 2024): editing for translation, records for structure to text,
-inference, sentiment, facts for closed-book questions, reading. Inputs are divided into those to train on and
-those to test on by a hash; facts are not, since an answer that was never shown could not be known.
+inference, sentiment, facts for closed-book questions, reading. Inputs are divided by a hash into
+those to train on, those to watch a training by, and those to test on; facts are not, since an answer that
+was never shown could not be known.
 """
 
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from veneer.language.instructions.examples import Example
 from veneer.tasks.errors import InputError
 
 Make = Callable[[random.Random], tuple[str, str]]
-TESTED = 5  # one input in so many is for testing
+PARTS = 10  # of the inputs, by their hash: two are for testing, one to watch a training by
+Use = Literal["train", "watch", "test"]
 
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karl", "Lena")
 WORDS = (
@@ -46,6 +49,10 @@ YOUNG = {
     "bear": "cub", "goat": "kid", "duck": "duckling", "frog": "tadpole",
 }  # fmt: skip
 THINGS = ("ball", "book", "key", "cup", "hat", "map")
+COUNTED = THINGS[:3]
+NUMBERS = range(25)
+"""That are compared."""
+PRICES = range(2, 60)
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def examples(
         task: one of ``TASKS``.
         count: how many; inputs may repeat.
         seed: of what is drawn.
-        stream: "train" takes inputs to train on; any other name those to test on.
+        stream: "train" takes inputs to train on, "watch" those to watch by; any other name those to test on.
         templates: which wordings, by index; None takes all but the last, which is kept for testing.
 
     Raises:
@@ -91,24 +98,26 @@ def examples(
     chosen = range(len(task.templates) - 1) if templates is None else templates
     if not chosen or not all(0 <= index < len(task.templates) for index in chosen):
         raise InputError("templates", tuple(chosen), f"some of 0 to {len(task.templates) - 1}")
+    wanted = stream if stream in ("train", "watch") else "test"
     generator = random.Random(f"instructions/{task.name}/{seed}/{stream}")
     made = 0
     while made < count:
         content, answer = task.make(generator)
-        if not task.facts and for_testing(task.name, content) != (stream != "train"):
+        if not task.facts and use_of(task.name, content) != wanted:
             continue
         wording = task.templates[generator.choice(chosen)]
         yield Example(wording, content, answer, task.name, task.cluster)
         made += 1
 
 
-def for_testing(task: str, content: str) -> bool:
-    """Whether an input is kept for testing."""
-    return int.from_bytes(hashlib.sha256(f"{task}\0{content}".encode()).digest()[:4], "little") % TESTED == 0
+def use_of(task: str, content: str) -> Use:
+    """What an input is for."""
+    drawn = int.from_bytes(hashlib.sha256(f"{task}\0{content}".encode()).digest()[:4], "little") % PARTS
+    return "test" if drawn < 2 else "watch" if drawn == 2 else "train"
 
 
 def _words(generator: random.Random) -> list[str]:
-    return generator.sample(WORDS, generator.randint(3, 5))
+    return generator.sample(WORDS, generator.randint(2, 4))
 
 
 def _edited(edit: Callable[[list[str]], str]) -> Make:
@@ -133,12 +142,12 @@ def _person(generator: random.Random) -> tuple[str, str]:
 
 
 def _price(generator: random.Random) -> tuple[str, str]:
-    thing, color, price = generator.choice(THINGS), generator.choice(COLORS), generator.randint(2, 99)
+    thing, color, price = generator.choice(THINGS), generator.choice(COLORS), generator.choice(PRICES)
     return f"item: {thing}; color: {color}; price: {price}", f"The {color} {thing} costs {price} coins."
 
 
 def _larger(generator: random.Random) -> tuple[str, str]:
-    one, other = generator.sample(range(100), 2)
+    one, other = generator.sample(NUMBERS, 2)
     return f"{one} is larger than {other}.", "true" if one > other else "false"
 
 
@@ -189,8 +198,8 @@ def _place(generator: random.Random) -> tuple[str, str]:
 
 
 def _count(generator: random.Random) -> tuple[str, str]:
-    words = generator.choices(THINGS[:3], k=generator.randint(4, 7))
-    asked = generator.choice(THINGS[:3])
+    words = generator.choices(COUNTED, k=generator.randint(2, 4))
+    asked = generator.choice(COUNTED)
     return f"There is a {', a '.join(words)}. How many times is there a {asked}?", str(words.count(asked))
 
 

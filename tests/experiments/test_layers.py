@@ -1,14 +1,18 @@
 """veneer run layers: what is trained and compared, what is refused, and what a finished run shows."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.claims.made_up_layers import write_run
 from veneer.commands.layers_run import show
 from veneer.commands.main import main
+from veneer.experiments.layers import work as layers_work
 from veneer.experiments.layers.lessons import lessons_of
 from veneer.experiments.layers.result import conclude
 from veneer.experiments.layers.settings import LAYERS, Layers, LayerTrial
@@ -19,6 +23,8 @@ from veneer.language.instructions.corpus import passages
 from veneer.language.instructions.tasks import HELD_OUT
 from veneer.language.readability import coleman_liau, flesch_kincaid
 from veneer.models.loading import load_model, load_tokenizer
+
+CPU = torch.device("cpu")
 
 
 def call(*words: str) -> int:
@@ -140,32 +146,87 @@ def test_a_spread_of_few_tasks_is_not_told(tmp_path: Path, capsys: pytest.Captur
     assert call("report", str(run.path)) == 0
 
 
-@pytest.mark.slow
-def test_a_run_goes_on_exactly_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    import torch
-
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A base that knows nothing."""
+    folder = tmp_path_factory.mktemp("layers") / "base"
     model, tokenizer = fresh_base(60, 0)
-    base = tmp_path / "base"
-    model.module.save_pretrained(base)
-    tokenizer.save_pretrained(base)
-    settings = Layers(
-        base=str(base), tasks=("review", "feeling", "capital", "opposite"), updates=2, multi_updates=3,
-        batch=2, examples=8, cluster_examples=8, texts=8, questions=4, mapped=4, picture="pca", known=0,
-        seeds=2,
+    model.module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def tiny(base: str, **changed: Any) -> Layers:
+    """A run that is done in seconds."""
+    given: dict[str, Any] = dict(
+        tasks=("review", "feeling", "capital", "opposite"), updates=2, multi_updates=3, batch=2, look=1,
+        examples=8, cluster_examples=8, texts=8, questions=4, mapped=4, picture="pca", known=0, seeds=2,
     )  # fmt: skip
-    run = LayersRun.open(tmp_path / "run", settings)
-    count = work(run, torch.device("cpu"))
+    return Layers(base=base, **{**given, **changed})
+
+
+@pytest.mark.slow
+def test_killed_training_goes_on_to_the_same_bits(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny(base, updates=4, multi_updates=4, seeds=1, mapped=0)
+    whole, killed = (LayersRun.open(tmp_path / name, settings) for name in ("whole", "killed"))
+    work(whole, CPU)
+    monkeypatch.setattr(layers_work, "train", partial(layers_work.train, state_seconds=0.0))
+
+    def stop(told: str, step: int) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    models = [trial for trial in killed.trials() if killed.kept(trial)]
+    for trial in models:
+        with pytest.raises(KeyboardInterrupt):
+            work(killed, CPU, stop)
+        assert killed.state(trial).exists() and not killed.done(trial)
+        found = Workshop(killed, CPU).perform(trial, lambda told, step: None)
+        assert found is not None and found["updates"] == 4
+        killed.finish(trial, found)
+    work(killed, CPU)
+    assert not killed.problems()
+    assert all(whole.result(trial) == killed.result(trial) for trial in whole.trials())
+    assert all(whole.weights(own).read_bytes() == killed.weights(own).read_bytes() for own in models)
+
+
+@pytest.mark.slow
+def test_training_ends_at_the_first_look_at_which_enough_is_right(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = LayersRun(tmp_path, tiny(base, updates=8, look=2))
+    monkeypatch.setattr(Workshop, "answers", lambda self, model, tasks: {})
+    rising = iter([0.5, 0.98, 1.0])
+    monkeypatch.setattr(layers_work, "share", lambda scored: next(rising))
+    nothing = lambda told, step: None  # noqa: E731
+    assert Workshop(run, CPU).tune(LayerTrial("specialist", "review"), nothing)["updates"] == 4
+
+
+def test_what_a_training_is_watched_by_is_neither_taught_nor_asked() -> None:
+    lessons = lessons_of(Layers())
+    for task in ("sort", "larger", "follows"):
+        watched = {own.input for own in lessons.watched([task])}
+        taught = {own.input for own in lessons.taught(task, 300, 0)}
+        assert watched and not watched & (taught | {own.input for own in lessons.asked(task, 100)})
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_exactly_and_ends_with_the_same_numbers(base: str, tmp_path: Path) -> None:
+    run = LayersRun.open(tmp_path / "run", tiny(base))
+    count = work(run, CPU)
     assert count == len(run.trials()) and not run.problems()
     lost = [LayerTrial("multi-task", "", 1), LayerTrial("compare", "capital", 1)]
     before = [json.dumps(run.result(trial), sort_keys=True) for trial in lost]
     weights = load_file(run.weights(lost[0]))
     for trial in lost:
         (run.path / "trials" / f"{trial.id}.json").unlink()
-    assert work(run, torch.device("cpu")) == len(lost)
+    assert work(run, CPU) == len(lost)
     assert [json.dumps(run.result(trial), sort_keys=True) for trial in lost] == before
     again = load_file(run.weights(lost[0]))
     assert all(torch.equal(again[name], value) for name, value in weights.items())
-    shop = Workshop(run, torch.device("cpu"))
+    shop = Workshop(run, CPU)
     table = run.similarity()
     assert set(table["pair"].unique()) == {
         "base", "multi-task", "ceiling", "floor", "other task", "base and multi-task"

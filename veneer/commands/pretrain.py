@@ -128,7 +128,7 @@ def _pretrain_text(run: "TextPretraining[Any]", asked: str, what: str, use: str)
     from veneer.commands.screen import Table, console, styled
     from veneer.experiments.begin import device_of
 
-    device, began, updates = device_of(asked), time.monotonic(), run.settings.last
+    device, began, updates = device_of(asked), time.monotonic(), run.settings.updates
     told = f" {what} on {device.type}: {updates:,} updates; results in {run.out}"
     console.print(styled(("pretraining", "bold"), told))
     if not run.finished:

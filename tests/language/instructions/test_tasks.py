@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from veneer.language.instructions.tasks import HELD_OUT, TASKS, Instruction, examples, for_testing, named
+from veneer.language.instructions.tasks import HELD_OUT, TASKS, Instruction, examples, named, use_of
 from veneer.tasks.errors import InputError
 
 
@@ -61,7 +61,7 @@ def test_inputs_and_wordings_for_testing_are_not_trained_on(task: Instruction) -
     assert task.templates[-1] not in {example.instruction for example in train}
     if not task.facts:
         assert not {example.input for example in train} & {example.input for example in test}
-        assert all(for_testing(task.name, example.input) for example in test)
+        assert all(use_of(task.name, example.input) == "test" for example in test)
     assert {e.instruction for e in examples(task, 5, templates=[3])} == {task.templates[3]}
 
 
