@@ -9,6 +9,7 @@ from tests.report.reading import Page
 from veneer.experiments.curves import courses
 from veneer.experiments.store import Run
 from veneer.finetune.cell import Cell
+from veneer.models.files import read_json, write_json
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
@@ -88,6 +89,15 @@ def test_a_foreign_cell_is_refused(copied: Run, text: str) -> None:
 def test_damaged_attention_of_a_capability_is_refused(copied: Run) -> None:
     (copied.path / "capabilities" / "compiled-seed-0" / "attention.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match="attention maps"):
+        write_report(copied)
+
+
+def test_a_capability_that_was_changed_is_refused(copied: Run) -> None:
+    """Its shape is right, and what the page needs of it is gone."""
+    file = copied.path / "capabilities" / "compiled-seed-0" / "model.json"
+    content = read_json(file)
+    write_json(file, {**content, "metadata": {"bos": "BOS"}})
+    with pytest.raises(InputError, match=r"model\.json.*it was changed"):
         write_report(copied)
 
 
