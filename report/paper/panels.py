@@ -13,6 +13,7 @@ import polars as pl
 
 from veneer.report.colours import ROLES, share_colour
 from veneer.report.figures import OPERAND_COLOURS, diverged_at
+from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,6 +238,9 @@ def _ends(axis: "Axes", table: pl.DataFrame, tokens: list[str], step: int) -> No
 def _grid(rows: int, columns: int, size: Size) -> tuple["Figure", "Axess"]:
     from matplotlib.figure import Figure
 
+    if not rows * columns:
+        problem = "no row of it is of the run's models, rates and shares"
+        raise InputError("table", f"{rows} by {columns} panels", "a table made by veneer analyse", problem)
     figure = Figure(figsize=(size[0] * columns + 0.4, size[1] * rows + 0.6), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     return figure, axes

@@ -8,7 +8,7 @@ import pytest
 from tests.report.conftest import Fake
 from tests.report.reading import last_values
 from veneer.experiments.store import Run
-from veneer.report.paper.figures import behaviour, figures
+from veneer.report.paper.figures import behaviour, figures, pruning
 from veneer.tasks.errors import InputError
 
 
@@ -37,3 +37,10 @@ def test_print_figures_draw_the_means_of_the_tables(finished: Fake) -> None:
 def test_an_unknown_print_style_is_refused(finished: Fake, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="paper or talk"):
         figures(finished.run, "poster", tmp_path)
+
+
+def test_a_table_of_other_models_is_refused_not_drawn(both: Path) -> None:
+    """Its columns are right, and none of its rows is of a model that could be drawn."""
+    table = pl.read_parquet(both.parent / "analysed" / "analysis" / "pruning.parquet")
+    with pytest.raises(InputError, match="no row of it"):
+        pruning(table.with_columns(start=pl.lit("x")), (2, 2), neurons=False)
