@@ -47,7 +47,7 @@ def render(run: StoriesRun, outcomes: Sequence[Outcome]) -> str:
     measured, settings = Measured(run), run.settings
     found = rows(run, list(outcomes))
     last = settings.reft_updates
-    steps = [0, *(step for step in settings.steps("revive") if step in (1, 4, 8, 16, 32, last))]
+    steps = [0, *(step for step in settings.steps("revive") if step in (1, 4, 16, 64, last))]
     inputs = run.inputs()
     values: dict[str, Any] = dict(
         outcomes=outcomes,

@@ -174,7 +174,7 @@ class Measured:
         feature = self.settings.feature
         pretrained, before = self.as_it_is("present"), self.curve(arm, rate).filter(pl.col("step") == 0)
         assert pretrained is not None
-        left = estimate(before["value"].to_list())
+        left = estimate(before["value"].to_list(), 0.0, 1.0)
         reasons = [
             f"After the deletion {shown(left)} of the stories that should have a {feature} have one; "
             f"before, {percent(pretrained)}."
