@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         "--learning-rates 2e-4 4e-4 6e-4 8e-4 --reft-rates --no-controls",
         "jailbreak",
     ),
-    "stories": _command("stories --preset quick --seeds 3"),
+    "stories": _command("stories --preset quick"),
     "layers": _command("layers --preset quick"),
     "cddm": _command("cddm --preset quick"),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),

@@ -160,7 +160,8 @@ def told_sections(found: Estimate | None, layers: int) -> str:
         return f"Sections were not asked: fewer than {FEWEST_TASKS} tasks were learned."
     share = f"{100 * found.found:.0f} % of resamples over tasks and seeds show sections"
     if found.sections is None:
-        return f"No sections: {share}, of {100 * ENOUGH:.0f} % asked for."
+        none = "No sections: layers do not fall into shared, transition and refinement ones"
+        return f"{none} ({share}; {100 * ENOUGH:.0f} % are asked for)."
     own = found.sections
     assert found.transition is not None and found.refinement is not None
     starts, ends = (_between(low + 1, high + 1) for low, high in (found.transition, found.refinement))
