@@ -129,7 +129,8 @@ class Stories:
             arms: list[tuple[Arm, float]] = [(own, rate) for rate in self.rates for own in self.deletions]
             if self.controls:
                 found.append(StoryTrial("never", "revive", 0.0, seed))
-                arms += [("scratch", max(self.rates))] if self.scratch else []
+                if self.scratch:
+                    arms.append(("scratch", max(self.rates)))
             for arm, rate in arms:
                 found += [StoryTrial(arm, "delete", rate, seed), StoryTrial(arm, "revive", rate, seed)]
             probed = [cell for cell in arms if cell[0] != "scratch"]
