@@ -111,7 +111,7 @@ def test_a_model_of_a_few_dozen_neurons_is_looked_into(
     words += " --c-tr 1 --reft-rates --no-controls --no-third-operand"
     main(["run", f"{file}:is_a", "--to", f"{file}:is_b", *words.split(), "--out", "run"])
     main(["analyse", "run", "--only", "pruning", "grafting", "--jobs", "1"])
-    table = pl.read_parquet("run/analysis/pruning.parquet").filter(pl.col("unit") == "neuron")
+    table = pl.read_parquet("run/analysis/pruning.parquet").filter(pl.col("criterion") == "saliency")
     assert 10 <= table["k"].max() < 100
 
 
