@@ -1,12 +1,10 @@
 """Run an experiment: train what is not finished of its fleets, on any engine, and store each cell."""
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 import torch
@@ -34,7 +32,6 @@ from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, baseline
 
-WRITERS = 8
 CAPABILITY_TEXTS = 500  # texts of each kind on which a capability is scored as it starts
 ROOM = "a folder that can be written and has room; the same command goes on from there"
 
@@ -228,16 +225,13 @@ class FleetWork:
 def _store(trained: Trained, job: FleetJob, fleet: Fleet, run: Run) -> None:
     """Write the cells of a trained fleet that are not there."""
     maps = stored_maps(job.task, job.encoding, trained.model)
-
-    def write(i: int, cell: Cell) -> None:
+    for i, cell in enumerate(fleet.cells):
         if run.has(cell):
-            return
+            continue
         curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
         table = metrics_table(trained.steps, *curves, EVALUATED)
         model = trained.model.member(i).to("cpu")
         run.write_cell(cell, model, table, maps[i], int(trained.diverged_at[i]))
-
-    _side_by_side(write, range(len(fleet.cells)), fleet.cells)
 
 
 def _can_start(cell: Cell, run: Run) -> bool:
@@ -328,28 +322,22 @@ def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> N
             fleet, starts = begun.to(device), [begun.member(i) for i in range(len(part))]
             maps = stored_maps(cell.task, prepared.encoding(cell), fleet)
             right = evaluate(fleet, sets, answer)[0].tolist()
-            write = partial(_write_capability, source, without_noise)
-            _side_by_side(write, part, starts, maps, right)
-
-
-def _side_by_side(write: Callable[..., None], *each: Iterable[Any]) -> None:
-    """Write several things in threads, which wait for the disk together: it takes many as fast as one."""
-    with ThreadPoolExecutor(WRITERS) as writers:
-        list(writers.map(write, *each))
+            for (folder, own), model, seen, accuracy in zip(part, starts, maps, right, strict=True):
+                measured = {"without_noise": without_noise} if own.origin.noise else {}
+                _write_capability(
+                    source, own.origin, folder, model, seen, {**measured, "as_started": accuracy}
+                )
 
 
 def _write_capability(
     source: Source,
-    without_noise: list[list[float]],
-    place: tuple[Path, Cell],
+    origin: Origin,
+    folder: Path,
     model: Transformer,
     maps: dict[str, Tensor],
-    right: list[list[float]],
+    measured: dict[str, list[list[float]]],
 ) -> None:
-    """One of them; accuracies by kind of text and operand."""
-    folder, origin = place[0], place[1].origin
-    measured = {"without_noise": without_noise} if origin.noise else {}
-    measured["as_started"] = right
+    """One of them; ``measured`` is accuracy by name, kind of text and operand."""
     with later():  # what is lost with the power does not fit its checksum below, and is made again
         source.save(folder, model)
         attention = save({k: v.contiguous() for k, v in maps.items()})

@@ -200,8 +200,7 @@ def test_a_crash_while_a_cell_is_written_leaves_no_cell(
             execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
     assert not any(run.has(cell) for cell in prepared.cells)
     assert run.cells() == []
-    left = [folder.name for folder in (run.path / "cells").iterdir()]
-    assert left and all(name.startswith(".") for name in left)  # what was half written
+    assert len(list((run.path / "cells").iterdir())) == 1  # what was half written
     ready = Fleet(tuple(prepared.cells[0::2]))
     half = run.checkpoint_path(ready).with_suffix(".safetensors.1.tmp")
     half.parent.mkdir(exist_ok=True)
@@ -221,10 +220,10 @@ def test_a_crash_between_the_cells_of_a_fleet_keeps_the_first(
     write, written = Run.write_cell, []
 
     def once(self: Run, *arguments: object) -> None:
-        written.append(arguments[0])
-        if arguments[0] != written[0]:
+        if written:
             raise Crash
         write(self, *arguments)  # pyright: ignore[reportArgumentType]
+        written.append(arguments[0])
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "write_cell", once)
