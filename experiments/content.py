@@ -162,7 +162,8 @@ def _capabilities(run: Run, names: list[str]) -> list[CapabilityFiles]:
         accuracy = read_json(file, ACCURACY, "what veneer run measured of a capability")
         own = file.parent / "model.json"
         model = read_json(own, {"config": dict, "metadata": dict})
-        if checksum(own) != (accuracy.get("files") or {}).get(own.name, checksum(own)):
+        written = (accuracy.get("files") or {}).get(own.name)
+        if written is not None and written != checksum(own):
             raise InputError("file", str(own), "the file that veneer run wrote", "it was changed")
         found.append(CapabilityFiles(file.parent, accuracy, model))
     order = {name: place for place, name in enumerate(names)}

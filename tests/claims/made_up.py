@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import polars as pl
 
+from tests.report.fakes import store_analysis
 from veneer.claims.evidence import Finding, View
 from veneer.claims.list import claims, evaluate
-from veneer.experiments.analysis_tables import COLUMNS
 from veneer.experiments.named import PRESETS, CounterExperiment, Experiment
 from veneer.experiments.store import KEYS, Run, write_json
 from veneer.pcfg.families import SampleLayout
@@ -94,12 +94,7 @@ class Made:
 
     def table(self, name: str, rows: Rows) -> None:
         """A table of ``veneer analyse``."""
-        (self.path / "analysis").mkdir(parents=True, exist_ok=True)
-        frame = pl.DataFrame(rows, infer_schema_length=None)
-        wanted = COLUMNS[name].items()
-        missing = [pl.lit(None, kind).alias(key) for key, kind in wanted if key not in frame.columns]
-        typed = frame.with_columns(missing).cast({key: kind for key, kind in wanted})
-        typed.write_parquet(self.path / "analysis" / f"{name}.parquet")
+        store_analysis(self.path, name, rows)
 
     @property
     def view(self) -> View:

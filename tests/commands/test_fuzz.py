@@ -19,7 +19,6 @@ import pytest
 
 from tests.report import fakes
 from veneer.commands.main import main
-from veneer.experiments.store import Run
 
 READING = ("status", "verify", "report", "figures", "compare", "claims")
 QUICK = ("status", "verify")
@@ -80,14 +79,7 @@ def reading(command: str, folder: Path, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with all its files, made without any training."""
-    made = Run.open(tmp_path_factory.mktemp("fuzz") / "run", "quick", fakes.EXPERIMENT)
-    cells = fakes.cells_of(fakes.EXPERIMENT)
-    fakes.write_surroundings(made, cells)
-    for cell in cells:
-        fakes.store(made, cell)
-    fakes.analysed(made, cells)
-    return made.path
+    return fakes.analysed_run(tmp_path_factory.mktemp("fuzz") / "run").path
 
 
 def kinds_of_files(run: Path) -> list[Path]:

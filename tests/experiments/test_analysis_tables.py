@@ -7,19 +7,12 @@ import pytest
 
 from tests.report import fakes
 from veneer.experiments.analysis_tables import COLUMNS, read_analysis
-from veneer.experiments.store import Run
 from veneer.tasks.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = Run.open(tmp_path_factory.mktemp("tables") / "run", "quick", fakes.EXPERIMENT)
-    cells = fakes.cells_of(fakes.EXPERIMENT)
-    fakes.write_surroundings(run, cells)
-    for cell in cells:
-        fakes.store(run, cell)
-    fakes.analysed(run, cells)
-    return run.path
+    return fakes.analysed_run(tmp_path_factory.mktemp("tables") / "run").path
 
 
 def test_what_the_analyses_make_is_what_is_read(folder: Path) -> None:

@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.report.fakes import EXPERIMENT, STEPS
+from tests.report.fakes import EXPERIMENT, STEPS, store_analysis
 from veneer.compiled.capability import CompiledCapability
-from veneer.experiments.analysis_tables import COLUMNS
 from veneer.experiments.store import KEYS, Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import EVALUATED, Evaluation
@@ -135,18 +134,10 @@ def analysed_sweep(run: Run) -> None:
         pl.lit([], dtype=pl.List(pl.String)).alias("needed"),
         pl.lit(2, pl.Int64).alias("seeds"),
     )
-    _store(run, "verdicts", rows)
+    store_analysis(run.path, "verdicts", rows)
     moved = (
         metrics.select(list(KEYS))
         .unique(maintain_order=True)
         .with_columns(name=pl.lit("all"), block=pl.lit(None, pl.Int64), share_of_change=pl.lit(1.0))
     )
-    _store(run, "movement", moved)
-
-
-def _store(run: Run, name: str, rows: pl.DataFrame) -> None:
-    """A table as ``veneer analyse`` writes it; what it does not say is null."""
-    missing = [
-        pl.lit(None, kind).alias(key) for key, kind in COLUMNS[name].items() if key not in rows.columns
-    ]
-    rows.with_columns(missing).write_parquet(run.path / "analysis" / f"{name}.parquet")
+    store_analysis(run.path, "movement", moved)

@@ -235,10 +235,22 @@ def learned_attention(layout: SampleLayout) -> dict[str, Tensor]:
     }
 
 
-def store_analysis(run: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    """A table as ``veneer analyse`` writes it; what a row does not say is null."""
-    table = pl.DataFrame(rows, schema=COLUMNS[name], infer_schema_length=None)
-    table.write_parquet(run / "analysis" / f"{name}.parquet")
+def store_analysis(run: Path, name: str, rows: list[dict[str, Any]] | pl.DataFrame) -> None:
+    """A table as ``veneer analyse`` writes it; what is not said is null."""
+    table, kinds = pl.DataFrame(rows, infer_schema_length=None), COLUMNS[name]
+    missing = [pl.lit(None, kind).alias(key) for key, kind in kinds.items() if key not in table.columns]
+    (run / "analysis").mkdir(parents=True, exist_ok=True)
+    table.with_columns(missing).cast({**kinds}).write_parquet(run / "analysis" / f"{name}.parquet")
+
+
+def analysed_run(folder: Path) -> Run:
+    """A run with all its files, made without any training."""
+    run, cells = Run.open(folder, "quick", EXPERIMENT), cells_of(EXPERIMENT)
+    write_surroundings(run, cells)
+    for cell in cells:
+        store(run, cell)
+    analysed(run, cells)
+    return run
 
 
 def analysed(run: Run, cells: list[Cell]) -> None:

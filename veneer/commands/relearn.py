@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from veneer.commands.manners import current, tell
+from veneer.commands.manners import tell
 from veneer.commands.options import parse
 from veneer.commands.progress import duration, following
-from veneer.commands.screen import Table, Waiting, console, styled
+from veneer.commands.screen import Table, console, styled
+from veneer.commands.text_work import say, work_through
 from veneer.experiments.relearn.settings import Relearning
 from veneer.tasks.errors import InputError
 
@@ -76,7 +77,7 @@ def evaluate(settings: Relearning, options: Any) -> None:
     began, device = time.monotonic(), device_of(options.device)
     prepared = prepare(settings, options.out, device, options.jobs, options.like)
     for line in prepared.told:
-        _say(line)
+        say(line)
     try:
         if not prepared.same:
             _work(prepared.run, device, options)
@@ -88,41 +89,18 @@ def evaluate(settings: Relearning, options: Any) -> None:
     page = write_relearning_page(prepared.run, outcome)
     if not tell("relearn", {**outcome.plain(), "run": str(prepared.run.path)}):
         _show(outcome, prepared.run)
-        _say(duration(time.monotonic() - began), "dim")
+        say(duration(time.monotonic() - began), "dim")
         following(page=page)
     limit = options.fail_if_revived_within
     if limit is not None and outcome.revived_within(limit):
         sys.exit(1)
 
 
-def _say(text: str, style: str | None = None) -> None:
-    """A line on the way to the result."""
-    if not current().quiet:
-        console.print(text, style=style)
-
-
 def _work(run: Any, device: Any, options: Any) -> None:
-    """Do the trials, here or in several processes, and say what is being done."""
     from veneer.experiments.relearn.work import work
-    from veneer.experiments.trial_work import work_beside
 
-    total, pending = len(run.settings.trials()), len(run.pending())
-    if pending < total:
-        _say(f"{total - pending} of {total} trials were done before")
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    with Waiting(not current().quiet) as line:
-        line.update(f"{pending} trials")
-
-        def progress(told: str, step: int) -> None:
-            left = len(run.pending())
-            line.update(f"{total - left} of {total} trials done; {told}, {step} updates")
-            if step == 0 and not console.is_terminal:
-                _say(f"{total - left}/{total} {told}")
-
-        if options.jobs == 1:
-            work(run, device, progress, deadline)
-        else:
-            work_beside(run, work, device, options.jobs, progress, deadline)
+    work_through(run, device, options.jobs, work, deadline)
 
 
 def _show(outcome: Any, run: Any) -> None:

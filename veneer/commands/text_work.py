@@ -32,7 +32,7 @@ def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any) -> Any
     for line in prepared.told:
         say(line)
     try:
-        _work(prepared.run, device, jobs, work)
+        work_through(prepared.run, device, jobs, work)
     except InputError:
         if prepared.fresh:
             prepared.run.withdraw()
@@ -46,8 +46,16 @@ def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style)
 
 
-def _work(run: Any, device: Any, jobs: int, work: Any) -> None:
-    """Do the trials, here or in several processes, and say what is being done."""
+def work_through(run: Any, device: Any, jobs: int, work: Any, *deadline: float | None) -> None:
+    """Do the trials, here or in several processes, and say what is being done.
+
+    Args:
+        run: the folder.
+        device: where to compute.
+        jobs: processes.
+        work: does the trials.
+        deadline: for a ``work`` that takes one, when to stop.
+    """
     from veneer.experiments.trial_work import work_beside
 
     total, pending = len(run.trials()), len(run.pending())
@@ -63,6 +71,6 @@ def _work(run: Any, device: Any, jobs: int, work: Any) -> None:
                 say(f"{total - left}/{total} {told}")
 
         if jobs == 1 or pending == 0:
-            work(run, device, progress)
+            work(run, device, progress, *deadline)
         else:
-            work_beside(run, work, device, jobs, progress)
+            work_beside(run, work, device, jobs, progress, *deadline)
