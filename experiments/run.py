@@ -27,7 +27,7 @@ from veneer.finetune.engines import Engine, InProcess, Outcome, drive
 from veneer.finetune.fleet import EVALUATED, FleetJob, Member, evaluate, evaluation_batch, evaluation_sets
 from veneer.finetune.processor import fitted, is_small, threads_for
 from veneer.finetune.trainer import Trained, train
-from veneer.models.files import checksum, later, read_json, write_bytes, write_sealed
+from veneer.models.files import checksum, later, read_json, together, write_bytes, write_sealed
 from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, baseline
@@ -101,7 +101,8 @@ def execute(
         largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
             run.write_environment(device)
-            with fitted(threads_for(largest)):
+            begun = {cell.origin for cell in prepared.cells}
+            with fitted(threads_for(largest)), together(len(begun)):
                 _write_baselines(prepared, run, device)
                 _write_capabilities(prepared, run, device)
         for sentence in not_had(prepared, run):
@@ -225,13 +226,14 @@ class FleetWork:
 def _store(trained: Trained, job: FleetJob, fleet: Fleet, run: Run) -> None:
     """Write the cells of a trained fleet that are not there."""
     maps = stored_maps(job.task, job.encoding, trained.model)
-    for i, cell in enumerate(fleet.cells):
-        if run.has(cell):
-            continue
-        curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
-        table = metrics_table(trained.steps, *curves, EVALUATED)
-        model = trained.model.member(i).to("cpu")
-        run.write_cell(cell, model, table, maps[i], int(trained.diverged_at[i]))
+    with together(len(fleet.cells)):  # until it ends, the fleet's checkpoint is there to go on from
+        for i, cell in enumerate(fleet.cells):
+            if run.has(cell):
+                continue
+            curves = (trained.accuracy[:, i], trained.loss[:, i], trained.train_loss[:, i])
+            table = metrics_table(trained.steps, *curves, EVALUATED)
+            model = trained.model.member(i).to("cpu")
+            run.write_cell(cell, model, table, maps[i], int(trained.diverged_at[i]))
 
 
 def _can_start(cell: Cell, run: Run) -> bool:

@@ -1,5 +1,6 @@
 """Files survive a loss of power, and what is read is what was expected or is refused."""
 
+import contextlib
 import os
 import threading
 from pathlib import Path
@@ -90,6 +91,37 @@ def test_what_is_written_for_later_reaches_the_disk_with_its_folder(
     assert disk.content[(tmp_path / "cell" / "a").stat().st_ino] == b"a"
     write_text(tmp_path / "b", "b")
     assert disk.after_power_loss(tmp_path / "b") == b"b"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.skipif(not hasattr(os, "sync"), reason="the system has no such call")
+def test_many_folders_are_brought_to_the_disk_by_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    calls = list[str]()
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append("one"))
+    monkeypatch.setattr(os, "sync", lambda: calls.append("all"))
+
+    def cells(count: int) -> None:
+        with files.together(count):
+            for i in range(count):
+                half = tmp_path / f".{count}.{i}.tmp"
+                half.mkdir()
+                (half / "a").write_text("a")
+                files.put_in_place(half, tmp_path / f"{count}-{i}")
+            if broken:
+                raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        cells(files.MANY)
+    assert calls == ["all"]  # also of what was written before it broke
+    calls.clear()
+    with contextlib.suppress(KeyboardInterrupt):
+        cells(2)
+    assert calls and "all" not in calls
+    calls.clear()
+    write_text(tmp_path / "b", "b")
+    assert calls == ["one", "one"]  # as before
 
 
 SHAPES: list[tuple[Any, Any, str]] = [
