@@ -209,9 +209,16 @@ def _ridge(
     wanted = F.one_hot(labels[:, ~test], classes).double()
     offset = wanted.mean(1)
     targets = (wanted - offset[:, None]).permute(1, 0, 2).flatten(1)
-    square = seen.mT @ seen + penalty * seen.shape[1] * torch.eye(seen.shape[-1], dtype=torch.float64)
-    weights = torch.linalg.solve(square, seen.mT @ targets)
-    outputs = (unseen @ weights).unflatten(-1, (len(labels), classes)) + offset
+    samples, units = seen.shape[1:]
+    square = (
+        seen @ seen.mT if samples < units else seen.mT @ seen
+    )  # the same outputs; the smaller one is solved
+    square = square + penalty * samples * torch.eye(len(square[0]), dtype=torch.float64)
+    if samples < units:
+        outputs = unseen @ seen.mT @ torch.linalg.solve(square, targets)
+    else:
+        outputs = unseen @ torch.linalg.solve(square, seen.mT @ targets)
+    outputs = outputs.unflatten(-1, (len(labels), classes)) + offset
     return _balanced(outputs.argmax(-1), labels[:, test].T.expand(len(features), -1, -1), classes)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from veneer.analysis.decoding import FOLDS, decode_units
-from veneer.analysis.text_insides import text_ablation_effects, text_parts
+from veneer.analysis.text_ablation import text_ablation_effects, text_parts
 from veneer.experiments.cddm.settings import Decisions
 from veneer.experiments.cddm.store import DecisionsRun
 from veneer.experiments.cddm.work import HELD_OUT, Workshop

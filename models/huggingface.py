@@ -46,6 +46,8 @@ FAMILIES = {
     **{name: LLAMA for name in ("llama", "mistral", "qwen2", "qwen3", "smollm3", "olmo2", "gemma", "phi3")},
 }
 """Families whose insides are known, by ``model_type``; of all others there are logits and parameters only."""
+FEW = 0.25
+"""Share of the places up to which the last block is computed for them alone."""
 
 
 class HuggingFaceModel:
@@ -134,15 +136,36 @@ class HuggingFaceModel:
     ) -> Float[Tensor, "row vocabulary"]:
         """Logits of chosen places only: the large product with the vocabulary is made for those alone.
 
-        The first call checks that decoder and head by themselves give the model's logits; families that do
-        something between or after (scaled or capped logits) compute all positions.
+        Where places are few, so are the last products of the last block. The first call checks that decoder
+        and head by themselves give the model's logits; families that do something between or after (scaled
+        or capped logits) compute all positions.
         """
         if self._split is None:
             self._split = self._splits(tokens[:1])
         if not self._split:
             return self.module(input_ids=tokens, use_cache=False).logits[items, positions]
-        hidden = self.module.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+        with self._last_block_at(items * tokens.shape[1] + positions, tokens.numel()):
+            hidden = self.module.base_model(input_ids=tokens, use_cache=False).last_hidden_state
         return self.module.get_output_embeddings()(hidden[items, positions])
+
+    @contextmanager
+    def _last_block_at(self, places: Int[Tensor, "row"], all_places: int) -> Iterator[None]:
+        """Let the last block write to the stream at these places only, as nothing reads the others.
+
+        Args:
+            places: of the tokens, in one row.
+            all_places: how many tokens there are.
+        """
+        if self.kind not in FAMILIES or len(places) > FEW * all_places:
+            yield
+            return
+        last = self.block(self.blocks - 1)
+        attention, reader = self.places.writers[0], self.places.hidden
+        with ExitStack() as stack:
+            for name in (attention, reader.rpartition(".")[0]):
+                own = last.get_submodule(name)
+                stack.enter_context(computing(own, _at(own.forward, places.unique())))
+            yield
 
     @torch.no_grad()
     def _splits(self, tokens: Int[Tensor, "batch position"]) -> bool:
@@ -179,6 +202,31 @@ def _keep_output(
         captured[name] = take(output)
 
     return keep
+
+
+@contextmanager
+def computing(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """A module that computes something else, for as long as the context lasts; its hooks stay."""
+    before = vars(module).get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+def _at(usual: Callable[..., Any], places: Int[Tensor, "place"]) -> Callable[..., Tensor]:
+    """What a module computes of each token by itself, at some places; zeros at the others."""
+
+    def forward(hidden: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position output"]:
+        found = usual(hidden.flatten(0, 1)[places])
+        whole = found.new_zeros(hidden.shape[0] * hidden.shape[1], found.shape[-1])
+        return whole.index_copy(0, places, found).unflatten(0, hidden.shape[:2])
+
+    return forward
 
 
 @contextmanager

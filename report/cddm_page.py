@@ -68,6 +68,7 @@ def render(run: DecisionsRun, comparisons: Sequence[Comparison]) -> str:
         settings=asdict(settings),
         rows=rows(run),
         matched=matched,
+        lacking=[f"“{NAMES[arm]}”" for arm in BESIDE if arm not in settings.arms],
         margin=round(100 * MATCHED),
         example=(example.prompt, example.answer.strip()),
         curves=Markup(_curves(measured)),
@@ -119,12 +120,14 @@ def _ablations(measured: Measured, how: str) -> dict[str, Any] | None:
         if own.is_empty():
             continue
         rows_of = own.filter(kind="head", how=how)
+        if rows_of.is_empty():
+            return None
         if kept := measured.matched(arm if arm != "fine-tuned" else "scratch"):
             rows_of = rows_of.filter(pl.col("seed").is_in(kept))
         grids.append((f"{NAMES[arm]}, points", _grid(rows_of, "accuracy_lost", 100, "{:.0f}")))
     generic = measured.of("generic", "pretrained")
-    if not generic.is_empty():
-        heads = generic.filter(kind="head", how=how)
+    heads = generic if generic.is_empty() else generic.filter(kind="head", how=how)
+    if not heads.is_empty():
         grids.append(("Ordinary texts before fine-tuning, nats", _grid(heads, "loss_gained", 1, "{:.2f}")))
     return {"how": how, "grids": grids} if grids else None
 

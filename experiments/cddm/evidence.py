@@ -86,11 +86,18 @@ class Measured:
             if min(mine[seed], theirs[seed]) >= least and abs(mine[seed] - theirs[seed]) <= MATCHED
         ]
 
+    def without(self, arm: Arm, how: How) -> dict[int, pl.DataFrame]:
+        """By seed, what an arm loses with each part; nothing of what has not been ablated in this way."""
+        own = self.of("ablation", arm)
+        if own.is_empty():
+            return {}
+        tables = {seed: own.filter(seed=seed, how=how) for seed in self.seeds(arm)}
+        return {seed: table for seed, table in tables.items() if not table.is_empty()}
+
     def depth(self, arm: Arm, how: How = "zero", effect: str = "accuracy_lost") -> BySeed:
         """The depth centroid of what heads cost: 0 is the first block, 1 the last."""
         found = {}
-        for seed in self.seeds(arm):
-            table = self.of("ablation", arm, seed).filter(pl.col("how") == how)
+        for seed, table in self.without(arm, how).items():
             if (depth := depth_centroid(table, "head", effect)) is not None:
                 found[seed] = depth
         return found
@@ -98,8 +105,8 @@ class Measured:
     def first_share(self, arm: Arm, how: How = "zero") -> BySeed:
         """Of what all heads cost one by one, the share of the first block's."""
         found = {}
-        for seed in self.seeds(arm):
-            rows = self.of("ablation", arm, seed).filter(kind="head", how=how)
+        for seed, table in self.without(arm, how).items():
+            rows = table.filter(kind="head")
             lost = rows["accuracy_lost"].clip(0)
             if lost.sum() > 0:
                 found[seed] = float(lost.filter(rows["block"] == 0).sum()) / float(lost.sum())
@@ -107,11 +114,10 @@ class Measured:
 
     def shared_heads(self, arm: Arm, how: How = "zero", effect: str = "accuracy_lost") -> BySeed:
         """Rank correlation over heads of what each costs the decisions, and the pretrained model's texts."""
-        generic = self.of("generic", "pretrained").filter(kind="head", how=how)
         found = {}
-        for seed in self.seeds(arm):
-            rows = self.of("ablation", arm, seed).filter(kind="head", how=how)
-            both = rows.join(generic, on=("block", "head"))
+        for seed, table in self.without(arm, how).items():
+            generic = self.of("generic", "pretrained").filter(kind="head", how=how)
+            both = table.filter(kind="head").join(generic, on=("block", "head"))
             if both.height > 2 and both[effect].n_unique() > 1:
                 correlation: Any = spearmanr(both["loss_gained"], both[effect])
                 found[seed] = float(correlation.statistic)
@@ -169,8 +175,8 @@ class Measured:
     def looks_at(self, arm: Arm, role: str, block: int = 0) -> BySeed:
         """Of the head of a block that costs most, the last token's attention on a role over an even share."""
         found = {}
-        for seed in self.seeds(arm):
-            rows = self.of("ablation", arm, seed).filter(kind="head", how="zero", block=block)
+        for seed, table in self.without(arm, "zero").items():
+            rows = table.filter(kind="head", block=block)
             head = rows.sort("accuracy_lost", "difference_lost", descending=True)["head"][0]
             own = self.of("attention", arm, seed).filter(block=block, head=head, role=role)
             found[seed] = float((own["share"] - own["expected"]).sum())

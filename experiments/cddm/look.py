@@ -6,7 +6,7 @@ ordinary texts, and without each head. ``similarity``: CKA with the pretrained m
 ``silhouettes``: hidden states on a plane (Fig. 2). docs/run-folder.md has the columns.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from veneer.analysis.ablation import HOWS
+from veneer.analysis.ablation import How
 from veneer.analysis.decoding import decode, decode_units
 from veneer.analysis.embedding import UNSTABLE, Way, plane, separation, stability
-from veneer.analysis.text_insides import (
-    compare_text_layers,
-    text_ablation_effects,
-    text_loss_effects,
-    text_parts,
-)
+from veneer.analysis.text_ablation import text_ablation_effects, text_loss_effects, text_parts
+from veneer.analysis.text_insides import compare_text_layers
 from veneer.analysis.token_roles import attention_by_role
 from veneer.experiments.cddm.prompts import PIECE, TOKENS, Prompts, scores
 from veneer.language.encoding import Encoded
@@ -46,20 +42,19 @@ def final(model: HuggingFaceModel, asked: Mapping[str, Prompts]) -> pl.DataFrame
     return pl.DataFrame(rows)
 
 
-def ablation(model: HuggingFaceModel, prompts: Prompts) -> pl.DataFrame:
-    """Accuracy and logit difference without each part, by zero and by mean ablation."""
+def ablation(model: HuggingFaceModel, prompts: Prompts, hows: Sequence[How]) -> pl.DataFrame:
+    """Accuracy and logit difference without each part, by each way to ablate."""
     parts = (model, prompts.tokens, prompts.at, prompts.labels)
     found = [
         text_ablation_effects(*parts, how=how, answers=prompts.answers).with_columns(how=pl.lit(how))
-        for how in HOWS
+        for how in hows
     ]
     return pl.concat(found).select("how", pl.exclude("how"))
 
 
-def generic(model: HuggingFaceModel, texts: Encoded, by_part: bool) -> pl.DataFrame:
+def generic(model: HuggingFaceModel, texts: Encoded, hows: Sequence[How], by_part: bool) -> pl.DataFrame:
     """Loss on ordinary texts, of the whole model and, if asked for, without each head."""
     heads = text_parts(model, ("head",)) if by_part else []
-    hows = HOWS if by_part else HOWS[:1]
     found = [text_loss_effects(model, texts, how, heads).with_columns(how=pl.lit(how)) for how in hows]
     return pl.concat(found).select("how", pl.exclude("how"))
 
@@ -147,8 +142,7 @@ def one_unit(states: States, table: pl.DataFrame, prompts: Prompts) -> pl.DataFr
 def attention(model: HuggingFaceModel, prompts: Prompts) -> pl.DataFrame:
     """How much of each head's attention goes from the last token to tokens of each role."""
     found = []
-    for block in range(model.blocks):
-        pattern = _pattern(model, prompts, block)
+    for block, pattern in _patterns(model, prompts, range(model.blocks)).items():
         own = attention_by_role(pattern, prompts.roles, prompts.at.cpu())
         found.append(own.with_columns(block=pl.lit(block)))
     return pl.concat(found).select("block", pl.exclude("block"))
@@ -161,9 +155,10 @@ def maps(model: HuggingFaceModel, tokenizer: Any, prompts: Prompts, effects: pl.
     )
     same = prompts.alike
     labels = _labels(tokenizer, same)
-    rows = []
-    for block, head in heads.head(HEADS).select("block", "head").iter_rows():
-        mean = _pattern(model, same, block)[:, head].double().mean(0)
+    rows, chosen = [], heads.head(HEADS).select("block", "head").rows()
+    patterns = _patterns(model, same, sorted({block for block, _ in chosen}))
+    for block, head in chosen:
+        mean = patterns[block][:, head].double().mean(0)
         for query, key in torch.nonzero(mean > LEAST).tolist():
             if query < len(labels) and key <= query:
                 rows.append((block, head, query, key, labels[query], labels[key], float(mean[query, key])))
@@ -173,10 +168,15 @@ def maps(model: HuggingFaceModel, tokenizer: Any, prompts: Prompts, effects: pl.
 
 
 @torch.no_grad()
-def _pattern(model: HuggingFaceModel, prompts: Prompts, block: int) -> Float[Tensor, "batch head query key"]:
-    name = f"attention.{block}"
-    parts = [model.see(some, capture=[name]).captured[name].cpu() for some in prompts.tokens.split(PIECE)]
-    return torch.cat(parts)
+def _patterns(
+    model: HuggingFaceModel, prompts: Prompts, blocks: Collection[int]
+) -> dict[int, Float[Tensor, "batch head query key"]]:
+    """Attention of these blocks on all prompts, by block."""
+    names = [f"attention.{block}" for block in blocks]
+    seen = [model.see(some, capture=names).captured for some in prompts.tokens.split(PIECE)]
+    return {
+        block: torch.cat([own[name].cpu() for own in seen]) for block, name in zip(blocks, names, strict=True)
+    }
 
 
 def _labels(tokenizer: Any, prompts: Prompts) -> list[str]:

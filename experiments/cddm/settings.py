@@ -17,8 +17,10 @@ from veneer.language.cddm import TRAINED
 from veneer.tasks.errors import InputError
 
 Arm = Literal["pretrained", "fine-tuned", "scratch", "shuffled"]
+Taught = Literal["fine-tuned", "scratch", "shuffled"]
 Stage = Literal["train", "look"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
+TAUGHT: tuple[Taught, ...] = get_args(Taught)
 NAMES: dict[Arm, str] = {
     "pretrained": "Pretrained, as it is",
     "fine-tuned": "Pretrained and fine-tuned",
@@ -36,6 +38,8 @@ class Decisions:
 
     base: str | None = None
     """Pretrained model: a folder or a hub's name; none takes the ready one, which has read of numbers."""
+    arms: tuple[Taught, ...] = TAUGHT
+    """Arms that are taught: fine-tuned, scratch, shuffled. The pretrained model as it is is always there."""
     wordings: tuple[int, ...] = (1,)
     """Wordings of a decision that are taught, of 1 to 3; another one is kept for testing."""
     reach: float = 0.85
@@ -58,6 +62,8 @@ class Decisions:
     """Held-out decisions, others than these, on which arms are measured at the end and looked into."""
     ablated: int = 192
     """Of these, how many are answered without each head, MLP and block."""
+    mean_ablation: bool = True
+    """Also put the mean in a part's place, and not zero alone; it takes as long again."""
     generic: int = 32
     """Ordinary texts on which heads of the pretrained model are ablated."""
     embeddings: tuple[Way, ...] = ("pca", "tsne")
@@ -70,7 +76,9 @@ class Decisions:
             raise InputError("wordings", self.wordings, f"one or more of 1 to {len(TRAINED)}")
         if not set(self.embeddings) <= set(WAYS):
             raise InputError("embeddings", self.embeddings, f"of {', '.join(WAYS)}")
-        for name in ("wordings", "embeddings"):
+        if not self.arms or not set(self.arms) <= set(TAUGHT):
+            raise InputError("arms", self.arms, f"one or more of {', '.join(TAUGHT)}")
+        for name in ("arms", "wordings", "embeddings"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise InputError(name, getattr(self, name), "each once")
         if not 0.5 < self.reach <= 1:
@@ -120,7 +128,7 @@ class Decisions:
         found: list[DecisionTrial] = []
         for arms in (ARMS[:-1], ARMS[-1:]):
             trained: list[tuple[Arm, int]] = [
-                (arm, seed) for seed in range(self.seeds) for arm in arms if arm != "pretrained"
+                (arm, seed) for seed in range(self.seeds) for arm in arms if arm in self.arms
             ]
             untrained: list[tuple[Arm, int]] = [(arm, 0) for arm in arms if arm == "pretrained"]
             looked = [*untrained, *trained]

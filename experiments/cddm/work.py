@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from veneer.analysis.ablation import HOWS
 from veneer.experiments.cddm import look
 from veneer.experiments.cddm.prompts import Prompts, encoded, question, scores
 from veneer.experiments.cddm.settings import Arm, Decisions, DecisionTrial, Stage
@@ -132,26 +133,32 @@ class Workshop:
         return {**told, "diverged_at": curve.diverged_at, "weights": weights}
 
     def look(self, trial: DecisionTrial) -> dict[str, Any]:
-        """Everything that is found inside a model, as tables in the run's folder."""
+        """Everything that is found inside a model, as tables in the run's folder.
+
+        The pretrained model guesses, so no part of it is worth anything to its decisions: it is ablated on
+        ordinary texts, and the others on decisions.
+        """
         model, prompts = self.model(trial), self.looked[HELD_OUT]
+        taught, hows = trial.trained is not None, HOWS[: 1 + self.settings.mean_ablation]
         states = look.States(model, prompts)
-        effects = look.ablation(model, prompts.first(self.settings.ablated))
         single = look.units(states, prompts)
         points, silhouettes = look.pictures(states, prompts, self.settings.embeddings)
         some = prompts.first(look.ATTENDED)
         tables = {
             "final": look.final(model, self.looked),
-            "ablation": effects,
-            "generic": look.generic(model, self.texts, trial.arm == "pretrained"),
+            "generic": look.generic(model, self.texts, hows[:1] if taught else hows, not taught),
             "similarity": look.similarity(model, self.pretrained, prompts),
             "decoding": look.decoding(states, prompts),
             "units": single,
             "one-unit": look.one_unit(states, single, prompts),
             "attention": look.attention(model, some),
-            "maps": look.maps(model, self.tokenizer, some, effects),
             "points": points,
             "silhouettes": silhouettes,
         }
+        if taught:
+            effects = look.ablation(model, prompts.first(self.settings.ablated), hows)
+            maps = look.maps(model, self.tokenizer, some, effects)
+            tables |= {"ablation": effects, "maps": maps}
         return {"tables": self.run.keep_tables(trial, tables)}
 
     def perform(self, trial: DecisionTrial, progress: Progress) -> dict[str, Any] | None:

@@ -64,6 +64,13 @@ def test_shuffled_labels_give_chance() -> None:
         assert quiet["accuracy"].mean() == pytest.approx(chance, abs=0.02)
 
 
+def test_units_that_say_nothing_change_nothing_however_many_they_are() -> None:
+    features, variables, groups = trials()
+    more = torch.cat([features, torch.ones(SAMPLES, SAMPLES)], 1)
+    table = decode(torch.stack([features]), variables, groups)
+    assert decode(torch.stack([more]), variables, groups).equals(table)
+
+
 def test_a_population_is_read_at_the_place_that_has_it() -> None:
     features, variables, groups = trials()
     places = torch.stack([features, features.flip(0), torch.zeros_like(features)])

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from tests.analysis.test_constructed import random_model
-from veneer.analysis.ablation import ablation_effects
 from veneer.analysis.layers import compare_layers, localized
-from veneer.analysis.text_insides import compare_text_layers, text_ablation_effects, text_parts
+from veneer.analysis.text_insides import compare_text_layers
 from veneer.models.export import to_huggingface
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.text_model import OneTransformer
@@ -50,32 +49,6 @@ def test_filling_behind_the_position_makes_no_difference() -> None:
     assert table["cka"].to_list() == pytest.approx([1.0] * 3)
     other = compare_text_layers(model, model, TOKENS, at)
     assert table["dimensions"].to_list() == other["dimensions"].to_list()
-
-
-@pytest.mark.parametrize("how", ["zero", "mean"])
-def test_ablations_cost_what_they_cost_our_own_models(how: str) -> None:
-    model = gpt()
-    right = labels(model)
-    expected = ablation_effects(model, TOKENS, right, LAST, how)  # pyright: ignore[reportArgumentType]
-    text = HuggingFaceModel(to_huggingface(model))
-    found = text_ablation_effects(text, TOKENS, AT, right, how, piece=25)  # pyright: ignore[reportArgumentType]
-    assert found.select("kind", "block", "head").equals(expected.select("kind", "block", "head"))
-    assert len(text_parts(text)) == expected.height
-    for column in ("accuracy", "difference"):
-        assert found[column].to_list() == pytest.approx(expected[column].to_list(), abs=1e-4)
-    if how == "zero":  # the hooks are gone again
-        again = text_ablation_effects(text, TOKENS, AT, right, "zero", piece=25)
-        assert again.equals(found)
-
-
-def test_answers_may_be_few() -> None:
-    model = HuggingFaceModel(to_huggingface(gpt()))
-    right = torch.tensor([2, 5]).repeat(30)
-    chosen = text_parts(model, ["mlp"])
-    table = text_ablation_effects(model, TOKENS, AT, right, answers=[5, 2], chosen=chosen)
-    assert table.height == 2
-    with pytest.raises(InputError, match="labels"):
-        text_ablation_effects(model, TOKENS, AT, right, answers=[1, 2], chosen=chosen)
 
 
 def test_models_of_other_depth_are_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES
-from tests.experiments.test_cddm import PAPER, Lie, made_up
+from tests.experiments.made_up_decisions import PAPER, Lie, made_up
 from veneer.claims.cddm import DecisionsView
 from veneer.claims.evidence import Finding
 from veneer.claims.list import claims, evaluate

@@ -2,24 +2,24 @@
 
 import json
 import re
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from tests.experiments.made_up_decisions import PAPER, made_up
 from veneer.analysis.ablation import Part
-from veneer.analysis.text_insides import text_ablation_effects, text_loss_effects
+from veneer.analysis.text_ablation import text_ablation_effects, text_loss_effects
 from veneer.commands.main import main
 from veneer.experiments.cddm import work as cddm_work
 from veneer.experiments.cddm.evidence import MATCHED, Measured
 from veneer.experiments.cddm.look import States, units
 from veneer.experiments.cddm.prompts import TOKENS, encoded, scores
-from veneer.experiments.cddm.result import comparisons, conclude
+from veneer.experiments.cddm.result import comparisons, conclude, rows
 from veneer.experiments.cddm.settings import ARMS, Arm, Decisions, DecisionTrial
 from veneer.experiments.cddm.store import LOOKS, DecisionsRun
 from veneer.experiments.cddm.work import HELD_OUT, Workshop, ordinary, work
@@ -32,6 +32,7 @@ from veneer.language.numbers import KEPT, number_texts
 from veneer.language.stories.models import ready
 from veneer.models.loading import load_tokenizer
 from veneer.report.cddm_page import render
+from veneer.tasks.errors import InputError
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -168,107 +169,6 @@ def test_loss_without_a_part_that_does_nothing_is_that_of_the_whole_model(base: 
     )
 
 
-Lie = Literal["looks elsewhere", "fewer units", "less apart", "far later", "near earlier"]
-"""What can be turned in a run that is written as the paper has it: from scratch, the first block's head looks
-less at numbers than evenly; fewer units tell a variable; classes lie less apart; fine-tuned, the later blocks
-are no nearer to the pretrained model than from scratch; the earlier blocks are the nearest."""
-
-
-def planted(run: DecisionsRun, ends: Mapping[Arm, float], lie: Lie | None = None, **depths: float) -> None:
-    """A run whose trials were not done but written: accuracy by arm, and where its heads matter."""
-    run.record_inputs({"models": {}, "data": {}, "environment": {"versions": {}}})
-    for trial in run.trials():
-        end = ends[trial.arm]
-        if trial.stage == "train":
-            score = {"accuracy": end, "congruent": end, "incongruent": end, "difference": 1.0}
-            run.finish(trial, {"steps": [0, 100], "scores": [score] * 2, "losses": [None, 0.5]})
-            continue
-        wobble = 0.01 * trial.seed
-        late = depths.get(trial.arm.replace("-", "_"), 0.5) + wobble
-        heads = [(b, h) for b in range(4) for h in range(2)]
-        lost = [0.4 * (late if b == 3 else 1 - late if b == 0 else 0.0) + 0.01 * h for b, h in heads]
-        same = trial.arm != "scratch"
-        near = [0.8 + 0.02 * i + wobble for i in range(4)]
-        if lie == "far later":
-            near = [0.8 + wobble] * 2 + [0.2 + wobble] * 2
-        elif lie == "near earlier":
-            near = [0.9 + wobble] * 2 + [0.4 + wobble] * 2
-        telling = (2 if same else 5 + trial.seed) if lie != "fewer units" else (8 if same else 2 + trial.seed)
-        apart = 0.1 if same == (lie != "less apart") else 0.5
-        looks = 0.05 if lie == "looks elsewhere" else 0.4
-        tables = {
-            "final": pl.DataFrame(
-                {"asked": [HELD_OUT, "held-out wording"], "accuracy": [end, 0.5], "decisions": [512, 512]}
-            ),
-            "ablation": pl.DataFrame(
-                {
-                    "how": ["zero"] * 8,
-                    "kind": ["head"] * 8,
-                    "block": [b for b, _ in heads],
-                    "head": [h for _, h in heads],
-                    "accuracy": [end - own for own in lost],
-                    "accuracy_lost": lost,
-                    "difference_lost": lost,
-                }
-            ),
-            "generic": pl.DataFrame(
-                {
-                    "how": ["zero"] * 9,
-                    "kind": ["whole", *["head"] * 8],
-                    "block": [None, *(b for b, _ in heads)],
-                    "head": [None, *(h for _, h in heads)],
-                    "loss": [0.5] * 9,
-                    "loss_gained": [0.0, *(0.1 * b + 0.01 * h for b, h in heads)],
-                }
-            ),
-            "similarity": pl.DataFrame(
-                {
-                    "residual": range(5),
-                    "cka": [1.0, *(near if same else [0.3] * 4)],
-                }
-            ),
-            "units": pl.DataFrame(
-                {
-                    "kind": ["mlp"] * 10,
-                    "layer": [0] * 10,
-                    "unit": range(10),
-                    "variable": ["choice"] * 10,
-                    "significant": [u < telling for u in range(10)],
-                }
-            ),
-            "silhouettes": pl.DataFrame(
-                {
-                    "way": ["all units"],
-                    "layer": [4],
-                    "variable": ["choice"],
-                    "separation": [apart + wobble],
-                    "stable": [True],
-                }
-            ),
-            "attention": pl.DataFrame(
-                {
-                    "block": [0, 0],
-                    "head": [1, 1],
-                    "role": ["relevant", "irrelevant"],
-                    "share": [looks + wobble, max(0.0, looks - 0.1)],
-                    "expected": [0.1, 0.1],
-                }
-            ),
-        }
-        run.finish(trial, {"tables": run.keep_tables(trial, tables)})
-
-
-PAPER: dict[Arm, float] = {"pretrained": 0.5, "fine-tuned": 0.93, "scratch": 0.92, "shuffled": 0.9}
-
-
-def made_up(
-    folder: Path, ends: Mapping[Arm, float] = PAPER, lie: Lie | None = None, **depths: float
-) -> DecisionsRun:
-    run = DecisionsRun.open(folder, Decisions(seeds=3))
-    planted(run, ends, lie, **{"fine_tuned": 0.9, "scratch": 0.1, **depths})
-    return run
-
-
 def test_what_the_paper_says_is_answered_with_yes_and_its_opposite_with_no(tmp_path: Path) -> None:
     answers = [own.answer for own in comparisons(Measured(made_up(tmp_path / "as")))]
     assert answers == ["yes"] * 4
@@ -292,6 +192,8 @@ def test_arms_that_do_not_decide_equally_well_are_not_compared(tmp_path: Path) -
         (("--reach", "0.5"), "reach"),
         (("--wordings", "4"), "wordings"),
         (("--embeddings", "map"), "embeddings"),
+        (("--arms", "pretrained"), "arms"),
+        (("--arms", "scratch", "scratch"), "arms"),
         (("--seeds", "0"), "seeds"),
         (("--ablated", "9999"), "ablated"),
         (("--learning-rate", "0"), "learning rate"),
@@ -359,6 +261,24 @@ def test_the_whole_run_and_every_command_on_it(
     capsys.readouterr()
     assert call("verify", str(out)) == 1
     assert "units.parquet: changed" in capsys.readouterr().out
+
+
+def test_arms_may_be_left_out_and_the_page_says_so(base: str, tmp_path: Path) -> None:
+    settings = Decisions(base=base, arms=("fine-tuned",), mean_ablation=False, **SMALL)
+    assert {trial.arm for trial in settings.plan()} == {"pretrained", "fine-tuned"}
+    run = DecisionsRun.open(tmp_path / "run", settings)
+    run.record_inputs({"models": {}, "data": {}, "environment": {"versions": {}}})
+    work(run, CPU)
+    found = conclude(DecisionsRun.read(run.path))
+    assert {own.answer for own in found} == {"not measured"}
+    page = render(run, found)
+    assert "asked for without “From scratch”" in page and "Void" not in page
+    assert set(pl.read_parquet(run.path / "ablation.parquet")["how"]) == {"zero"} and "by mean" not in page
+    run._file(settings.trials_of("look")[-1]).unlink()
+    assert len(rows(DecisionsRun.read(run.path))) == 2  # the pretrained model alone has been looked into
+    for arms in ((), ("pretrained",), ("scratch", "scratch")):
+        with pytest.raises(InputError, match="arms"):
+            Decisions(arms=arms)
 
 
 @pytest.mark.slow

@@ -51,6 +51,24 @@ def test_chosen_places_have_the_logits_of_all_places(family: str) -> None:
     assert (chosen - model.see(TOKENS).logits[items, positions]).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_few_places_teach_what_all_places_would(family: str) -> None:
+    """Gradients of a loss at few places, one of them asked for twice."""
+    model = HuggingFaceModel(make(family))
+    items, positions = torch.tensor([0, 2, 2, 0]), torch.tensor([6, 0, 3, 6])
+
+    def gradients(logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        model.module.zero_grad()
+        logits.log_softmax(-1)[:, 1].sum().backward()
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    few = gradients(model.logits_at(TOKENS, items, positions))
+    every = gradients(model.module(input_ids=TOKENS).logits[items, positions])
+    assert few.keys() == every.keys()
+    for name, own in every.items():
+        assert torch.allclose(few[name], own, atol=1e-5 * float(own.abs().max()) + 1e-7), name
+
+
 def gguf(model: Any, file: Path) -> Path:
     """A Llama as llama.cpp writes it: its own names, and the halves of each head's rotation interleaved."""
     import gguf
