@@ -38,7 +38,7 @@ def text_states(
     names = [f"residual.{i}" for i in range(model.blocks + 1)]
     for some, places in zip(tokens.split(piece), at.split(piece), strict=True):
         with torch.no_grad():
-            seen = model.see(some, capture=names).captured
+            seen = model.activations(some, names)
         rows = torch.arange(len(some))
         yield torch.stack([seen[name][rows, places] for name in names])
 

@@ -273,7 +273,9 @@ def difficulty_not_size(view: LayersView) -> Measured:
 def more_than_a_common_start(view: LayersView) -> Measured:
     """Z10, ours: what claims Z1 to Z4 show is more than a common start and common data would give."""
     if view.seeds < 2:
-        raise NotAnalysed(f"{view.path} has one seed, and so no ceiling: veneer run layers --seeds 3")
+        raise NotAnalysed(
+            f"{view.path} has one seed, and so no ceiling of every task: veneer run layers --seeds 3"
+        )
     ceiling, floor, base = (view.median(pair) for pair in ("ceiling", "floor", "base"))
     tuned, other = view.median("multi-task"), view.median("other task")
     upper = slice(view.half, None)

@@ -227,8 +227,8 @@ def _last_positions(
     found = []
     for own in questions:
         ids, _ = token_ids(tokenizer, own.prompt, own.answer)
-        seen = model.see(torch.tensor([ids], device=device), (name,))
-        found.append(seen.captured[name][0, -1])
+        seen = model.activations(torch.tensor([ids], device=device), (name,))
+        found.append(seen[name][0, -1])
     return torch.stack(found)
 
 

@@ -102,18 +102,34 @@ class HuggingFaceModel:
         Raises:
             InputError: a name that is no activation of this model, or a family whose insides are not known.
         """
-        if not capture:
-            return Seen(self.module(input_ids=tokens, use_cache=False).logits)
-        check_names(capture, self.blocks)
+        with self._capturing(capture) as captured:
+            logits = self.module(input_ids=tokens, use_cache=False).logits
+        return Seen(logits, {name: captured[name] for name in capture})
+
+    def activations(
+        self, tokens: Int[Tensor, "batch position"], capture: Collection[str]
+    ) -> dict[str, Tensor]:
+        """The activations named in ``capture`` alone, without the large product with the vocabulary.
+
+        Raises:
+            InputError: as ``see``.
+        """
+        with self._capturing(capture) as captured:
+            self.module.base_model(input_ids=tokens, use_cache=False)
+        return {name: captured[name] for name in capture}
+
+    @contextmanager
+    def _capturing(self, capture: Collection[str]) -> Iterator[dict[str, Tensor]]:
+        """What forward passes within the context leave of the activations that are named."""
         captured: dict[str, Tensor] = {}
         with ExitStack() as stack:
+            if capture:
+                check_names(capture, self.blocks)
             if any(name.startswith("attention.") for name in capture):
                 stack.enter_context(_plain_attention(self.module))
             for name in capture:
-                handle = self._hook(name, captured)
-                stack.callback(handle.remove)
-            logits = self.module(input_ids=tokens, use_cache=False).logits
-        return Seen(logits, {name: captured[name] for name in capture})
+                stack.callback(self._hook(name, captured).remove)
+            yield captured
 
     def _hook(self, name: str, captured: dict[str, Tensor]) -> Any:
         """Register the hook that keeps one activation."""

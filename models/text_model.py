@@ -59,6 +59,12 @@ class TextModel(Protocol):
         """Logits of every position, and the activations named in ``capture``."""
         ...
 
+    def activations(
+        self, tokens: Int[Tensor, "batch position"], capture: Collection[str]
+    ) -> dict[str, Tensor]:
+        """The activations named in ``capture`` alone, as ``see`` gives them."""
+        ...
+
     def logits_at(
         self,
         tokens: Int[Tensor, "batch position"],
@@ -109,6 +115,16 @@ class OneTransformer:
         check_names(capture, self.blocks)
         output = self.module(tokens.unsqueeze(0), capture=capture)
         return Seen(output.logits[0], {name: value[0] for name, value in output.captured.items()})
+
+    def activations(
+        self, tokens: Int[Tensor, "batch position"], capture: Collection[str]
+    ) -> dict[str, Tensor]:
+        """The activations named in ``capture`` alone.
+
+        Raises:
+            InputError: as ``see``.
+        """
+        return self.see(tokens, capture).captured
 
     def logits_at(
         self,

@@ -81,7 +81,7 @@ class States:
         mlps = [f"mlp.{i}" for i in range(model.blocks)]
         residual, hidden = [], []
         for some in torch.arange(len(prompts)).split(PIECE):
-            seen = model.see(prompts.tokens[some], capture=[*streams, *mlps]).captured
+            seen = model.activations(prompts.tokens[some], [*streams, *mlps])
             rows, places = torch.arange(len(some)), prompts.places[some]
             residual.append(torch.stack([seen[name][rows[:, None], places] for name in streams]))
             hidden.append(torch.stack([seen[name][rows, prompts.at[some]] for name in mlps]))
@@ -173,7 +173,7 @@ def _patterns(
 ) -> dict[int, Float[Tensor, "batch head query key"]]:
     """Attention of these blocks on all prompts, by block."""
     names = [f"attention.{block}" for block in blocks]
-    seen = [model.see(some, capture=names).captured for some in prompts.tokens.split(PIECE)]
+    seen = [model.activations(some, names) for some in prompts.tokens.split(PIECE)]
     return {
         block: torch.cat([own[name].cpu() for own in seen]) for block, name in zip(blocks, names, strict=True)
     }

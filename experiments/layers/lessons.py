@@ -92,13 +92,13 @@ def lessons_of(settings: Layers) -> Lessons:
     """
     own = by_task(read_examples(Path(settings.data))) if settings.data else {}
     known = {task: found[0].cluster for task, found in own.items()} if own else _clusters()
-    for name in ("tasks", "held_out"):
+    clusters = {task: own for task, own in known.items() if not settings.tasks or task in settings.tasks}
+    for name, valid in (("tasks", known), ("held_out", known), ("ceiling", clusters)):
         given = getattr(settings, name)
-        chosen = [task for task in given if task not in known]
+        chosen = [task for task in given if task not in valid]
         default = name == "held_out" and given == Layers.held_out
         if chosen and not default:
-            raise InputError(name, chosen[0], ", ".join(known))
-    clusters = {task: own for task, own in known.items() if not settings.tasks or task in settings.tasks}
+            raise InputError(name, chosen[0], ", ".join(valid) or "one of the tasks of the run")
     found = Lessons(settings, clusters, own)
     if len(found.seen) < 2 or len({clusters[task] for task in found.seen}) < 2:
         valid = "two tasks of two clusters, or more, that are not held out"

@@ -85,7 +85,10 @@ class Layers:
     known: int = 1
     """Seeds of the control on written capabilities, where the changed block is known; 0 leaves it out."""
     seeds: int = 3
-    """Of order, of LoRA's first weights, and of the examples. One seed has no ceiling and no intervals."""
+    """Of order, of LoRA's first weights, and of the examples. One seed has no intervals, and a ceiling only
+    by --ceiling."""
+    ceiling: tuple[str, ...] = ()
+    """With one seed: tasks whose specialist is tuned with a second one, too, so that they have a ceiling."""
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -107,7 +110,9 @@ class Layers:
                 raise InputError(name, getattr(self, name), f"{least} to {most:,}")
         if not 0 < self.enough <= 1:
             raise InputError("enough", self.enough, "a share above 0, up to 1")
-        for name in ("tasks", "held_out"):
+        if self.ceiling and self.seeds > 1:
+            raise InputError("ceiling", self.ceiling, "none with several seeds: every task has one then")
+        for name in ("tasks", "held_out", "ceiling"):
             own = getattr(self, name)
             if len(set(own)) != len(own):
                 raise InputError(name, own, "each task once")
@@ -184,6 +189,7 @@ def trials(settings: Layers, tasks: tuple[str, ...]) -> tuple[LayerTrial, ...]:
     for seed in seeds:
         found.append(LayerTrial("multi-task", seed=seed))
         found += [LayerTrial("specialist", task, seed) for task in tasks]
+    found += [LayerTrial("specialist", task, 1) for task in settings.ceiling]
     found += [LayerTrial("compare", task, seed) for seed in seeds for task in tasks]
     if settings.mapped:
         found.append(LayerTrial("map", "base"))

@@ -114,8 +114,8 @@ class Workshop:
             "multi-task": LayerTrial("multi-task", "", seed),
             "specialist": LayerTrial("specialist", task, seed),
         }
-        if self.settings.seeds > 1:
-            other = (seed + 1) % self.settings.seeds
+        if self.settings.seeds > 1 or task in self.settings.ceiling:
+            other = (seed + 1) % max(2, self.settings.seeds)
             found[f"seed {other}"] = LayerTrial("specialist", task, other)
         return {**found, **{own: LayerTrial("specialist", own, seed) for own in self.lessons.others(task)}}
 

@@ -48,7 +48,7 @@ def story_states(
         rows = [tokenizer(f"\n\n{own.story}")["input_ids"] for own in records[start : start + BATCH]]
         longest = max(map(len, rows))
         tokens = torch.tensor([[*row, *([row[0]] * (longest - len(row)))] for row in rows], device=device)
-        seen = model.see(tokens, capture=names).captured
+        seen = model.activations(tokens, names)
         ends = torch.tensor([len(row) for row in rows], device=device)
         place = torch.arange(longest, device=device)
         inside = (place < ends[:, None]) & (place >= (ends - LAST).clamp_min(1)[:, None])

@@ -1,10 +1,17 @@
 """veneer run layers: what is trained and compared, what is refused, and what a finished run shows."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -25,6 +32,16 @@ from veneer.language.readability import coleman_liau, flesch_kincaid
 from veneer.models.loading import load_model, load_tokenizer
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+OFTEN = """
+import sys
+from functools import partial
+from veneer.commands.main import main
+from veneer.experiments.layers import work
+work.train = partial(work.train, state_seconds=0.0)
+main(sys.argv[1:])
+"""
+"""The command line, but with a state of its training kept after every update."""
 
 
 def call(*words: str) -> int:
@@ -41,6 +58,8 @@ def call(*words: str) -> int:
         (["--method", "magic"], "method"),
         (["--tasks", "copy", "fly"], "fly"),
         (["--tasks", "copy", "sort"], "two clusters"),
+        (["--ceiling", "copy"], "ceiling"),
+        (["--seeds", "1", "--tasks", "copy", "review", "--ceiling", "sort"], "copy, review"),
         (["--held-out", "fly"], "held_out"),
         (["--base", "/nowhere"], "/nowhere"),
         (["--data", "/nowhere.jsonl"], "/nowhere.jsonl"),
@@ -190,6 +209,57 @@ def test_killed_training_goes_on_to_the_same_bits(
     assert not killed.problems()
     assert all(whole.result(trial) == killed.result(trial) for trial in whole.trials())
     assert all(whole.weights(own).read_bytes() == killed.weights(own).read_bytes() for own in models)
+
+
+def begin(base: str, out: Path) -> subprocess.Popen[bytes]:
+    """A small run by the command line, in a process of its own."""
+    tasks = ["review", "feeling", "capital", "opposite"]
+    sizes = "--updates 40 --multi-updates 60 --batch 2 --look 8 --examples 40 --cluster-examples 40 --texts 8"
+    rest = "--questions 4 --mapped 0 --known 0 --seeds 1 --jobs 1 --quiet"
+    words = ["run", "layers", "--base", base, "--tasks", *tasks, *sizes.split(), *rest.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", OFTEN, *words, "--out", str(out)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_at_random_moments_ends_with_the_same_bits(
+    base: str, tmp_path: Path
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert begin(base, whole).wait() == 0
+    moment, in_training = Random(17), 0
+    for _ in range(4):
+        process = begin(base, killed)
+        done = len(list(killed.glob("trials/*.json")))
+        while len(list(killed.glob("trials/*.json"))) == done:  # it works, and not only begins
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        time.sleep(moment.random())
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        in_training += any(killed.glob("states/*.safetensors"))
+    assert in_training > 1, "hardly any kill hit a training"
+    assert begin(base, killed).wait() == 0
+    one, other = LayersRun.read(whole), LayersRun.read(killed)
+    assert not other.problems() and not list(killed.glob("states/*"))
+    for trial in one.trials():
+        assert one.result(trial) == other.result(trial), trial.told
+        for mine, yours in zip(one.kept(trial), other.kept(trial), strict=True):
+            assert mine.read_bytes() == yours.read_bytes(), trial.told
+    for name in ("accuracy", "similarity", "dimensions"):
+        assert (whole / f"{name}.parquet").read_bytes() == (killed / f"{name}.parquet").read_bytes()
+
+
+@pytest.mark.slow
+def test_one_seed_has_a_ceiling_of_the_tasks_that_are_named(base: str, tmp_path: Path) -> None:
+    run = LayersRun.open(tmp_path / "run", tiny(base, seeds=1, ceiling=("capital",), mapped=0))
+    work(run, CPU)
+    assert not run.problems()
+    table = run.similarity().filter(pair="ceiling")
+    assert set(table["task"]) == {"capital"} and set(table["other"]) == {"seed 1"}
+    seeds = run.accuracy().filter(model="specialist").group_by("task").agg(pl.col("seed"))
+    assert dict(seeds.rows())["capital"] == [0, 1] and dict(seeds.rows())["review"] == [0]
 
 
 @pytest.mark.slow

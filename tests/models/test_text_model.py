@@ -144,6 +144,8 @@ def test_every_family_gives_every_activation(family: str) -> None:
     model = HuggingFaceModel(make(family))
     seen = model.see(TOKENS, activation_names(2))
     assert (seen.logits - model.see(TOKENS).logits).abs().max() < 1e-4
+    alone = model.activations(TOKENS, activation_names(2))
+    assert all(torch.equal(alone[name], value) for name, value in seen.captured.items())
     assert seen.captured["residual.1"].shape == (3, 7, 16)
     pattern = seen.captured["attention.1"]
     assert pattern.shape == (3, 4, 7, 7)

@@ -28,6 +28,8 @@ ON_TWO_CORES = {
 ON_A_GPU = {("counter", 16): 4.31e-5, ("counter", 45): 2.56e-4}
 """Seconds of a model update by experiment and letters of a string (0: the ready GPTs of the preset quick and
 standard), on two cores and on an H100 (fleets of 64 and of 42); docs/speed.md says how measured."""
+WHOLE_ON_TWO_CORES = {("layers", "quick"): 8.4}
+"""Minutes of a whole run on a text model, by experiment and preset; docs/presets.md says how measured."""
 ABOUT_STORIES = (
     "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
 )
@@ -54,9 +56,9 @@ def command(words: list[str]) -> None:
         for name, presets in PRESETS.items()
     }
     texts = {
-        "stories": {preset: _costs_of_stories(own) for preset, own in STORIES.items()},
-        "layers": {preset: _costs_of_layers(own) for preset, own in LAYERS.items()},
-        "cddm": {preset: _costs_of_decisions(own) for preset, own in DECISIONS.items()},
+        "stories": {preset: _costs_of_stories(own, preset) for preset, own in STORIES.items()},
+        "layers": {preset: _costs_of_layers(own, preset) for preset, own in LAYERS.items()},
+        "cddm": {preset: _costs_of_decisions(own, preset) for preset, own in DECISIONS.items()},
     }
     if tell("list", {"experiments": {**found, **texts}}):
         return
@@ -125,7 +127,7 @@ def _costs(experiment: Experiment, preset: str) -> dict[str, Any]:
     }
 
 
-def _costs_of_stories(settings: Stories) -> dict[str, Any]:
+def _costs_of_stories(settings: Stories, preset: str) -> dict[str, Any]:
     """Numbers of trials and updates, and a line about them."""
     stages = [trial.stage for trial in settings.trials()]
     deletions, revivals = stages.count("delete"), stages.count("revive")
@@ -135,12 +137,12 @@ def _costs_of_stories(settings: Stories) -> dict[str, Any]:
         "size": f"{deletions} deletions of {settings.updates:,} updates, {revivals} reFTs of "
         f"{settings.reft_updates:,}, {settings.generations:,} stories written at each measurement, {seeds}",
         "updates_in_all": updates,
-        "minutes_on_two_cores": None,
+        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("stories", preset)),
         "minutes_on_a_gpu": None,
     }
 
 
-def _costs_of_layers(settings: Layers) -> dict[str, Any]:
+def _costs_of_layers(settings: Layers, preset: str) -> dict[str, Any]:
     """Numbers of models and updates, and a line about them."""
     tasks = len(settings.tasks or TASKS)
     updates = settings.seeds * (settings.multi_updates + tasks * settings.updates)
@@ -148,12 +150,12 @@ def _costs_of_layers(settings: Layers) -> dict[str, Any]:
         "size": f"{settings.seeds} multi-task models of {settings.multi_updates:,} updates, "
         f"{settings.seeds * tasks} specialists of {settings.updates:,}, {settings.texts:,} prompts a task",
         "updates_in_all": updates,
-        "minutes_on_two_cores": None,
+        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("layers", preset)),
         "minutes_on_a_gpu": None,
     }
 
 
-def _costs_of_decisions(settings: Decisions) -> dict[str, Any]:
+def _costs_of_decisions(settings: Decisions, preset: str) -> dict[str, Any]:
     """Numbers of trainings and updates, and a line about them."""
     trainings, looks = (len(settings.trials_of(stage)) for stage in ("train", "look"))
     seeds = f"{settings.seeds} seed{'s' if settings.seeds != 1 else ''}"
@@ -161,7 +163,7 @@ def _costs_of_decisions(settings: Decisions) -> dict[str, Any]:
         "size": f"{trainings} trainings of at most {settings.updates:,} updates of {settings.batch}, "
         f"{looks} looks inside, {seeds}",
         "updates_in_all": trainings * settings.updates,
-        "minutes_on_two_cores": None,
+        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("cddm", preset)),
         "minutes_on_a_gpu": None,
     }
 
