@@ -67,8 +67,8 @@ class BasePretrainingRun(TextPretraining[BasePretraining]):
         each = -(-count // len(TASKS))
         told = [own.question for task in TASKS for own in examples(task, each, 0, "test")]
         return {
-            "passages": [reading(text) for text in passages(count, 0, "test", 0)],
-            "again": [reading(text) for text in passages(count, 0, "test", 1)],
+            "passages": [reading(text) for text in passages(count, 0, "test", 0.0)],
+            "again": [reading(text) for text in passages(count, 0, "test", 1.0)],
             "instructions": told[:count],
         }
 
