@@ -89,7 +89,6 @@ def train(
     state: Path | None = None,
     state_seconds: float = 30.0,
     progress: Callable[[int], None] = lambda step: None,
-    stop: int | None = None,
     enough: Callable[[Scores], bool] = lambda scores: False,
 ) -> Curve:
     """Train a model in place.
@@ -106,7 +105,6 @@ def train(
             at the end.
         state_seconds: least time between two states.
         progress: called with the updates done.
-        stop: after so many updates it ends, though the recipe has more; None goes to its end.
         enough: whether training ends after a measurement with these scores.
 
     Raises:
@@ -120,14 +118,13 @@ def train(
     history = _History()
     begin = history.restore(state, trained, optimizer) if state is not None and state.exists() else 0
     saved = time.monotonic()
-    last = recipe.iterations if stop is None else min(stop, recipe.iterations)
-    for step in range(begin, last + 1):
+    for step in range(begin, recipe.iterations + 1):
         if step in steps and not history.measured(step):
             model.module.eval()
             history.add(step, measure(model))
             if enough(history.rows[-1][2]):
                 break
-        if step == last:
+        if step == recipe.iterations:
             break
         if state is not None and step > begin and time.monotonic() - saved >= state_seconds:
             history.save(state, step, trained, optimizer)
