@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES
@@ -73,3 +74,12 @@ def test_tasks_that_were_not_learned_are_not_asked(tmp_path: Path) -> None:
     run = write_run(tmp_path, right=lambda model, task: 0.9 if task in good else 0.1)
     finding = evaluate(claims(["Z4"])[0], [LayersView(run)])
     assert finding.outcome == "no run" and "3 seen tasks that were learned" in finding.explanation
+
+
+@pytest.mark.parametrize(("kept", "learned", "base"), [("layers", 9, 0.07), ("layers-smollm2", 7, 0.37)])
+def test_kept_runs_can_be_asked(kept: str, learned: int, base: float) -> None:
+    """The number of tasks that count, and the base's similarity at the last layer, as the docs tell them."""
+    view = LayersView(LayersRun.read(Path(__file__).parents[2] / "results" / kept))
+    assert view.finished and len(view.tasks()) == learned
+    by_task = view.numbers.by_task("base", view.tasks())
+    assert float(np.median(by_task[:, -1])) == pytest.approx(base, abs=0.005)
