@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from veneer.experiments.layers.difficulty import by_layer
-from veneer.experiments.layers.evidence import Measured
+from veneer.experiments.layers.evidence import FEWEST_TASKS, Measured
 from veneer.experiments.layers.result import rows_of
 from veneer.experiments.layers.settings import Pair
 from veneer.experiments.layers.store import LayersRun
@@ -82,24 +83,20 @@ def _drawn(run: LayersRun, measured: Measured, size: Size) -> Iterator[tuple[str
 
 
 def distributions(measured: Measured, groups: Sequence[tuple[str, Sequence[str]]], size: Size) -> "Figure":
-    """Box plots of base and multi-task model over tasks by layer, with the medians of ceiling and floor."""
+    """Box plots of base and multi-task model over tasks by layer, with the medians of ceiling and floor.
+
+    Of too few tasks for a spread there is the median alone.
+    """
     figure, panels = _panels(len(groups), (1.6 * size[0], 1.3 * size[1]))
     layers = np.array(measured.layers)
     for axes, (name, tasks) in zip(panels, groups, strict=True):
         for pair, shift in SHIFTS.items():
             own = measured.by_task(pair, tasks)
-            parts: Any = axes.boxplot(
-                [column[np.isfinite(column)] for column in own.T],
-                positions=layers + shift,
-                widths=0.3,
-                whis=(0, 100),
-                patch_artist=True,
-                manage_ticks=False,
-                medianprops={"color": "black"},
-            )
-            for box in parts["boxes"]:
-                box.set_facecolor(COLOURS[pair])
-            axes.plot([], [], color=COLOURS[pair], linewidth=4, label=NAMED[pair])
+            if len(tasks) < FEWEST_TASKS:
+                axes.plot(layers, np.nanmedian(own, 0), color=COLOURS[pair], label=NAMED[pair])
+            else:
+                _boxes(axes, own, layers + shift, COLOURS[pair])
+                axes.plot([], [], color=COLOURS[pair], linewidth=4, label=NAMED[pair])
         for pair in DASHES:
             own = measured.by_task(pair, tasks)
             if np.isfinite(own).any():
@@ -111,6 +108,23 @@ def distributions(measured: Measured, groups: Sequence[tuple[str, Sequence[str]]
     panels[0].set_ylabel("unbiased CKA")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _boxes(
+    axes: Any, values: Float[np.ndarray, "task layer"], places: Float[np.ndarray, "layer"], colour: str
+) -> None:
+    """A box of the tasks at each layer."""
+    parts: Any = axes.boxplot(
+        [column[np.isfinite(column)] for column in values.T],
+        positions=places,
+        widths=0.3,
+        whis=(0, 100),
+        patch_artist=True,
+        manage_ticks=False,
+        medianprops={"color": "black"},
+    )
+    for box in parts["boxes"]:
+        box.set_facecolor(colour)
 
 
 def planes(pictures: pl.DataFrame, size: Size) -> "Figure":

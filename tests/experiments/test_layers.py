@@ -29,6 +29,7 @@ from veneer.language.instructions.corpus import passages
 from veneer.language.instructions.tasks import HELD_OUT
 from veneer.language.readability import coleman_liau, flesch_kincaid
 from veneer.models.loading import load_model, load_tokenizer
+from veneer.report.paper.layers import COLOURS, distributions
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -162,6 +163,20 @@ def test_a_spread_of_few_tasks_is_not_told(tmp_path: Path, capsys: pytest.Captur
     show(result)
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert call("report", str(run.path)) == 0
+
+
+def test_figures_have_boxes_where_a_spread_is_told_and_lines_elsewhere(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run = write_run(tmp_path / "run", seeds=2)
+    assert call("figures", str(run.path), "--out", str(tmp_path / "figures")) == 0
+    assert len(list((tmp_path / "figures").glob("fig*.svg"))) == 6
+    measured = conclude(run).measured
+    many, few = measured.kept()[:4], measured.kept()[:1]
+    one, other = distributions(measured, [("many", many), ("few", few)], (2, 2)).axes
+    assert len(one.patches) == 2 * len(measured.layers) and not other.patches
+    drawn = {line.get_color(): line.get_ydata() for line in other.get_lines()}
+    for pair in ("base", "multi-task"):
+        assert list(drawn[COLOURS[pair]]) == pytest.approx(measured.by_task(pair, few)[0])
 
 
 @pytest.fixture(scope="module")

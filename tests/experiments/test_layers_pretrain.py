@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,14 @@ def test_the_three_steps_of_a_base_end_in_one_that_is_tuned_and_compared(tmp_pat
     text = "Anna has a ball."
     assert len({tuple(load_tokenizer(own)(text)["input_ids"]) for own in (first, second, base)}) == 1
     assert {file.suffix for file in Path(base).iterdir()} <= {".json", ".safetensors", ".parquet"}
-    few = {"updates": 1, "multi_updates": 1, "batch": 2, "look": 0, "texts": 8, "questions": 4}
+    few: dict[str, Any] = {
+        "updates": 1,
+        "multi_updates": 1,
+        "batch": 2,
+        "look": 0,
+        "texts": 8,
+        "questions": 4,
+    }
     settings = Layers(base, tasks=("review", "capital"), seeds=1, mapped=0, known=0, **few)
     run = LayersRun.open(tmp_path / "run", settings)
     work(run, torch.device("cpu"))
