@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -174,7 +175,7 @@ def test_figures_have_boxes_where_a_spread_is_told_and_lines_elsewhere(tmp_path:
     many, few = measured.kept()[:4], measured.kept()[:1]
     one, other = distributions(measured, [("many", many), ("few", few)], (2, 2)).axes
     assert len(one.patches) == 2 * len(measured.layers) and not other.patches
-    drawn = {line.get_color(): line.get_ydata() for line in other.get_lines()}
+    drawn = {line.get_color(): np.asarray(line.get_ydata()) for line in other.get_lines()}
     for pair in ("base", "multi-task"):
         assert list(drawn[COLOURS[pair]]) == pytest.approx(measured.by_task(pair, few)[0])
 
