@@ -210,5 +210,5 @@ DECISIONS: dict[str, Decisions] = {
     ),
 }
 """By preset. LoRA of rank 8 is the gentlest way that was tried (docs/cddm.md): all weights at the same rate
-forget what the base knew. ``quick`` leaves out the arm that no claim asks for. ``paper`` asks for GPT-2 (``--base gpt2``), on a GPU; its rate and updates are ours, as the
-paper's could not be read."""
+forget what the base knew. ``quick`` leaves out the arm that no claim asks for. ``paper`` asks for GPT-2
+(``--base gpt2``), on a GPU; its rate and updates are ours, as the paper's could not be read."""
