@@ -6,7 +6,7 @@ that the likeliest token be right at each place of the answer, which is what gre
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,9 @@ Score = Callable[[str, str, str], float]
 CHOICES = 3
 """Wrong answers beside the right one where the data offers none."""
 BATCH = 64
-"""Answers that go through the model at once."""
+"""Answers that go through the model at once, at most."""
+TOKENS = 4_096
+"""Tokens that do, unless one answer has more: of long ones few are read faster, as logits stay in the cache."""
 NEW_TOKENS = 16
 """Tokens that are written for a metric of one's own."""
 
@@ -114,8 +116,7 @@ def answer_scores(model: TextModel, tokenizer: Any, pairs: Sequence[tuple[str, s
     device = next(p for _, p in model.named_parameters()).device
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
     found: dict[int, Answered] = {}
-    for start in range(0, len(order), BATCH):
-        chosen = order[start : start + BATCH]
+    for chosen in _batches(order, [sum(map(len, token_ids(tokenizer, *pair))) for pair in pairs]):
         batch = encode(tokenizer, [pairs[i][0] for i in chosen], [pairs[i][1] for i in chosen]).to(device)
         logits = model.logits_at(batch.tokens, batch.items, batch.positions).float()
         likely = logits.log_softmax(-1).gather(1, batch.targets.unsqueeze(1)).squeeze(1)
@@ -124,6 +125,19 @@ def answer_scores(model: TextModel, tokenizer: Any, pairs: Sequence[tuple[str, s
             own = batch.items == place
             found[i] = Answered(float(likely[own].mean()), float(right[own].all()))
     return [found[i] for i in range(len(pairs))]
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Items in their order, as many at once as ``BATCH`` and ``TOKENS`` allow."""
+    batch: list[int] = []
+    for i in order:
+        longest = max(lengths[j] for j in (*batch, i))
+        if batch and (len(batch) == BATCH or longest * (len(batch) + 1) > TOKENS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 def _choice(model: TextModel, tokenizer: Any, questions: Sequence[Question]) -> list[float]:
