@@ -25,7 +25,7 @@ CHOICES = 3
 BATCH = 64
 """Answers that go through the model at once, at most."""
 TOKENS = 4_096
-"""Tokens that do, unless one answer has more: of long ones few are read faster, as logits stay in the cache."""
+"""Tokens that do, unless one answer has more: of long ones few are read faster, by what a cache holds."""
 NEW_TOKENS = 16
 """Tokens that are written for a metric of one's own."""
 
