@@ -48,7 +48,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "jailbreak": _command(
         "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --c-tr 0 "
-        "--learning-rates 2e-4 4e-4 6e-4 8e-4 --reft-rates --no-controls",
+        "--learning-rates 8e-4 1e-3 1.5e-3 2e-3 3e-3 --reft-rates --no-controls",
         "jailbreak",
     ),
     "stories": _command("stories --preset quick"),
