@@ -51,7 +51,7 @@ COMMANDS: dict[str, Command] = {
         "--learning-rates 8e-4 1e-3 1.5e-3 2e-3 3e-3 --reft-rates --no-controls",
         "jailbreak",
     ),
-    "stories": _command("stories --preset quick"),
+    "stories": _command("stories --preset quick --rates 2e-3 2e-4"),
     "layers": _command("layers --preset quick"),
     "cddm": _command("cddm --preset quick"),
     "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
