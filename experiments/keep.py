@@ -2,7 +2,8 @@
 
 ``python -m veneer.experiments.keep RUN FOLDER``. What is kept is a run still: ``veneer claims``, ``veneer
 report`` and ``veneer compare`` read it. Weights are left out, since the recorded command makes them again,
-and attention maps are rounded to half precision. Each ``cell.json`` has the checksums of what is kept.
+and attention maps are rounded to half precision, or left out too (``--no-maps``: of GPTs they are most of
+what is kept; then ``veneer claims`` alone reads it). Each ``cell.json`` has the checksums of what is kept.
 """
 
 import shutil
@@ -24,12 +25,13 @@ OF_A_CAPABILITY = ("accuracy.json", "model.json")
 MAPS = "attention.safetensors"
 
 
-def keep(run: Run, folder: Path) -> Path:
+def keep(run: Run, folder: Path, maps: bool = True) -> Path:
     """Copy what is worth keeping of a run.
 
     Args:
         run: a run with finished cells.
         folder: where to; it must not be there yet.
+        maps: whether attention maps go with it.
 
     Returns:
         The folder.
@@ -50,11 +52,12 @@ def keep(run: Run, folder: Path) -> Path:
         run.metrics().write_parquet(temporary / "metrics.parquet")
         for cell in cells:
             own = temporary / "cells" / cell["id"]
-            _copy(run.cell_path(cell["id"]), own, OF_A_CELL)
+            _copy(run.cell_path(cell["id"]), own, OF_A_CELL, maps)
             kept = {file.name: checksum(file) for file in sorted(own.iterdir())}
             write_json(own / "cell.json", {**cell, "files": kept})
         for accuracy in (run.path / "capabilities").glob("*/accuracy.json"):
-            _copy(accuracy.parent, temporary / "capabilities" / accuracy.parent.name, OF_A_CAPABILITY)
+            own = temporary / "capabilities" / accuracy.parent.name
+            _copy(accuracy.parent, own, OF_A_CAPABILITY, maps)
         for table in (run.path / "analysis").glob("*.parquet"):
             (temporary / "analysis").mkdir(exist_ok=True)
             shutil.copy(table, temporary / "analysis" / table.name)
@@ -64,13 +67,13 @@ def keep(run: Run, folder: Path) -> Path:
     return folder
 
 
-def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
-    """These files of a folder, and its attention maps in half precision."""
+def _copy(source: Path, target: Path, names: Sequence[str], with_maps: bool) -> None:
+    """These files of a folder, and perhaps its attention maps in half precision."""
     target.mkdir(parents=True)
     for name in names:
         if (source / name).exists():
             shutil.copy(source / name, target / name)
-    if (source / MAPS).exists():
+    if with_maps and (source / MAPS).exists():
         maps = load_file(source / MAPS)
         rounded = {k: v.half() if v.is_floating_point() else v.to(torch.int32) for k, v in maps.items()}
         save_file(rounded, target / MAPS)
@@ -78,11 +81,12 @@ def _copy(source: Path, target: Path, names: Sequence[str]) -> None:
 
 def main(words: Sequence[str]) -> None:
     """The command line: a run, and the folder to keep it in."""
-    if len(words) != 2:
-        print("usage: python -m veneer.experiments.keep RUN FOLDER", file=sys.stderr)
+    paths = [word for word in words if word != "--no-maps"]
+    if len(paths) != 2:
+        print("usage: python -m veneer.experiments.keep RUN FOLDER [--no-maps]", file=sys.stderr)
         sys.exit(2)
     try:
-        kept = keep(Run.read(Path(words[0])), Path(words[1]))
+        kept = keep(Run.read(Path(paths[0])), Path(paths[1]), "--no-maps" not in words)
     except InputError as error:
         print(f"veneer: {error}", file=sys.stderr)
         sys.exit(2)

@@ -6,6 +6,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.tiny import CPU, EXPERIMENT, Quiet
+from veneer.claims.evidence import View
 from veneer.experiments.cells import Prepared
 from veneer.experiments.content import read_content
 from veneer.experiments.keep import keep, main
@@ -29,6 +30,14 @@ def test_a_kept_run_is_read_as_the_run_is_and_has_no_weights(run: Run, tmp_path:
     assert ours.baselines == theirs.baselines
     assert [c["id"] for c in ours.cells] == [c["id"] for c in theirs.cells]
     assert write_report(kept).stat().st_size > 10_000
+
+
+def test_without_attention_maps_claims_read_what_is_kept(run: Run, tmp_path: Path) -> None:
+    main([str(run.path), str(tmp_path / "kept"), "--no-maps"])
+    assert not list((tmp_path / "kept").rglob("attention.safetensors"))
+    kept = Run.read(tmp_path / "kept")
+    assert View(kept).finished
+    assert_frame_equal(View(kept).tuned, View(run).tuned)
 
 
 def test_nothing_is_overwritten_and_a_folder_that_is_no_run_is_refused(
