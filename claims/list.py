@@ -228,8 +228,8 @@ CLAIMS: tuple[Claim, ...] = (
         LEARNED_SEEDS,
         learned.jailbreak,
         f"{_DATE}: asked at rates between 2e-4 and 8e-4: the first ones jumped from where T_NJ keeps O_PT to "
-        "where every token has lost it. 2026-11-27: from 8e-4 to 3e-3, as on natural texts T_NJ keeps O_PT up "
-        "to 8e-4 (95 %), so that nothing could be asked.",
+        "where every token has lost it. 2026-11-27: from 8e-4 to 3e-3, as on natural texts T_NJ keeps O_PT "
+        "up to 8e-4 (95 %), so that nothing could be asked.",
     ),
     Claim(
         "11",
