@@ -278,7 +278,7 @@ def test_arms_may_be_left_out_and_the_page_says_so(base: str, tmp_path: Path) ->
     assert len(rows(DecisionsRun.read(run.path))) == 2  # the pretrained model alone has been looked into
     for arms in ((), ("pretrained",), ("scratch", "scratch")):
         with pytest.raises(InputError, match="arms"):
-            Decisions(arms=arms)
+            Decisions(arms=arms)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.slow
