@@ -16,7 +16,7 @@ from veneer.pcfg.families import SampleLayout
 from veneer.tasks.errors import InputError
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-"""Ready checkpoints of the quick size, one per prior: quick-L, quick-M, quick-H."""
+"""Ready checkpoints of the quick size, one per prior (quick-L, quick-M, quick-H), and some besides."""
 
 
 @dataclass(frozen=True)
