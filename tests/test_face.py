@@ -219,7 +219,7 @@ def test_a_capability_is_loaded_from_where_it_was_saved(cache: Path, tmp_path: P
     made.save(str(tmp_path / "mine"))
     again = veneer.load_capability(str(tmp_path / "mine"))
     assert again.answer("abacad") == made.answer("abacad") == 3
-    assert "L, M, jailbreak" in refusal(lambda: veneer.load_capability(tmp_path / "nothing"))
+    assert "L, M, M-early, jailbreak" in refusal(lambda: veneer.load_capability(tmp_path / "nothing"))
 
 
 @pytest.mark.parametrize(
