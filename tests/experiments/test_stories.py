@@ -92,6 +92,7 @@ def test_made_up_measurements_give_the_right_word(
     assert (table.filter(pl.col("measure") == "share")["texts"] == 1000).all()
     page = render(run, [outcome])
     assert outcome.name in page and "<script" not in page
+    assert ("Broken lines" in page) == (len(run.settings.rates) > 1)  # of the smaller rate, if there is one
 
 
 def test_shares_have_wilsons_interval_over_all_seeds(tmp_path: Path) -> None:
