@@ -28,7 +28,7 @@ ON_TWO_CORES = {
 ON_A_GPU = {("counter", 16): 4.31e-5, ("counter", 45): 2.56e-4}
 """Seconds of a model update by experiment and letters of a string (0: the ready GPTs of the preset quick and
 standard), on two cores and on an H100 (fleets of 64 and of 42); docs/speed.md says how measured."""
-WHOLE_ON_TWO_CORES = {("layers", "quick"): 8.4, ("stories", "quick"): 11.3}
+WHOLE_ON_TWO_CORES = {("layers", "quick"): 8.4, ("stories", "quick"): 11.3, ("cddm", "quick"): 6.5}
 """Minutes of a whole run on a text model, by experiment and preset; docs/presets.md says how measured."""
 ABOUT_STORIES = (
     "a feature is deleted from a model that writes stories, and revived (Jain et al. 2024, App. F)"
