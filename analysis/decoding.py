@@ -210,14 +210,11 @@ def _ridge(
     offset = wanted.mean(1)
     targets = (wanted - offset[:, None]).permute(1, 0, 2).flatten(1)
     samples, units = seen.shape[1:]
-    square = (
-        seen @ seen.mT if samples < units else seen.mT @ seen
-    )  # the same outputs; the smaller one is solved
-    square = square + penalty * samples * torch.eye(len(square[0]), dtype=torch.float64)
-    if samples < units:
-        outputs = unseen @ seen.mT @ torch.linalg.solve(square, targets)
+    shrunk = penalty * samples * torch.eye(min(samples, units), dtype=torch.float64)
+    if samples < units:  # the same outputs either way: the smaller system is solved
+        outputs = unseen @ seen.mT @ torch.linalg.solve(seen @ seen.mT + shrunk, targets)
     else:
-        outputs = unseen @ torch.linalg.solve(square, seen.mT @ targets)
+        outputs = unseen @ torch.linalg.solve(seen.mT @ seen + shrunk, seen.mT @ targets)
     outputs = outputs.unflatten(-1, (len(labels), classes)) + offset
     return _balanced(outputs.argmax(-1), labels[:, test].T.expand(len(features), -1, -1), classes)
 

@@ -56,10 +56,14 @@ def command(words: list[str]) -> None:
         for name, presets in PRESETS.items()
     }
     texts = {
-        "stories": {preset: _costs_of_stories(own, preset) for preset, own in STORIES.items()},
-        "layers": {preset: _costs_of_layers(own, preset) for preset, own in LAYERS.items()},
-        "cddm": {preset: _costs_of_decisions(own, preset) for preset, own in DECISIONS.items()},
+        "stories": {preset: _costs_of_stories(own) for preset, own in STORIES.items()},
+        "layers": {preset: _costs_of_layers(own) for preset, own in LAYERS.items()},
+        "cddm": {preset: _costs_of_decisions(own) for preset, own in DECISIONS.items()},
     }
+    for name, presets in texts.items():
+        for preset, costs in presets.items():
+            minutes = WHOLE_ON_TWO_CORES.get((name, preset))
+            costs.update(minutes_on_two_cores=minutes, minutes_on_a_gpu=None)
     if tell("list", {"experiments": {**found, **texts}}):
         return
     column = 1 + max(map(len, found))
@@ -127,7 +131,7 @@ def _costs(experiment: Experiment, preset: str) -> dict[str, Any]:
     }
 
 
-def _costs_of_stories(settings: Stories, preset: str) -> dict[str, Any]:
+def _costs_of_stories(settings: Stories) -> dict[str, Any]:
     """Numbers of trials and updates, and a line about them."""
     stages = [trial.stage for trial in settings.trials()]
     deletions, revivals = stages.count("delete"), stages.count("revive")
@@ -137,12 +141,10 @@ def _costs_of_stories(settings: Stories, preset: str) -> dict[str, Any]:
         "size": f"{deletions} deletions of {settings.updates:,} updates, {revivals} reFTs of "
         f"{settings.reft_updates:,}, {settings.generations:,} stories written at each measurement, {seeds}",
         "updates_in_all": updates,
-        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("stories", preset)),
-        "minutes_on_a_gpu": None,
     }
 
 
-def _costs_of_layers(settings: Layers, preset: str) -> dict[str, Any]:
+def _costs_of_layers(settings: Layers) -> dict[str, Any]:
     """Numbers of models and updates, and a line about them."""
     tasks = len(settings.tasks or TASKS)
     updates = settings.seeds * (settings.multi_updates + tasks * settings.updates)
@@ -150,12 +152,10 @@ def _costs_of_layers(settings: Layers, preset: str) -> dict[str, Any]:
         "size": f"{settings.seeds} multi-task models of {settings.multi_updates:,} updates, "
         f"{settings.seeds * tasks} specialists of {settings.updates:,}, {settings.texts:,} prompts a task",
         "updates_in_all": updates,
-        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("layers", preset)),
-        "minutes_on_a_gpu": None,
     }
 
 
-def _costs_of_decisions(settings: Decisions, preset: str) -> dict[str, Any]:
+def _costs_of_decisions(settings: Decisions) -> dict[str, Any]:
     """Numbers of trainings and updates, and a line about them."""
     trainings, looks = (len(settings.trials_of(stage)) for stage in ("train", "look"))
     seeds = f"{settings.seeds} seed{'s' if settings.seeds != 1 else ''}"
@@ -163,8 +163,6 @@ def _costs_of_decisions(settings: Decisions, preset: str) -> dict[str, Any]:
         "size": f"{trainings} trainings of at most {settings.updates:,} updates of {settings.batch}, "
         f"{looks} looks inside, {seeds}",
         "updates_in_all": trainings * settings.updates,
-        "minutes_on_two_cores": WHOLE_ON_TWO_CORES.get(("cddm", preset)),
-        "minutes_on_a_gpu": None,
     }
 
 
