@@ -18,9 +18,15 @@ MOST_NUMBERS = 1 << 24  # held by the captured activations of one piece
 
 
 def captured(
-    model: Transformer, tokens: Tokens, names: Collection[str], most: int = MOST_NUMBERS
+    model: Transformer,
+    tokens: Tokens,
+    names: Collection[str],
+    most: int = MOST_NUMBERS,
+    position: int | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Activations (see ``Transformer.forward``) of the texts in order, as many at a time as fit ``most``.
+
+    With ``position``, those of residual streams and MLPs at that one alone.
 
     Raises:
         InputError: a member whose activations are not finite.
@@ -34,6 +40,8 @@ def captured(
     for part in tokens.split(size):
         with torch.no_grad():
             found = model(part.expand(model.members, -1, -1), capture=names).captured
+        if position is not None:
+            found = {name: value[:, :, position] for name, value in found.items()}
         for value in found.values():
             _refuse_diverged(value)
         yield found
@@ -48,8 +56,8 @@ def residuals(
         InputError: a member whose activations are not finite.
     """
     names = [f"residual.{i}" for i in range(model.config.blocks + 1)]
-    pieces = captured(model, tokens, names)
-    return torch.cat([torch.stack([p[name][:, :, answer] for name in names], 1) for p in pieces], 2)
+    pieces = captured(model, tokens, names, position=answer)
+    return torch.cat([torch.stack([piece[name] for name in names], 1) for piece in pieces], 2)
 
 
 def mlp_activations(

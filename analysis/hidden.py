@@ -15,13 +15,15 @@ from torch import Tensor
 
 from veneer.analysis import texts
 from veneer.analysis.attention import ON, positions_on
+from veneer.analysis.resuming import block_of
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.transformer import Block, Transformer
+from veneer.models.transformer import Block, Transformer, read
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.mixture import OPERANDS, Component, Mixture, Operand
 
 STREAM = "analyse/hidden"
 TEXTS = 256
+EMBEDDED = "residual.0"
 
 
 @torch.no_grad()
@@ -51,9 +53,11 @@ def hidden_keys(model: Transformer, task: Task, encoding: Encoding, samples: int
             mixture = Mixture((Component(1.0, kind, part, part),))
             batch = texts.draw(task, encoding, mixture, samples, device, f"{STREAM}/{kind}")
             on = positions_on(task, encoding, batch.tokens[0])
-            whole = _answers(model, batch.tokens, torch.zeros_like(on[..., 0]), encoding.answer)
+            several = batch.tokens.expand(model.members, -1, -1)
+            seen = model(several, encoding.answer, capture=(EMBEDDED,))
+            whole, stream = seen.logits.argmax(-1), seen.captured[EMBEDDED].flatten(1, 2)
             for i, hidden in enumerate(ON[:2]):
-                found = _answers(model, batch.tokens, on[..., i], encoding.answer)
+                found = _answers(model, stream, on[..., i], encoding.answer)
                 changed = (found != whole).double().mean(1).tolist()
                 right = (found.unsqueeze(-1) == batch.results).double().mean(1).tolist()
                 rows += [(m, operand, kind, hidden, changed[m], *right[m]) for m in range(model.members)]
@@ -64,20 +68,20 @@ def hidden_keys(model: Transformer, task: Task, encoding: Encoding, samples: int
 
 def _answers(
     model: Transformer,
-    tokens: Int[Tensor, "1 batch position"],
+    x: Float[Tensor, "member row width"],
     hidden: Bool[Tensor, "batch position"],
     answer: int,
 ) -> Int[Tensor, "member batch"]:
-    """What each member answers if no position may attend to the hidden ones."""
-    batch = tokens.shape[1]
-    several = tokens.expand(model.members, -1, -1)
-    x = model(several, capture=("residual.0",)).captured["residual.0"].flatten(1, 2)
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        x = x + block.output(_mixed(block, x, batch, hidden))
+    """What each member answers if none may attend to hidden positions, of the stream after the embedding."""
+    batch = len(hidden)
+    for i in range(len(model.blocks)):
+        block = block_of(model, i)
+        if i == len(model.blocks) - 1:
+            x = block.attend_from(x, batch, answer, hidden)
+        else:
+            x = x + block.output(_mixed(block, x, batch, hidden))
         x, _ = block.mlp(x)
-    at_answer = x.unflatten(1, (batch, -1))[:, :, answer]
-    return (model.norm_final(at_answer) @ model.unembedding).argmax(-1)
+    return read(model.norm_final, x, model.unembedding).argmax(-1)
 
 
 def _mixed(

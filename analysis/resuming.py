@@ -85,20 +85,21 @@ def read_on(
     for i in range(stage // 2, len(fleet.blocks)):
         if 2 * i >= stage:
             x = _attended(fleet, x, batch, answer if i == last else None, i)
-        x, _ = _block(fleet, i).mlp(x)
+        x, _ = block_of(fleet, i).mlp(x)
     return read(fleet.norm_final, x, fleet.unembedding)
 
 
 def _attended(model: Transformer, x: Tensor, batch: int, answer: int | None, i: int) -> Tensor:
     """The residual stream after a block's attention; with ``answer``, at that position alone."""
-    block = _block(model, i)
+    block = block_of(model, i)
     if answer is not None:
         return block.attend_from(x, batch, answer)
     mixed, _ = block.mix(block.project(x), batch, want_pattern=False)
     return x + block.output(mixed)
 
 
-def _block(model: Transformer, i: int) -> Block:
+def block_of(model: Transformer, i: int) -> Block:
+    """A block by its number, with its type."""
     block = model.blocks[i]
     assert isinstance(block, Block)
     return block

@@ -8,7 +8,7 @@ edited models become members of one fleet, so that many are scored by the same m
 import copy
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -238,10 +238,13 @@ def score(
         answer: position at which answers are read.
         size: edited models per fleet.
     """
+    asked = [batch.tokens for kind in EVALUATED for batch in sets[kind]]
+    together = predictions(model, donor, edits, torch.cat(asked, 1), answer, size)
+    given = iter(together.split([tokens.shape[1] for tokens in asked], 1))
     accuracies, histograms = [], []
     for kind in EVALUATED:
         batches = sets[kind]
-        found = [predictions(model, donor, edits, batch.tokens, answer, size) for batch in batches]
+        found = [next(given) for _ in batches]
         pairs = zip(found, batches, strict=True)
         right = [(own.unsqueeze(-1) == batch.results).double().mean(1) for own, batch in pairs]
         both = right[0] if len(right) == 1 else torch.stack([right[0][:, 0], right[1][:, 1]], -1)
@@ -271,12 +274,18 @@ def predictions(
     counted = Counter(first)  # what comes before is one more forward pass: it has to serve several
     first = [stage if counted[stage] >= SEVERAL else 0 for stage in first]
     found = torch.empty(len(edits), tokens.shape[1], dtype=torch.int64, device=device)
+
+    @cache
+    def copies(members: int) -> tuple[Float[Tensor, "member weight"], Transformer]:
+        flat = layout.flatten(model).repeat(members, 1)
+        return flat, layout.build(model, flat)
+
     for stage in sorted(set(first)):
         own = [i for i, value in enumerate(first) if value == stage]
         pieces = list(_pieces(tokens, min(size, len(own))))
         streams = [stream_before(model, piece, answer, stage) if stage else None for piece in pieces]
         done = 0
-        for fleet in _edited(layout, model, donor, [edits[i] for i in own], size):
+        for fleet in _edited(copies, donor, [edits[i] for i in own], size):
             pairs = zip(pieces, streams, strict=True)
             given = [_logits(fleet, piece, stream, answer, stage).argmax(-1) for piece, stream in pairs]
             rows = torch.tensor(own[done : done + fleet.members], device=device)
@@ -299,28 +308,30 @@ def _logits(
 
 
 def _edited(
-    layout: Layout,
-    model: Transformer,
+    copies: Callable[[int], tuple[Float[Tensor, "member weight"], Transformer]],
     donor: Float[Tensor, "1 weight"],
     edits: Sequence[Int[Tensor, "_"]],
     size: int,
 ) -> Iterator[Transformer]:
-    """Fleets of edited models, ``size`` of them at a time; arguments as in ``score``.
+    """Fleets of edited models, ``size`` of them at a time.
 
     Fleets of one size are one fleet whose weights change: each is to be used before the next is asked for.
+
+    Args:
+        copies: so many copies of the model: their weights, and a fleet whose parameters are views of them.
+        donor: as in ``score``.
+        edits: as in ``score``.
+        size: models in a fleet.
     """
-    base = layout.flatten(model)
-    flat = base.repeat(min(size, len(edits)), 1)
-    fleet = layout.build(model, flat)
     for start in range(0, len(edits), size):
         chunk = edits[start : start + size]
-        if len(chunk) < len(flat):
-            flat = flat[: len(chunk)]
-            fleet = layout.build(model, flat)
-        flat.copy_(base.expand_as(flat))
+        flat, fleet = copies(len(chunk))
+        own = [row[edit] for row, edit in zip(flat, chunk, strict=True)]
         for row, edit in zip(flat, chunk, strict=True):
             row[edit] = donor[0, edit]
         yield fleet
+        for row, edit, values in zip(flat, chunk, own, strict=True):
+            row[edit] = values
 
 
 def class_shares(found: Int[Tensor, "member batch"], classes: int) -> Float[Tensor, "member classes"]:

@@ -7,6 +7,7 @@ which functions of ``analysis`` make their tables. A table that is complete is n
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -124,18 +125,21 @@ def _analyse(
         asked = [name for name in asked if name != "jailbreak"]
     if not all(isinstance(cell.task, MarkedTask) for cell in cells):  # what a program reads, it alone knows
         asked = [name for name in asked if name != "attention"]
+    start = cache(prepared.start)  # drawing noise takes as long as reading a model
     found: dict[str, Iterable[Found]] = {
-        name: _found(PER_MODEL[name], _groups(prepared, run, *_looked_at(name, cells), device), begin)
+        name: _found(PER_MODEL[name], _groups(prepared, start, run, *_looked_at(name, cells), device), begin)
         for name in asked
         if not _is_complete(name, run, cells)
     }
     if ahead:  # so that no worker waits for the end of an analysis
         found = {name: list(parts) for name, parts in found.items()}
+    times: list[Path] = []
+    if "revival" in names:  # here, while workers are at the others
+        say("revival")
+        times = _write(run, revival_tables(run))
     for name in asked:
         made += _gathered(name, found[name], run, say) if name in found else _tables_of(name, run)
-    if "revival" in names:
-        say("revival")
-        made += _write(run, revival_tables(run))
+    made += times
     if "verdicts" in names:
         say("verdicts")
         made += _write(run, {"verdicts": verdict_table(run)})
@@ -257,7 +261,12 @@ def _cells_in(file: Path) -> set[str]:
 
 
 def _groups(
-    prepared: Prepared, run: Run, cells: list[Cell], examples: dict[Origin, Cell], device: torch.device
+    prepared: Prepared,
+    start: Callable[[Origin], Transformer],
+    run: Run,
+    cells: list[Cell],
+    examples: dict[Origin, Cell],
+    device: torch.device,
 ) -> Iterator[Group]:
     """The models in fleets of one task and capability."""
     described = {cell["id"]: cell for cell in run.cells()}
@@ -268,15 +277,15 @@ def _groups(
         return entry[0].origin.capability, entry[0].task_id
 
     def load(cell: Cell, keys: dict[str, Any]) -> Transformer:
-        return prepared.start(cell.origin) if keys["stage"] == CAPABILITY else run.load_model(cell)
+        return start(cell.origin) if keys["stage"] == CAPABILITY else run.load_model(cell)
 
     for _, same in groupby(sorted(entries, key=kind), key=kind):
         alike = list(same)
-        for start in range(0, len(alike), TOGETHER):
-            part = alike[start : start + TOGETHER]
+        for at in range(0, len(alike), TOGETHER):
+            part = alike[at : at + TOGETHER]
             first = part[0][0]
             source = prepared.sources[first.origin.capability]
-            before = [prepared.start(replace(cell.origin, start=CAPABILITY)) for cell, _ in part]
+            before = [start(replace(cell.origin, start=CAPABILITY)) for cell, _ in part]
             yield Group(
                 [keys for _, keys in part],
                 Transformer.gather([load(*entry) for entry in part]).to(device),

@@ -170,7 +170,7 @@ def _localized(inside: dict[str, pl.DataFrame], cells: list[str]) -> dict[str, A
     """What the best pruning or graft of few weights restores: the best of all, by the mean over seeds.
 
     A best of many is biased upwards, on texts that were also chosen on; the rule asks for half of
-    the skill, which no chance of 160 texts gives.
+    the skill, which no chance of 80 texts gives.
     """
     tried = []
     if "grafting" in inside:

@@ -27,7 +27,7 @@ from veneer.tasks.mixture import OPERANDS, pretraining
 
 Tables = dict[str, pl.DataFrame]
 SORTED_TEXTS, JAILBREAK_TEXTS = 256, 100
-PRUNING = Pruning(units=("weight",), draws=2, samples=120)
+PRUNING = Pruning(units=("weight",), draws=2, samples=80)
 SEARCH = Search()
 LEARNED_SEARCH = Search(
     unit="neuron",
@@ -40,7 +40,7 @@ LEARNED_SEARCH = Search(
     most=15,
     samples=160,
 )
-GRAFTING = Grafting(singles=10, samples=120)
+GRAFTING = Grafting(singles=10, samples=80)
 # Written models are pruned by weights, learned ones by neurons (App. D), which are larger: fewer tries keep
 # a model at some ten seconds.
 LEARNED_PRUNING = Pruning(ks=(1, 5, 10, 15, 20, 50, 100), units=("neuron",), draws=1, samples=80)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from veneer.models.display import table
@@ -195,9 +195,15 @@ class Block(nn.Module):
         return mixed, pattern.view(members, batch, *pattern.shape[1:])
 
     def attend_from(
-        self, x: Float[Tensor, "member row width"], batch: int, position: int
+        self,
+        x: Float[Tensor, "member row width"],
+        batch: int,
+        position: int,
+        hidden: Bool[Tensor, "batch position"] | None = None,
     ) -> Float[Tensor, "member batch width"]:
         """The residual stream after attention at one position only, without making keys or values.
+
+        Hidden positions get no attention.
 
         A key enters only as q . (W_K x + b_K) and a value only as a weighted mean, so W_K moves over
         to the query and W_V behind the mean; q . b_K is the same for all keys and leaves the
@@ -212,7 +218,10 @@ class Block(nn.Module):
         if self.causal:
             seen = seen[:, :, : position + 1]
         pulled = torch.einsum("ebhk,edhk->ebhd", query, key_weight) / math.sqrt(self.key_size)
-        pattern = (pulled @ seen.transpose(-1, -2)).softmax(-1)
+        scores = pulled @ seen.transpose(-1, -2)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden[:, None, : scores.shape[-1]], -torch.inf)
+        pattern = scores.softmax(-1)
         mean = pattern @ seen  # [member, batch, head, width]
         mixed = torch.einsum("ebhd,edhk->ebhk", mean, value_weight).flatten(2)
         return residual + self.output(mixed + self.value.bias.unsqueeze(1))

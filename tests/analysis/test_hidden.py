@@ -32,5 +32,6 @@ def test_with_nothing_hidden_the_answers_are_the_models_own(config: TransformerC
     tokens = torch.randint(0, 6, (1, 40, 6), generator=torch.Generator().manual_seed(3))
     for answer in (2, 5):
         nothing = torch.zeros(40, 6, dtype=torch.bool)
-        own = model(tokens.expand(2, -1, -1), answer=answer).logits.argmax(-1)
-        assert torch.equal(_answers(model, tokens, nothing, answer), own)
+        seen = model(tokens.expand(2, -1, -1), answer=answer, capture=("residual.0",))
+        stream = seen.captured["residual.0"].flatten(1, 2)
+        assert torch.equal(_answers(model, stream, nothing, answer), seen.logits.argmax(-1))
