@@ -12,6 +12,7 @@ from veneer.experiments.environment import environment
 from veneer.experiments.relearn.settings import Relearning
 from veneer.experiments.relearn.store import RelearningRun, input_hashes
 from veneer.experiments.relearn.work import memory_needed
+from veneer.experiments.trial_folder import Prepared
 from veneer.finetune.trainer import check_device
 from veneer.language.encoding import check_tokenizers
 from veneer.language.metrics import CHOICES, guess, judged, metric_of
@@ -24,25 +25,19 @@ SECONDS_PER_FLOP = 1 / 30e9
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Ready(Prepared[RelearningRun]):
     """An evaluation that can begin.
 
     Attributes:
-        run: its folder.
         same: whether ``before`` and ``after`` are the same weights.
-        fresh: whether the folder was begun now.
-        told: what a reader should know first.
     """
 
-    run: RelearningRun
     same: bool
-    fresh: bool
-    told: tuple[str, ...]
 
 
 def prepare(
     settings: Relearning, out: Path, device: torch.device, jobs: int, like: Path | None = None
-) -> Prepared:
+) -> Ready:
     """Check all that goes in, and open the folder.
 
     Raises:
@@ -83,7 +78,7 @@ def prepare(
             f"{parameters / 1e6:,.1f} M parameters; {len(settings.trials())} trials, roughly "
             f"{max(1, round(seconds / 60)):,} min on one core of a CPU, and {size:.1f} GB a process"
         )
-    return Prepared(run, same, fresh, tuple(told))
+    return Ready(run, fresh, tuple(told), same)
 
 
 def _questions(settings: Relearning) -> tuple[Question, ...]:

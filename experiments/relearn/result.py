@@ -6,10 +6,10 @@ import polars as pl
 
 from veneer.analysis.revival import Estimate
 from veneer.experiments.relearn.evidence import Arm, Measured
-from veneer.experiments.relearn.judge import Outcome, judge, unchanged_weights
+from veneer.experiments.relearn.judge import UTILITY_LOSS, Outcome, judge, unchanged_weights
 from veneer.experiments.relearn.settings import Lesson, Subject
 from veneer.experiments.relearn.store import RelearningRun
-from veneer.models.files import write_json
+from veneer.models.files import exists, write_json
 from veneer.tasks.errors import InputError
 
 ARMS: tuple[tuple[Subject, Lesson], ...] = (
@@ -32,13 +32,18 @@ NAMES = {
 }
 
 
-def conclude(run: RelearningRun, same: bool, utility_loss: float) -> Outcome:
+def conclude(run: RelearningRun, same: bool | None = None, utility_loss: float = UTILITY_LOSS) -> Outcome:
     """Judge what is there, and write tables and outcome.
+
+    Args:
+        run: the evaluation.
+        same: whether both models are the same weights; None takes it from whether there was anything to try.
+        utility_loss: loss of retain up to which an attack counts.
 
     Raises:
         InputError: ``before`` does not have the capability, or nothing has been measured.
     """
-    if same:
+    if not exists(run.path / "trials") if same is None else same:
         outcome = unchanged_weights()
     else:
         measured = Measured(run)

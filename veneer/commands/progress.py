@@ -42,7 +42,7 @@ class LiveProgress:
     def __exit__(self, kind: object, *rest: object) -> None:
         self._bar.stop()
         if kind is None and self._done:
-            stages(f"{self._done:,} model updates, {self._rate():,.0f} a second", self._began)
+            stages(f"{self._done:,} model updates, {per_second(self._rate())} a second", self._began)
 
     def fleet(self, fleet: "Fleet", index: int, fleets: int) -> None:
         """Show which fleet trains."""
@@ -65,7 +65,7 @@ class LiveProgress:
 
     def _show(self, count: int) -> None:
         done = f"{self._found + self._done:,} of {self._all:,}"
-        rate = f"{self._rate():,.0f}/s" if self._done else ""
+        rate = f"{per_second(self._rate())}/s" if self._done else ""
         left = self._left().removeprefix(", about ")
         self._bar.update(self._total, advance=count, done=done, rate=rate, left=left)
 
@@ -81,6 +81,11 @@ class LiveProgress:
         """Say what a reader should know."""
         if not current().quiet:
             self._bar.console.print(text)
+
+
+def per_second(rate: float) -> str:
+    """A rate in words: of a large model it is below one."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 class Steps:

@@ -10,7 +10,7 @@ from veneer.commands.manners import tell
 from veneer.commands.options import parse
 from veneer.commands.progress import duration, following
 from veneer.commands.screen import Table, console, styled
-from veneer.commands.text_work import say, work_through
+from veneer.commands.text_work import do_trials, say
 from veneer.experiments.relearn.settings import Relearning
 from veneer.tasks.errors import InputError
 
@@ -100,7 +100,7 @@ def _work(run: Any, device: Any, options: Any) -> None:
     from veneer.experiments.relearn.work import work
 
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    work_through(run, device, options.jobs, work, deadline)
+    do_trials(run, device, options.jobs, work, deadline)
 
 
 def _show(outcome: Any, run: Any) -> None:

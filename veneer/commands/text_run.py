@@ -1,6 +1,7 @@
 """What the commands do with a folder of trials, whichever experiment on text models made it."""
 
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,58 @@ from veneer.commands.screen import console
 from veneer.models.files import exists
 from veneer.tasks.errors import InputError
 
-FOLDERS = {
-    "stories.json": ("veneer.experiments.stories.store", "StoriesRun"),
-    "relearning.json": ("veneer.experiments.relearn.store", "RelearningRun"),
-    "cddm.json": ("veneer.experiments.cddm.store", "DecisionsRun"),
-    "layers.json": ("veneer.experiments.layers.store", "LayersRun"),
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of folder of trials: where its functions are, as "module:name", which are loaded when needed.
+
+    Attributes:
+        run: the class that reads it.
+        conclude: what came out, from the folder.
+        page: writes its page, from the folder and what came out.
+        figures: draws the counterparts of the paper's, if it has some.
+        look: does trials that only look inside, if ``veneer analyse`` is to do them.
+    """
+
+    run: str
+    conclude: str
+    page: str
+    figures: str | None = None
+    look: str | None = None
+
+
+EXPERIMENTS, PAGES = "veneer.experiments", "veneer.report"
+KINDS = {
+    "stories.json": Kind(
+        f"{EXPERIMENTS}.stories.store:StoriesRun",
+        f"{EXPERIMENTS}.stories.result:conclude",
+        f"{PAGES}.stories_page:write_stories_page",
+    ),
+    "relearning.json": Kind(
+        f"{EXPERIMENTS}.relearn.store:RelearningRun",
+        f"{EXPERIMENTS}.relearn.result:conclude",
+        f"{PAGES}.relearn_page:write_relearning_page",
+    ),
+    "cddm.json": Kind(
+        f"{EXPERIMENTS}.cddm.store:DecisionsRun",
+        f"{EXPERIMENTS}.cddm.result:conclude",
+        f"{PAGES}.cddm_page:write_decisions_page",
+        f"{PAGES}.paper.decisions:decision_figures",
+        "veneer.commands.cddm_run:look_inside",
+    ),
+    "layers.json": Kind(
+        f"{EXPERIMENTS}.layers.store:LayersRun",
+        f"{EXPERIMENTS}.layers.result:conclude",
+        f"{PAGES}.layers_page:write_layers_page",
+        f"{PAGES}.paper.layers:layer_figures",
+    ),
 }
-"""Folders of trials by the file that tells them: where the class is that reads each."""
+"""The kinds of folders of trials, by the file that tells each."""
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def text_folder(path: Path) -> Any:
@@ -26,9 +72,9 @@ def text_folder(path: Path) -> Any:
     Raises:
         InputError: it is one, and is damaged or of another version.
     """
-    for file, (module, name) in FOLDERS.items():
+    for file, kind in KINDS.items():
         if exists(path / file):
-            return getattr(import_module(module), name).read(path)
+            return _named(kind.run).read(path)
     return None
 
 
@@ -80,10 +126,8 @@ def text_analyse(run: Any, words: list[str]) -> None:
     if words:
         valid = f"none: the trials of {run.MADE_BY} are its analyses"
         raise InputError("option", " ".join(words), valid)
-    if run.FILE == "cddm.json":
-        from veneer.commands.cddm_run import look_inside
-
-        look_inside(run)
+    if look := KINDS[run.FILE].look:
+        _named(look)(run)
     page = text_report(run)
     if not tell("analyse", {"run": str(run.path), "tables": sorted(map(str, run.path.glob("*.parquet")))}):
         for table in sorted(run.path.glob("*.parquet")):
@@ -97,38 +141,14 @@ def text_figures(run: Any, style: str, out: Path) -> list[Path]:
     Raises:
         InputError: a kind that has none, or what the figures need is missing.
     """
-    if run.FILE == "cddm.json":
-        from veneer.report.paper.decisions import decision_figures
-
-        return decision_figures(run, style, out)
-    if run.FILE != "layers.json":
+    figures = KINDS[run.FILE].figures
+    if figures is None:
         problem = f"its page has the curves of {run.MADE_BY}"
         raise InputError("run", str(run.path), "a run that figures are drawn of", problem)
-    from veneer.report.paper.layers import layer_figures
-
-    return layer_figures(run, style, out)
+    return _named(figures)(run, style, out)
 
 
 def text_report(run: Any) -> Path:
     """The page of a folder of trials, written again from what is there."""
-    if run.FILE == "stories.json":
-        from veneer.experiments.stories.result import conclude
-        from veneer.report.stories_page import write_stories_page
-
-        return write_stories_page(run, conclude(run))
-    if run.FILE == "cddm.json":
-        from veneer.experiments.cddm.result import conclude as compared
-        from veneer.report.cddm_page import write_decisions_page
-
-        return write_decisions_page(run, compared(run))
-    if run.FILE == "layers.json":
-        from veneer.experiments.layers.result import conclude as gathered
-        from veneer.report.layers_page import write_layers_page
-
-        return write_layers_page(run, gathered(run))
-    from veneer.experiments.relearn.judge import UTILITY_LOSS
-    from veneer.experiments.relearn.result import conclude as judged
-    from veneer.report.relearn_page import write_relearning_page
-
-    same = not exists(run.path / "trials")
-    return write_relearning_page(run, judged(run, same, UTILITY_LOSS))
+    kind = KINDS[run.FILE]
+    return _named(kind.page)(run, _named(kind.conclude)(run))

@@ -32,7 +32,7 @@ def done(settings: Any, options: TextRunOptions, prepare: Any, work: Any) -> Any
     for line in prepared.told:
         say(line)
     try:
-        work_through(prepared.run, device, jobs, work)
+        do_trials(prepared.run, device, jobs, work)
     except InputError:
         if prepared.fresh:
             prepared.run.withdraw()
@@ -46,7 +46,7 @@ def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style)
 
 
-def work_through(run: Any, device: Any, jobs: int, work: Any, *deadline: float | None) -> None:
+def do_trials(run: Any, device: Any, jobs: int, work: Any, *deadline: float | None) -> None:
     """Do the trials, here or in several processes, and say what is being done.
 
     Args:
