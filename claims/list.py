@@ -23,6 +23,7 @@ from veneer.claims.needs import (
     COUNTER,
     JAILBREAK,
     LENGTHS,
+    LONG,
     LONG_REFT,
     MAX,
     ORDINARY,
@@ -127,13 +128,14 @@ CLAIMS: tuple[Claim, ...] = (
         "Learned counting: reFT needs several times fewer updates than Scr. + FT, and fewer where O_FT was "
         "seldom asked for",
         "Fig. 9, 26",
-        (with_reft(PCFG, controls=True),),
-        "As 4a, for every capability; for that with the lowest prior of O_FT the ratio is above "
-        f"{rules.SOONER:g}.",
+        (with_reft(LONG, controls=True),),
+        f"As 4a, for every capability of a run with {LONG_REFT} updates of reFT; for that with the lowest "
+        f"prior of O_FT the ratio is above {rules.SOONER:g}.",
         LEARNED_SEEDS,
         rules.speed,
         f"{_DATE}: the paper has 3,000 updates against 4,500 for a weakly relevant capability, which is 1.5 "
-        "times.",
+        f"times. 2026-11-27: with {LONG_REFT} updates of reFT, since within 100 the control does not get to "
+        f"{rules.TARGET:.0%}.",
     ),
     Claim(
         "5a",

@@ -8,7 +8,8 @@ from veneer.claims.evidence import View
 from veneer.claims.rules_learned import lengths
 
 LONG_REFT = 1000
-"""reFT updates from which claim 11 is asked: after fewer, models after randFT are not back yet."""
+"""reFT updates from which claims 4b and 11 are asked: after fewer, models after randFT and controls are not
+back yet."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,18 @@ def _command(words: str, *analyses: str) -> Command:
     return Command(tuple(words.split()), analyses)
 
 
+_LONG = f"--c-tr 1 --reft-iterations {LONG_REFT} --no-third-operand"
+
 COMMANDS: dict[str, Command] = {
-    "counter": _command("counter --preset standard --seeds 5 --constructed", "pruning", "attention"),
+    "counter": _command(
+        "counter --preset standard --seeds 5 --constructed --no-third-operand", "pruning", "attention"
+    ),
     "max-identifier": _command(
         "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
     ),
     "pcfg-counter": _command("pcfg-counter --seeds 3", "pruning", "probes"),
-    "rand-ft": _command(
-        f"pcfg-counter --seeds 3 --rand-ft 0.5 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT}"
-    ),
-    "ordinary": _command(
-        f"pcfg-counter --seeds 3 --pretrained M --c-tr 0 1 --reft-iterations {LONG_REFT} --no-controls"
-    ),
+    "rand-ft": _command(f"pcfg-counter --seeds 3 --pretrained M --rand-ft 0.5 {_LONG}"),
+    "ordinary": _command(f"pcfg-counter --seeds 3 --pretrained L M {_LONG}"),
     "jailbreak": _command(
         "pcfg-counter --seeds 3 --pretrained jailbreak --task-token T_NJ --c-tr 0 "
         "--learning-rates 8e-4 1e-3 1.5e-3 2e-3 3e-3 --reft-rates --no-controls",
@@ -105,6 +106,11 @@ PCFG = Needs(
     "pcfg-counter",
     "experiment pcfg-counter with C_Tr of 1 and several priors",
     lambda v: _plain(v, "pcfg-counter") and 1 in v.fields["c_tr"] and _several_priors(v),
+)
+LONG = Needs(
+    "ordinary",
+    f"experiment pcfg-counter with C_Tr of 1, several priors and {LONG_REFT} updates of reFT or more",
+    lambda v: PCFG.fits(v) and v.fields["reft_iterations"] >= LONG_REFT,
 )
 ORDINARY = Needs(
     "ordinary",

@@ -13,6 +13,9 @@ from veneer.claims.needs import LONG_REFT
 from veneer.experiments.store import KEYS
 
 
+LONG = {"experiment": replace(PCFG, reft_iterations=LONG_REFT)}
+
+
 @pytest.mark.parametrize(
     ("number", "change", "outcome"),
     [
@@ -67,9 +70,10 @@ def test_a_control_that_never_gets_there_gives_a_lower_bound(tmp_path: Path) -> 
         ("1b", {"wrong": 0.9}, NO),
         ("1b", {"wrong": wavering(0.2, 0.8)}, EITHER),
         ("1b", {"seeds": 2}, EITHER),
-        ("4b", {}, YES),
-        ("4b", {"control": 60.0}, NO),
-        ("4b", {"reft": lambda seed: 20.0 if seed else 150.0}, EITHER),
+        ("4b", LONG, YES),
+        ("4b", {"control": 60.0, **LONG}, NO),
+        ("4b", {"reft": lambda seed: 20.0 if seed else 150.0, **LONG}, EITHER),
+        ("4b", {}, "no run"),  # the control would not get there
         ("8", {}, YES),
         ("8", {"resisted": 0.1}, NO),
         ("8", {"kept": 0.2}, NO),
