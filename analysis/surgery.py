@@ -5,21 +5,19 @@ or another model's (grafting). An edit is a set of addresses in the flat vector 
 edited models become members of one fleet, so that many are scored by the same matrix products.
 """
 
-import copy
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from veneer.analysis.resuming import first_stages, read_on, stage_of, stream_before
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer, fleet_of
 from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError
 from veneer.tasks.mixture import OPERANDS, Kind
@@ -141,30 +139,11 @@ class Layout:
 
         Its parameters are views into ``flat``.
         """
-        fleet = _copied(_without_weights(model.config, flat.shape[0]))
         fixed = model.unembedding.detach()[:1].expand(flat.shape[0], -1, -1)
         values = {"unembedding": fixed} | {part.name: part.of(flat) for part in self.parts}
-        for name, value in values.items():
-            place, _, own = name.rpartition(".")
-            owner = fleet.get_submodule(place)
-            shaped = value.reshape(owner.get_parameter(own).shape)
-            setattr(owner, own, nn.Parameter(shaped, requires_grad=False))
-        return fleet
-
-
-@cache
-def _without_weights(config: TransformerConfig, members: int) -> Transformer:
-    """A fleet whose weights have shapes and no values. Making one takes as long as a small forward pass."""
-    with torch.device("meta"):
-        return Transformer(config, members)
-
-
-def _copied(module: Any) -> Any:
-    """A module of the same kind; parameters put into it leave the other one as it is."""
-    own = copy.copy(module)
-    own._parameters = dict(module._parameters)
-    own._modules = {name: _copied(child) for name, child in module._modules.items()}
-    return own
+        flats = {part.name for part in self.parts if model.get_parameter(part.name).ndim == 2}
+        values = {name: own.squeeze(1) if name in flats else own for name, own in values.items()}
+        return fleet_of(model.config, values).requires_grad_(False)
 
 
 def _is_trained(model: Transformer, name: str) -> bool:

@@ -8,8 +8,9 @@ the right, ``y = x @ weight + bias``, as in Haiku and GPT-2. Compiled models fol
 
 import copy
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from veneer.models.copies import with_parameters
 from veneer.models.display import table
 from veneer.tasks.errors import InputError
 
@@ -369,10 +371,9 @@ class Transformer(nn.Module):
 
     def select(self, indices: list[int]) -> "Transformer":
         """A new fleet of copies of the members named (an index may repeat)."""
-        chosen = Transformer(self.config, len(indices)).to(self.token_embedding)
-        state = {name: value[indices] for name, value in self.state_dict().items()}
-        chosen.load_state_dict(state)
-        return chosen
+        rows = torch.tensor(indices, device=self.token_embedding.device)
+        parts = {name: own.detach().index_select(0, rows) for name, own in self.named_parameters()}
+        return fleet_of(self.config, parts)
 
     def views(self) -> "list[Transformer]":
         """Each member as a fleet of one that shares its parameters' memory, whatever a method added."""
@@ -390,11 +391,10 @@ class Transformer(nn.Module):
         configs = {model.config for model in models}
         if len(configs) != 1:
             raise ValueError(f"a fleet holds models of one shape, got {sorted(map(str, configs))}")
-        fleet = Transformer(models[0].config, sum(model.members for model in models))
-        fleet = fleet.to(models[0].token_embedding)
-        states = [model.state_dict() for model in models]
-        fleet.load_state_dict({name: torch.cat([s[name] for s in states]) for name in states[0]})
-        return fleet
+        like = models[0].token_embedding
+        parts = [dict(model.named_parameters()) for model in models]
+        joined = {name: torch.cat([own[name].detach().to(like) for own in parts]) for name in parts[0]}
+        return fleet_of(models[0].config, joined)
 
     @property
     def parameter_count(self) -> int:
@@ -415,3 +415,14 @@ class Transformer(nn.Module):
         members = "1 model" if self.members == 1 else f"{self.members} models of one shape"
         title = f"Transformer: {members}, {self.parameter_count:,} parameters each"
         return table(title.removesuffix(" each") if self.members == 1 else title, rows)
+
+
+@cache
+def _shape(config: TransformerConfig, members: int) -> Transformer:
+    with torch.device("meta"):
+        return Transformer(config, members)
+
+
+def fleet_of(config: TransformerConfig, values: Mapping[str, Tensor]) -> Transformer:
+    """A fleet with these parameters, by name, whose memory it shares; their first axis is the member."""
+    return with_parameters(_shape(config, len(values["token_embedding"])), values)

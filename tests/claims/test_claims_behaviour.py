@@ -12,7 +12,6 @@ from tests.claims.made_up import EITHER, NO, PCFG, PRIORS, YES, Number, answer, 
 from veneer.claims.needs import LONG_REFT
 from veneer.experiments.store import KEYS
 
-
 LONG = {"experiment": replace(PCFG, reft_iterations=LONG_REFT)}
 
 
