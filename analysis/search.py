@@ -16,7 +16,7 @@ from typing import Literal
 
 import polars as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from veneer.analysis.pruning import (
@@ -69,6 +69,8 @@ class Search:
         most: how many are zeroed together, at most.
         gradient_texts: texts over which the gradient is averaged.
         samples: texts of each kind on which the result is measured.
+        within: matrices such as "blocks.1.key" whose weights or neurons alone are candidates; none takes all.
+            With ``scored`` as large as they are, every one is tried.
         seed: of all texts but the last.
     """
 
@@ -83,6 +85,7 @@ class Search:
     most: int = 5
     gradient_texts: int = 256
     samples: int = 500
+    within: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,7 +133,7 @@ def search(
         to as many as helped, which is what the search found.
 
     Raises:
-        InputError: models that do not fit each other, or that diverged.
+        InputError: models that do not fit each other, or that diverged; ``within`` names no matrix.
     """
     settings = settings or Search()
     before = check_alike(before, after)
@@ -187,12 +190,33 @@ def _candidates(
     else:
         salience, moved = per_neuron(layout, salience), per_neuron(layout, moved.square()).sqrt()
         small = torch.ones_like(salience, dtype=torch.bool)
+    if settings.within:
+        small &= _within(layout, settings).to(small.device)
     found: dict[int, float] = {}
     for ranked, count in ((salience, settings.scored), (moved, settings.moved)):
         within = torch.where(small, ranked, -torch.inf)[0]
         order = within.topk(min(count, int(small.sum()))).indices
         found |= dict(zip(order.tolist(), salience[0, order].tolist(), strict=True))
     return found
+
+
+def _within(layout: Layout, settings: Search) -> Bool[Tensor, "candidate"]:
+    """Which weights, or neurons, belong to the matrices that are named; biases do not.
+
+    Raises:
+        InputError: a name that none has.
+    """
+    matrices = [part for part in layout.parts if part.has_units]
+    named = {part.component for part in matrices}
+    for name in settings.within:
+        if name not in named:
+            raise InputError("within", name, ", ".join(sorted(named)))
+    if settings.unit == "neuron":
+        return torch.tensor([part.component in settings.within for part, _ in layout.neurons])
+    allowed = torch.zeros(layout.size, dtype=torch.bool)
+    for part in matrices:
+        allowed[part.start : part.stop] = part.component in settings.within
+    return allowed
 
 
 def _found(

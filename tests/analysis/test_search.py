@@ -51,6 +51,19 @@ def test_the_planted_weight_is_found_and_nothing_is_added_to_it() -> None:
     assert whole["share"].to_list() == whole["expected"].to_list()
 
 
+def test_within_one_matrix_every_weight_is_tried_and_no_other() -> None:
+    model, name = corrupted_model()
+    matrix = name.partition("[")[0].removesuffix(".weight")
+    every = replace(FEW, within=(matrix,), scored=10_000, moved=0, largest=float("inf"))
+    found = search(counting_model(), model, TASK, ENCODING, every)
+    assert found.pruned["name"].to_list() == [name]
+    other = "blocks.0.query" if matrix != "blocks.0.query" else "blocks.0.key"
+    found = search(counting_model(), model, TASK, ENCODING, replace(every, within=(other,)))
+    assert all(own.startswith(other) for own in found.pruned["name"])
+    with pytest.raises(InputError, match=r"within.*blocks\.7\.key.*blocks\.0\.key"):
+        search(counting_model(), model, TASK, ENCODING, replace(every, within=("blocks.7.key",)))
+
+
 def test_large_weights_are_not_tried_however_high_their_score() -> None:
     model, name = corrupted_model()
     found = search(counting_model(), model, TASK, ENCODING, replace(FEW, largest=3.9))
