@@ -196,7 +196,8 @@ def speed(view: View) -> Measured:
     table = view.revivals["ratios"].filter((pl.col("c_tr") == 1) & (pl.col("control") == "scratch-ft"))
     parts, notes = [], []
     for capability, rate in product(view.capabilities, view.rates):
-        here = table.filter(capability=capability, fine_tuning_rate=rate)
+        own = pl.col("learning_rate") <= rate  # a larger one takes apart what is there (known wrappers, too)
+        here = table.filter(own, capability=capability, fine_tuning_rate=rate)
         if view.size(rate) == "L" or here.is_empty():
             continue
         place = f"{capability}, fine-tuned at {rate:g}"
@@ -216,7 +217,7 @@ def speed(view: View) -> Measured:
 
 
 def _told(ratios: pl.DataFrame) -> dict[str, Any] | None:
-    """The ratio at the greatest reFT rate, and of its thresholds the highest that both arms tell of.
+    """The ratio at the greatest of the reFT rates, and of its thresholds the highest that both arms tell of.
 
     At 90 % both arms may be censored, so that there is no ratio and no bound: then the next lower threshold
     answers.

@@ -123,6 +123,7 @@ def counter(
     hardly: float = 0.25,
     known: float = 0.97,
     control: Callable[[int], float] = lambda seed: 400.0 + seed,
+    too_large: bool = False,
     seeds: int = 5,
 ) -> Made:
     """The Counter's run as the paper has it, but for what is given.
@@ -136,10 +137,14 @@ def counter(
         hardly: the same with C_Tr = 0.5.
         known: the same of a model that is known to be wrapped.
         control: by seed, updates that Scr. + FT needs to get O_PT; reFT needs 50.
+        too_large: whether there is reFT at 1e-2 too, by which the control is soon there and reFT late.
         seeds: how many.
     """
     rows: Rows = []
     for seed in range(seeds):
+        if too_large:
+            at_once = cell("compiled", 1e-2, 0.0, seed, tuned_at=0.1, start="scratch")
+            rows += curve(at_once, 30 + seed)
         for rate in (0.1, 0.01, 0.001, 0.0001):
             for c in (0.0, 0.5, 0.8, 1.0):
                 little = large if rate > 5e-3 else small
@@ -151,6 +156,8 @@ def counter(
                 rows += accuracies(cell("compiled", rate, c, seed), end, {"natural_pt": 0.99})
                 last = 0.2 if rate > 0.05 else hardly if c == 0.5 else back
                 rows += curve(cell("compiled", 1e-4, c, seed, tuned_at=rate), 50 + seed, last)
+                if too_large and rate < 5e-3:
+                    rows += curve(cell("compiled", 1e-2, c, seed, tuned_at=rate), 600 + seed, last)
         scratch = cell("compiled", 1e-4, 0.0, seed, tuned_at=0.1, start="scratch")
         rows += curve(scratch, control(seed))
         wrapper = cell("compiled", 1e-4, None, seed, start="wrapped: constant answer")

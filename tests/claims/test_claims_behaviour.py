@@ -32,6 +32,7 @@ LONG = {"experiment": replace(PCFG, reft_iterations=LONG_REFT)}
         ("3", {"known": 0.3}, EITHER),  # a reFT that brings no wrapper back says nothing
         ("3", {"seeds": 2}, EITHER),
         ("4a", {}, YES),
+        ("4a", {"too_large": True}, YES),  # reFT above fine-tuning's rate is not asked
         ("4a", {"control": lambda seed: 60.0 + seed}, NO),
         ("4a", {"control": lambda seed: 1e9}, YES),  # never gets there: at least so many times
         ("4a", {"control": lambda seed: 60.0 if seed % 2 else 400.0}, EITHER),
