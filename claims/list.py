@@ -29,6 +29,7 @@ from veneer.claims.needs import (
     ORDINARY,
     PCFG,
     RAND_FT,
+    WHOLE,
     with_reft,
 )
 from veneer.claims.stories import StoriesView
@@ -266,7 +267,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Learned counting, O_FT often asked for: after η_L with C_Tr = 0 pruning up to 100 neurons partly "
         "brings O_PT back: an inhibitor was learned",
         "Fig. 86, 88",
-        (PCFG,),
+        (WHOLE,),
         "For the capability with the highest prior of O_FT, at η_L with C_Tr = 0, where O_FT was learned "
         "and O_PT lost: of up to 100 neurons by saliency the K that is best on natural texts adds, on "
         f"uncorrelated texts, more than {_points(inside.PRUNING_GAIN_LEARNED)} of O_PT beyond what random "

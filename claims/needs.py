@@ -107,6 +107,11 @@ PCFG = Needs(
     "experiment pcfg-counter with C_Tr of 1 and several priors",
     lambda v: _plain(v, "pcfg-counter") and 1 in v.fields["c_tr"] and _several_priors(v),
 )
+WHOLE = Needs(
+    "pcfg-counter",
+    "experiment pcfg-counter with C_Tr of 0 and 1 and several priors",
+    lambda v: PCFG.fits(v) and 0 in v.fields["c_tr"],
+)
 LONG = Needs(
     "ordinary",
     f"experiment pcfg-counter with C_Tr of 1, several priors and {LONG_REFT} updates of reFT or more",
