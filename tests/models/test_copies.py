@@ -45,8 +45,8 @@ def test_members_that_are_selected_are_copies_trained_as_a_new_model_is() -> Non
 
 def test_hooks_on_a_copy_do_not_run_in_another_one() -> None:
     first, second, seen = made(1).member(0), made(1).member(0), []
-    first.blocks[0].register_forward_hook(lambda *given: seen.append(given))
-    first.blocks[0].query.register_forward_hook(lambda *given: seen.append(given))
+    for module in first.modules():
+        module.register_forward_hook(lambda *given: seen.append(given))
     second(torch.zeros(1, 1, 6, dtype=torch.int64))
     assert not seen
 
