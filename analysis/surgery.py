@@ -140,9 +140,10 @@ class Layout:
         Its parameters are views into ``flat``.
         """
         fixed = model.unembedding.detach()[:1].expand(flat.shape[0], -1, -1)
-        values = {"unembedding": fixed} | {part.name: part.of(flat) for part in self.parts}
-        flats = {part.name for part in self.parts if model.get_parameter(part.name).ndim == 2}
-        values = {name: own.squeeze(1) if name in flats else own for name, own in values.items()}
+        values = {"unembedding": fixed}
+        for part in self.parts:
+            shape = model.get_parameter(part.name).shape[1:]
+            values[part.name] = part.of(flat).reshape(len(flat), *shape)
         return fleet_of(model.config, values).requires_grad_(False)
 
 

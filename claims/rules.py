@@ -198,15 +198,21 @@ def speed(view: View) -> Measured:
     for capability, rate in product(view.capabilities, view.rates):
         own = pl.col("learning_rate") <= rate  # a larger one takes apart what is there (known wrappers, too)
         here = table.filter(own, capability=capability, fine_tuning_rate=rate)
-        if view.size(rate) == "L" or here.is_empty():
+        if view.size(rate) == "L":
             continue
         place = f"{capability}, fine-tuned at {rate:g}"
+        if here.is_empty():
+            notes.append(f"left out {place}: no reFT at its rate or below")
+            continue
         if not view.was_learned(capability, rate, 1.0):
             notes.append(f"left out {place}: not learned")
             continue
-        row = _told(here)
-        if row is None or not view.lost("natural", capability, rate, 1.0):
+        if not view.lost("natural", capability, rate, 1.0):
             notes.append(f"left out {place}: O_PT was not lost")
+            continue
+        row = _told(here)
+        if row is None:
+            notes.append(f"left out {place}: too few seeds of either arm came back to compare")
             continue
         ratio = Estimate(row["ratio"], row["low"], row["high"], row["seeds"])
         where = f"{place}, reFT at {row['learning_rate']:g}, to {row['threshold']:.0%}"

@@ -55,6 +55,12 @@ def test_effect_is_the_weakest_of_the_settings_and_stands_beside_the_papers(tmp_
     assert found.seeds == 5
 
 
+def test_what_is_left_out_of_the_speed_is_said_with_its_reason(tmp_path: Path) -> None:
+    neither = answer("4a", counter(tmp_path, control=lambda seed: 1e9, back=0.4))
+    assert "too few seeds of either arm came back" in neither.explanation
+    assert "not lost" not in neither.explanation
+
+
 def test_a_control_that_never_gets_there_gives_a_lower_bound(tmp_path: Path) -> None:
     found = answer("4a", counter(tmp_path, control=lambda seed: 1e9))
     assert found.effect is not None

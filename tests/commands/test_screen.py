@@ -10,6 +10,7 @@ import pytest
 from tests.report import fakes
 from veneer.commands import progress, screen
 from veneer.commands.main import main
+from veneer.commands.progress import per_second
 from veneer.report.figures import literal
 from veneer.suites import card
 
@@ -198,3 +199,8 @@ def test_nothing_is_markup_in_pages_and_cards() -> None:
     assert literal("<b>%{x}</b>") == "&lt;b&gt;%&#123;x}&lt;/b&gt;"
     assert card.literal("[a](b) |`_c_\n$d$") == r"\[a\](b) \|\`\_c\_ \$d\$"
     assert card.fenced("veneer ```x").startswith("````console\nveneer ```x\n````")
+
+
+@pytest.mark.parametrize(("rate", "told"), [(0.04, "0.04"), (3.14159, "3.1"), (1234.5, "1,234")])
+def test_a_rate_below_ten_keeps_its_digits(rate: float, told: str) -> None:
+    assert per_second(rate) == told
