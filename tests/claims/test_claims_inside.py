@@ -12,6 +12,7 @@ from tests.claims.made_up import (
     EITHER,
     KINDS,
     NO,
+    PCFG,
     YES,
     Made,
     Number,
@@ -101,6 +102,15 @@ def test_an_inhibitor_is_one_if_neurons_lift_it_that_chance_does_not_find(
     zeroed_rows(made, "neuron", gains, settings["k"], 0.5, settings["onto"])
     found = answer("13", made)
     assert found.outcome == outcome, found.explanation
+
+
+def test_a_run_without_uncorrelated_fine_tuning_cannot_say_whether_there_is_an_inhibitor(
+    tmp_path: Path,
+) -> None:
+    made = learned(tmp_path, experiment=replace(PCFG, c_tr=(0.8, 1.0)))
+    zeroed_rows(made, "neuron", {"saliency": 0.6, "random": 0.02}, 100, 0.5, 0.1)
+    found = answer("13", made)
+    assert found.outcome == "no run" and "C_Tr of 0 and 1" in found.explanation
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,13 @@ from veneer.experiments.analyse import ANALYSES, Selection, analyse, sweep_in
 from veneer.experiments.cells import prepare
 from veneer.experiments.evidence import evidence_of, known, verdict_table
 from veneer.experiments.named import CounterExperiment
+from veneer.experiments.origins import Source, start
 from veneer.experiments.run import execute
 from veneer.experiments.store import KEYS, Run, read_json, write_json
 from veneer.experiments.sweep import Sweep, prepare_sweep
+from veneer.finetune.cell import Origin
+from veneer.models.transformer import Transformer
+from veneer.tasks.encoding import Task
 from veneer.tasks.errors import InputError
 
 EXPERIMENT = CounterExperiment(
@@ -127,6 +131,23 @@ def test_a_table_that_is_complete_is_not_made_again(run: Run) -> None:
     before = times()
     analyse(run, CPU, ("pruning", "grafting", "probes", "attention"))
     assert times() == before
+
+
+def test_the_noise_of_a_capability_is_drawn_once_however_many_analyses_ask_for_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    for table in (tmp_path / "run" / "analysis").iterdir():
+        table.unlink()
+    drawn: list[Origin] = []
+
+    def counted(source: Source, origin: Origin, task: Task) -> Transformer:
+        drawn.append(origin)
+        return start(source, origin, task)
+
+    monkeypatch.setattr("veneer.experiments.cells.start", counted)
+    analyse(Run.read(tmp_path / "run"), CPU, ("pruning", "attention"))
+    assert drawn and len(drawn) == len(set(drawn))
 
 
 def test_the_experiment_is_read_back_as_it_was(run: Run) -> None:
