@@ -261,6 +261,9 @@ CLAIMS: tuple[Claim, ...] = (
         "At 1e-4 only fine-tunings that learned O_FT count.",
         COMPILED_SEEDS,
         inside.sorting,
+        "2026-11-27: asked of gradients clipped at 0.1 or less (first: at 1), before attention in such a run "
+        "was looked at: with 1 nothing is learned at 1e-4, so that nothing could be asked. The paper does not "
+        "say whether it clips.",
     ),
     Claim(
         "13",

@@ -7,6 +7,8 @@ from typing import Any
 from veneer.claims.evidence import View
 from veneer.claims.rules_learned import lengths
 
+GENTLE = 0.1
+"""Largest norm of a gradient with which the Max-identifier learns at 1e-4: claim 12."""
 LONG_REFT = 1000
 """reFT updates from which claims 4b and 11 are asked: after fewer, models after randFT and controls are not
 back yet."""
@@ -101,7 +103,11 @@ def with_reft(needs: Needs, controls: bool = False) -> Needs:
 COUNTER = Needs(
     "counter", "experiment counter with C_Tr of 1", lambda v: _plain(v, "counter") and 1 in v.fields["c_tr"]
 )
-MAX = Needs("max-identifier", "experiment max-identifier", lambda v: _plain(v, "max-identifier"))
+MAX = Needs(
+    "max-identifier",
+    f"experiment max-identifier with gradients clipped at {GENTLE:g} or less",
+    lambda v: _plain(v, "max-identifier") and (v.fields["clip"] or float("inf")) <= GENTLE,
+)
 PCFG = Needs(
     "pcfg-counter",
     "experiment pcfg-counter with C_Tr of 1 and several priors",

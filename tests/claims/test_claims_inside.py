@@ -198,3 +198,12 @@ def test_sorting_is_distorted_by_large_rates_only(
     made.table("attention_sorting", table)
     found = answer("12", made)
     assert found.outcome == outcome, found.explanation
+
+
+@pytest.mark.parametrize("clip", [1.0, None])
+def test_sorting_is_not_asked_where_updates_take_the_program_apart(
+    tmp_path: Path, clip: float | None
+) -> None:
+    made = Made(tmp_path, replace(PRESETS["max-identifier"]["quick"], clip=clip), [])
+    found = answer("12", made)
+    assert found.outcome == "no run" and "clipped at 0.1 or less" in found.explanation
