@@ -262,8 +262,8 @@ CLAIMS: tuple[Claim, ...] = (
         COMPILED_SEEDS,
         inside.sorting,
         "2026-11-27: asked of gradients clipped at 0.1 or less (first: at 1), before attention in such a run "
-        "was looked at: with 1 nothing is learned at 1e-4, so that nothing could be asked. The paper does not "
-        "say whether it clips.",
+        "was looked at: with 1 nothing is learned at 1e-4, so that nothing could be asked. The paper does "
+        "not say whether it clips.",
     ),
     Claim(
         "13",
