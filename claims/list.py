@@ -21,6 +21,7 @@ from veneer.claims.list_stories import STORY_CLAIMS
 from veneer.claims.needs import (
     COMMANDS,
     COUNTER,
+    COUNTER_REFT,
     JAILBREAK,
     LENGTHS,
     LONG,
@@ -30,6 +31,7 @@ from veneer.claims.needs import (
     PCFG,
     RAND_FT,
     WHOLE,
+    WHOLE_REFT,
     with_reft,
 )
 from veneer.claims.stories import StoriesView
@@ -56,6 +58,11 @@ _SHORTCUT = (
 )
 _PRUNING = "raises O_PT accuracy and lowers that of O_FT, when C_Tr = 1 and the rate is small"
 _DATE = "2026-11-26"
+_LONGER = (
+    f"2026-11-27: of {WHOLE_REFT:,} updates of reFT, as the paper has (first: 1,500 at 1e-2 and 1e-3), "
+    "before such a run was looked at: 1,500 do not bring all known wrappers back, and in 4,000 claim 3's "
+    "first answer, not replicated, did not last."
+)
 _WIDE = "texts are natural ones; on the wide grid no capability had O_PT at C_Te = 0 before fine-tuning"
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -101,28 +108,32 @@ CLAIMS: tuple[Claim, ...] = (
         "Counter, after η_M: reFT at 1e-3 or more brings O_PT back for every C_Tr; at 1e-4 it does for C_Tr "
         "= 0 and 1, and hardly for 0.2 to 0.6",
         "Tab. 4",
-        (with_reft(COUNTER),),
-        "After every fine-tuning at η_M that taught O_FT and took O_PT away: O_PT skill after reFT is above "
-        f"{rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 above it for C_Tr of 0 and 1 and below it "
-        "for 0.2 to 0.6 (in between the paper has part of it back). A reFT rate counts only if it brings a "
-        "model back that is known to be wrapped (--constructed).",
+        (with_reft(COUNTER_REFT),),
+        "After every fine-tuning at η_M that taught O_FT and took O_PT away: O_PT skill after "
+        f"{WHOLE_REFT:,} updates of reFT is above {rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 "
+        "above it for C_Tr of 0 and 1 and below it for 0.2 to 0.6 (in between the paper has part of it "
+        "back). A reFT rate counts only if it brings a model back that is known to be wrapped "
+        "(--constructed).",
         COMPILED_SEEDS,
         rules.revival_compiled,
         f"{_DATE}: asked of η_M alone and by reFT rate and C_Tr, as Tab. 4 has it (after η_L the paper shows "
-        "attention only); and with known wrappers as a gate: a reFT that revives none of them says nothing.",
+        "attention only); and with known wrappers as a gate: a reFT that revives none of them says nothing. "
+        f"{_LONGER}",
     ),
     Claim(
         "4a",
         "Counter: reFT needs several times fewer updates than Scr. + FT",
         "Fig. 9, 26, 27",
-        (with_reft(COUNTER, controls=True),),
+        (with_reft(COUNTER_REFT, controls=True),),
         "With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
-        "ratio of updates, Scr. + FT to reFT at the same rate (the greatest one not above fine-tuning's), "
-        f"is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, or to 50% where "
-        f"neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives a lower bound.",
+        f"ratio of updates, Scr. + FT to reFT of {WHOLE_REFT:,} at the same rate (the greatest one not above "
+        f"fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, or to "
+        f"50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives a lower "
+        "bound.",
         COMPILED_SEEDS,
         rules.speed,
-        f"{_DATE}: to 50% where both arms are censored at {rules.TARGET:.0%}, which gave no ratio at all.",
+        f"{_DATE}: to 50% where both arms are censored at {rules.TARGET:.0%}, which gave no ratio at all. "
+        f"{_LONGER}",
     ),
     Claim(
         "4b",

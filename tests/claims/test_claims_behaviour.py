@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, PCFG, PRIORS, YES, Number, answer, at, counter, learned, wavering
-from veneer.claims.needs import LONG_REFT
+from veneer.claims.needs import LONG_REFT, WHOLE_REFT
 from veneer.experiments.store import KEYS
 
 LONG = {"experiment": replace(PCFG, reft_iterations=LONG_REFT)}
@@ -45,6 +45,14 @@ def test_claims_of_the_counter_that_accuracies_decide(
 ) -> None:
     found = answer(number, counter(tmp_path, **change))
     assert found.outcome == outcome, found.explanation
+
+
+@pytest.mark.parametrize("number", ["3", "4a"])
+def test_a_reft_shorter_than_the_papers_does_not_answer(tmp_path: Path, number: str) -> None:
+    made = counter(tmp_path)
+    made.experiment["fields"]["reft_iterations"] = WHOLE_REFT - 1
+    found = answer(number, made)
+    assert found.outcome == "no run" and f"{WHOLE_REFT} updates of reFT" in found.explanation
 
 
 def test_effect_is_the_weakest_of_the_settings_and_stands_beside_the_papers(tmp_path: Path) -> None:
