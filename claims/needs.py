@@ -64,7 +64,7 @@ COMMANDS: dict[str, Command] = {
     "stories": _command("stories --preset quick --rates 2e-3 2e-4"),
     "layers": _command("layers --preset quick"),
     "cddm": _command("cddm --preset quick"),
-    "pretraining": _command("pcfg-counter --seeds 3 --pretrained M-early M --reft-rates --no-controls"),
+    "pretraining": _command("pcfg-counter --seeds 6 --pretrained M-early M --reft-rates --no-controls"),
 }
 """The runs, by the name of their folder."""
 
