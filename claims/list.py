@@ -30,8 +30,8 @@ from veneer.claims.needs import (
     ORDINARY,
     PCFG,
     RAND_FT,
+    SHOWING_REFT,
     WHOLE,
-    WHOLE_REFT,
     with_reft,
 )
 from veneer.claims.stories import StoriesView
@@ -59,9 +59,9 @@ _SHORTCUT = (
 _PRUNING = "raises O_PT accuracy and lowers that of O_FT, when C_Tr = 1 and the rate is small"
 _DATE = "2026-11-26"
 _LONGER = (
-    f"2026-11-27: of {WHOLE_REFT:,} updates of reFT, as the paper has (first: 1,500 at 1e-2 and 1e-3), "
-    "before such a run was looked at: 1,500 do not bring all known wrappers back, and in 4,000 claim 3's "
-    "first answer, not replicated, did not last."
+    f"2026-11-27: of {SHOWING_REFT:,} updates of reFT or more (first: 1,500 at 1e-2 and 1e-3), because 1,500 "
+    "bring 13 of 20 known wrappers back at 1e-3 and 3 at 1e-2. With as many, claim 3's first answer, not "
+    "replicated, did not last."
 )
 _WIDE = "texts are natural ones; on the wide grid no capability had O_PT at C_Te = 0 before fine-tuning"
 CLAIMS: tuple[Claim, ...] = (
@@ -110,7 +110,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Tab. 4",
         (with_reft(COUNTER_REFT),),
         "After every fine-tuning at η_M that taught O_FT and took O_PT away: O_PT skill after "
-        f"{WHOLE_REFT:,} updates of reFT is above {rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 "
+        f"{SHOWING_REFT:,} updates of reFT is above {rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 "
         "above it for C_Tr of 0 and 1 and below it for 0.2 to 0.6 (in between the paper has part of it "
         "back). A reFT rate counts only if it brings a model back that is known to be wrapped "
         "(--constructed).",
@@ -126,10 +126,10 @@ CLAIMS: tuple[Claim, ...] = (
         "Fig. 9, 26, 27",
         (with_reft(COUNTER_REFT, controls=True),),
         "With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
-        f"ratio of updates, Scr. + FT to reFT of {WHOLE_REFT:,} at the same rate (the greatest one not above "
-        f"fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, or to "
-        f"50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives a lower "
-        "bound.",
+        f"ratio of updates, Scr. + FT to reFT of {SHOWING_REFT:,} at the same rate (the greatest one not "
+        f"above fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, "
+        f"or to 50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives a "
+        "lower bound.",
         COMPILED_SEEDS,
         rules.speed,
         f"{_DATE}: to 50% where both arms are censored at {rules.TARGET:.0%}, which gave no ratio at all. "

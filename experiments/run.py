@@ -277,12 +277,17 @@ def fleet_job(prepared: Prepared, run: Run | None, fleet: Fleet, device: torch.d
     )
 
 
+def _is_first(cell: Cell) -> bool:
+    """Whether a cell trains a capability as it is; a later one may ask for an operand that it never had."""
+    return not isinstance(cell.start, Cell) and cell.start.start == "capability"
+
+
 def not_had(prepared: Prepared, run: Run) -> list[str]:
     """On which texts a capability has less than half of O_PT's skill before fine-tuning, a sentence each.
 
     Of what was not there to begin with, nothing can be said to be lost or brought back.
     """
-    firsts = {(c.origin.name, c.task_id): c for c in prepared.cells if c.origin.start == "capability"}
+    firsts = {(c.origin.name, c.task_id): c for c in prepared.cells if _is_first(c)}
     sentences = []
     for (name, asked), cell in firsts.items():
         sweep = bool(run.experiment.get("axes"))
@@ -301,11 +306,7 @@ def not_had(prepared: Prepared, run: Run) -> list[str]:
 def _write_capabilities(prepared: Prepared, run: Run, device: torch.device) -> None:
     """Each capability as its cells start from it, with its attention and its measured accuracy."""
     sweep = bool(run.experiment.get("axes"))
-    first = {
-        (c.origin, c.task_id if sweep else ""): c
-        for c in reversed(prepared.cells)
-        if c.origin.start == "capability"
-    }
+    first = {(c.origin, c.task_id if sweep else ""): c for c in reversed(prepared.cells) if _is_first(c)}
     missing: dict[tuple[str, str], list[tuple[Path, Cell]]] = {}
     for (origin, asked), cell in first.items():
         folder = run.capability_path(origin, asked)

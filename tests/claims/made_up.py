@@ -110,7 +110,7 @@ def answer(number: str, *made: Made) -> Finding:
     return found
 
 
-COUNTER = CounterExperiment(seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0), reft_iterations=10_000)
+COUNTER = CounterExperiment(seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0), reft_iterations=4000)
 
 
 def counter(

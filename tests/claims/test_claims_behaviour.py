@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, PCFG, PRIORS, YES, Number, answer, at, counter, learned, wavering
-from veneer.claims.needs import LONG_REFT, WHOLE_REFT
+from veneer.claims.needs import LONG_REFT, SHOWING_REFT
 from veneer.experiments.store import KEYS
 
 LONG = {"experiment": replace(PCFG, reft_iterations=LONG_REFT)}
@@ -48,11 +48,11 @@ def test_claims_of_the_counter_that_accuracies_decide(
 
 
 @pytest.mark.parametrize("number", ["3", "4a"])
-def test_a_reft_shorter_than_the_papers_does_not_answer(tmp_path: Path, number: str) -> None:
+def test_a_reft_that_does_not_show_known_wrappers_does_not_answer(tmp_path: Path, number: str) -> None:
     made = counter(tmp_path)
-    made.experiment["fields"]["reft_iterations"] = WHOLE_REFT - 1
+    made.experiment["fields"]["reft_iterations"] = SHOWING_REFT - 1
     found = answer(number, made)
-    assert found.outcome == "no run" and f"{WHOLE_REFT} updates of reFT" in found.explanation
+    assert found.outcome == "no run" and f"{SHOWING_REFT} updates of reFT" in found.explanation
 
 
 def test_effect_is_the_weakest_of_the_settings_and_stands_beside_the_papers(tmp_path: Path) -> None:

@@ -302,3 +302,14 @@ def test_a_field_of_words_takes_its_words_only() -> None:
     assert sweep_of(base, {"precision": ["bfloat16"]}).base.precision == "bfloat16"
     with pytest.raises(InputError, match="float32 or bfloat16"):
         sweep_of(base, {"precision": ["half"]})
+
+
+def test_a_sweep_with_a_third_operand_does_not_ask_the_capability_for_it(cache: Path, tmp_path: Path) -> None:
+    grid = sweep_of(replace(ONE, third_operand=True, evaluation_samples=200), {"batch": ["16", "32"]})
+    prepared, points = prepare_sweep(grid)
+    run = Run.open(tmp_path / "run", "quick", grid.base, grid.axes)
+    listening = Quiet()
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4, points), listening)
+    assert any(cell["stage"]["name"] == "third-operand" for cell in run.cells())
+    assert listening.notices == []
+    assert len(list(run.path.glob("capabilities/*"))) == grid.base.seeds  # one task, asked at every point
