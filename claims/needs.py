@@ -47,8 +47,7 @@ COMMANDS: dict[str, Command] = {
         "counter --preset standard --seeds 5 --reft-rates --no-controls", "pruning", "attention"
     ),
     "counter-reft": _command(
-        "counter --preset standard --learning-rates 1e-2 1e-3 --reft-rates 1e-3 "
-        f"--reft-iterations {SHOWING_REFT} --constructed --no-third-operand"
+        "counter --preset standard --learning-rates 1e-2 1e-3 --constructed --no-third-operand"
     ),
     "max-identifier": _command(
         "max-identifier --seeds 5 --learning-rates 1e-2 1e-3 1e-4 --reft-rates --no-controls", "attention"
