@@ -60,8 +60,8 @@ _PRUNING = "raises O_PT accuracy and lowers that of O_FT, when C_Tr = 1 and the 
 _DATE = "2026-11-26"
 _LONGER = (
     f"2026-11-27: of {SHOWING_REFT:,} updates of reFT or more (first: 1,500 at 1e-2 and 1e-3), because 1,500 "
-    "bring 13 of 20 known wrappers back at 1e-3 and 3 at 1e-2. With as many, claim 3's first answer, not "
-    "replicated, did not last."
+    "bring 13 of 20 known wrappers back at 1e-3 and 3 at 1e-2. The run of 4,000 that judges now had been "
+    "looked at: by it claim 3 is no longer refuted."
 )
 _WIDE = "texts are natural ones; on the wide grid no capability had O_PT at C_Te = 0 before fine-tuning"
 CLAIMS: tuple[Claim, ...] = (
