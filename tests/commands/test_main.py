@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from veneer.commands import main as cli
+from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.tasks.errors import InputError
 
@@ -254,3 +256,14 @@ def test_a_bug_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(ValueError, match="a bug") as raised:
         cli.main(["run", "counter", "--out", str(tmp_path / "out")])
     assert not isinstance(raised.value, InputError)
+
+
+def test_the_first_line_of_a_run_names_its_own_operands() -> None:
+    names = ("counter", "max-identifier", "pcfg-indexer")
+    counter, ranks, learned = (PRESETS[name]["quick"] for name in names)
+    assert all(each.told == each.about for each in (counter, ranks, learned))
+    assert "counts 'b', fine-tuned to count 'a'" in replace(counter, operand_pt="b", operand_ft="a").told
+    assert (
+        "the 3rd letter in order, fine-tuned to read the 12th" in replace(ranks, rank_pt=3, rank_ft=12).told
+    )
+    assert "fine-tuned to find 'c'" in replace(learned, operand_ft="c").told

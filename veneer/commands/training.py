@@ -66,7 +66,7 @@ def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
 
 def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
     """Say what is about to be trained, from which capabilities."""
-    rest = f" ({options.preset}) on {device.type}: {experiment.about}"
+    rest = f" ({options.preset}) on {device.type}: {experiment.told}"
     console.print(styled((experiment.name, "bold"), rest))
     for source in prepared.sources.values():
         console.print(_described(source.name, source.describe()))
