@@ -21,10 +21,8 @@ from veneer.claims.list_stories import STORY_CLAIMS
 from veneer.claims.needs import (
     COMMANDS,
     COUNTER,
-    COUNTER_REFT,
     JAILBREAK,
     LENGTHS,
-    LONG,
     LONG_REFT,
     MAX,
     ORDINARY,
@@ -108,11 +106,11 @@ CLAIMS: tuple[Claim, ...] = (
         "Counter, after η_M: reFT at 1e-3 or more brings O_PT back for every C_Tr; at 1e-4 it does for C_Tr "
         "= 0 and 1, and hardly for 0.2 to 0.6",
         "Tab. 4",
-        (with_reft(COUNTER_REFT),),
+        (with_reft(COUNTER, "counter-reft", SHOWING_REFT),),
         "After every fine-tuning at η_M that taught O_FT and took O_PT away: O_PT skill after "
-        f"{SHOWING_REFT:,} updates of reFT is above {rules.REVIVED} at the rates from 1e-3 up, and at 1e-4 "
-        "above it for C_Tr of 0 and 1 and below it for 0.2 to 0.6 (in between the paper has part of it "
-        "back). A reFT rate counts only if it brings a model back that is known to be wrapped "
+        f"{SHOWING_REFT:,} updates of reFT or more is above {rules.REVIVED} at the rates from 1e-3 up, and "
+        "at 1e-4 above it for C_Tr of 0 and 1 and below it for 0.2 to 0.6 (in between the paper has part of "
+        "it back). A reFT rate counts only if it brings a model back that is known to be wrapped "
         "(--constructed).",
         COMPILED_SEEDS,
         rules.revival_compiled,
@@ -124,12 +122,12 @@ CLAIMS: tuple[Claim, ...] = (
         "4a",
         "Counter: reFT needs several times fewer updates than Scr. + FT",
         "Fig. 9, 26, 27",
-        (with_reft(COUNTER_REFT, controls=True),),
+        (with_reft(COUNTER, "counter-reft", SHOWING_REFT, controls=True),),
         "With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
-        f"ratio of updates, Scr. + FT to reFT of {SHOWING_REFT:,} at the same rate (the greatest one not "
-        f"above fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of O_PT, "
-        f"or to 50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives a "
-        "lower bound.",
+        f"ratio of updates, Scr. + FT to reFT of {SHOWING_REFT:,} or more at the same rate (the greatest one "
+        f"not above fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of "
+        f"O_PT, or to 50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives "
+        "a lower bound.",
         COMPILED_SEEDS,
         rules.speed,
         f"{_DATE}: to 50% where both arms are censored at {rules.TARGET:.0%}, which gave no ratio at all. "
@@ -140,7 +138,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Learned counting: reFT needs several times fewer updates than Scr. + FT, and fewer where O_FT was "
         "seldom asked for",
         "Fig. 9, 26",
-        (with_reft(LONG, controls=True),),
+        (with_reft(PCFG, "ordinary", LONG_REFT, controls=True),),
         f"As 4a, for every capability of a run with {LONG_REFT} updates of reFT; for that with the lowest "
         f"prior of O_FT the ratio is above {rules.SOONER:g}.",
         LEARNED_SEEDS,
@@ -249,7 +247,10 @@ CLAIMS: tuple[Claim, ...] = (
         "11",
         "randFT models are revived about as fast as ordinary ones, and sooner than Scr. + FT",
         "Fig. 28, 29",
-        (with_reft(RAND_FT, controls=True), with_reft(ORDINARY)),
+        (
+            with_reft(RAND_FT, "rand-ft", LONG_REFT, controls=True),
+            with_reft(ORDINARY, "ordinary", LONG_REFT),
+        ),
         f"The ratio of reFT's updates to {rules.TARGET:.0%} of O_PT, after randFT to after ordinary "
         "fine-tuning of the same model, rate and C_Tr, geometric mean over the settings that both lost and "
         f"the ordinary one got back in every seed, lies within {learned.ABOUT_AS_FAST[0]:g} and "

@@ -95,24 +95,20 @@ def _several_priors(view: View) -> bool:
     return len({view.prior(name) for name in view.capabilities}) > 1
 
 
-def with_reft(needs: Needs, controls: bool = False) -> Needs:
-    """The same with reFT, and with models from scratch beside it."""
+def with_reft(needs: Needs, command: str, updates: int, controls: bool = False) -> Needs:
+    """The same with so many updates of reFT or more, and models from scratch; another command makes it."""
 
     def fits(view: View) -> bool:
-        if not needs.fits(view):
-            return False
-        return bool(view.fields["reft_rates"]) and (view.fields["controls"] or not controls)
+        fields = view.fields
+        long = fields["reft_rates"] and fields["reft_iterations"] >= updates
+        return needs.fits(view) and bool(long) and (fields["controls"] or not controls)
 
-    return Needs(needs.command, f"{needs.words}, with reFT{' and controls' if controls else ''}", fits)
+    longer = f"{updates} updates of reFT or more{' and controls' if controls else ''}"
+    return Needs(command, f"{needs.words}, with {longer}", fits)
 
 
 COUNTER = Needs(
     "counter", "experiment counter with C_Tr of 1", lambda v: _plain(v, "counter") and 1 in v.fields["c_tr"]
-)
-COUNTER_REFT = Needs(
-    "counter-reft",
-    f"experiment counter with C_Tr of 1 and {SHOWING_REFT} updates of reFT or more",
-    lambda v: COUNTER.fits(v) and v.fields["reft_iterations"] >= SHOWING_REFT,
 )
 MAX = Needs(
     "max-identifier",
@@ -129,16 +125,7 @@ WHOLE = Needs(
     "experiment pcfg-counter with C_Tr of 0 and 1 and several priors",
     lambda v: PCFG.fits(v) and 0 in v.fields["c_tr"],
 )
-LONG = Needs(
-    "ordinary",
-    f"experiment pcfg-counter with C_Tr of 1, several priors and {LONG_REFT} updates of reFT or more",
-    lambda v: PCFG.fits(v) and v.fields["reft_iterations"] >= LONG_REFT,
-)
-ORDINARY = Needs(
-    "ordinary",
-    f"experiment pcfg-counter with {LONG_REFT} updates of reFT or more",
-    lambda v: _plain(v, "pcfg-counter") and v.fields["reft_iterations"] >= LONG_REFT,
-)
+ORDINARY = Needs("pcfg-counter", "experiment pcfg-counter", lambda v: _plain(v, "pcfg-counter"))
 LENGTHS = Needs(
     "pretraining",
     "experiment pcfg-counter with two lengths of pretraining of one prior",
@@ -146,10 +133,8 @@ LENGTHS = Needs(
 )
 RAND_FT = Needs(
     "rand-ft",
-    f"experiment pcfg-counter with rand_ft above 0 and {LONG_REFT} updates of reFT or more",
-    lambda v: (
-        v.name == "pcfg-counter" and v.fields["rand_ft"] > 0 and v.fields["reft_iterations"] >= LONG_REFT
-    ),
+    "experiment pcfg-counter with rand_ft above 0",
+    lambda v: v.name == "pcfg-counter" and v.fields["rand_ft"] > 0,
 )
 JAILBREAK = Needs(
     "jailbreak",

@@ -6,7 +6,6 @@ experiment into cells.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -70,11 +69,6 @@ class Experiment:
     name: ClassVar[str] = ""
     about: ClassVar[str] = ""
 
-    @property
-    def told(self) -> str:
-        """``about`` with this experiment's own operands."""
-        return self.about
-
 
 @dataclass(frozen=True)
 class CompiledExperiment(Experiment):
@@ -117,11 +111,6 @@ class CounterExperiment(CompiledExperiment):
     name: ClassVar[str] = "counter"
     about: ClassVar[str] = "a program that counts 'a', fine-tuned to count 'b' (Tab. 3)"
 
-    @property
-    def told(self) -> str:
-        """``about`` with this experiment's own operands."""
-        return _with_operands(self.about, self.operand_pt, self.operand_ft)
-
 
 @dataclass(frozen=True)
 class MaxIdentifierExperiment(CompiledExperiment):
@@ -145,12 +134,6 @@ class MaxIdentifierExperiment(CompiledExperiment):
 
     name: ClassVar[str] = "max-identifier"
     about: ClassVar[str] = "a program that reads the 5th letter in order, fine-tuned to read the 7th (Tab. 3)"
-
-    @property
-    def told(self) -> str:
-        """``about`` with this experiment's own ranks."""
-        ranks = {"5th": _ordinal(self.rank_pt), "7th": _ordinal(self.rank_ft)}
-        return re.sub("5th|7th", lambda found: ranks[found[0]], self.about)
 
 
 @dataclass(frozen=True)
@@ -232,11 +215,6 @@ class LearnedExperiment(Experiment):
 
     family: ClassVar[str] = ""
 
-    @property
-    def told(self) -> str:
-        """``about`` with this experiment's own operands."""
-        return _with_operands(self.about, self.operand_pt, self.operand_ft)
-
 
 @dataclass(frozen=True)
 class PcfgCounterExperiment(LearnedExperiment):
@@ -254,17 +232,6 @@ class PcfgIndexerExperiment(LearnedExperiment):
     name: ClassVar[str] = "pcfg-indexer"
     about: ClassVar[str] = "a GPT that learned where 'a' occurs, fine-tuned to find 'b' (App. C.2)"
     family: ClassVar[str] = "I"
-
-
-def _with_operands(about: str, pt: str, ft: str) -> str:
-    """A sentence about 'a' and 'b' with other operands in their places."""
-    operands = {"'a'": f"'{pt}'", "'b'": f"'{ft}'"}
-    return re.sub("'a'|'b'", lambda found: operands[found[0]], about)
-
-
-def _ordinal(number: int) -> str:
-    last = {1: "st", 2: "nd", 3: "rd"}
-    return f"{number}{last.get(number % 10, 'th') if number not in (11, 12, 13) else 'th'}"
 
 
 _QUICK_COUNTER: dict[str, Any] = {

@@ -11,6 +11,7 @@ import polars as pl
 from tests.report.fakes import store_analysis
 from veneer.claims.evidence import Finding, View
 from veneer.claims.list import claims, evaluate
+from veneer.claims.needs import SHOWING_REFT
 from veneer.experiments.named import PRESETS, CounterExperiment, Experiment
 from veneer.experiments.store import KEYS, Run, write_json
 from veneer.pcfg.families import SampleLayout
@@ -110,7 +111,7 @@ def answer(number: str, *made: Made) -> Finding:
     return found
 
 
-COUNTER = CounterExperiment(seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0), reft_iterations=4000)
+COUNTER = CounterExperiment(seeds=5, c_tr=(0.0, 0.5, 0.8, 1.0), reft_iterations=SHOWING_REFT)
 
 
 def counter(

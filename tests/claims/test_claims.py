@@ -11,9 +11,12 @@ from tests.claims.made_up import (
     EITHER,
     GUESS,
     NO,
+    PRIORS,
     YES,
     Made,
+    accuracies,
     answer,
+    cell,
     counter,
 )
 from veneer.analysis.evidence import skill
@@ -26,8 +29,9 @@ from veneer.claims.list import CLAIMS, OUTCOMES
 from veneer.claims.needs import COMMANDS
 from veneer.commands.main import main
 from veneer.commands.run import TEXTS
+from veneer.commands.run import command as run_command
 from veneer.experiments.folder import FORMAT
-from veneer.experiments.named import PRESETS
+from veneer.experiments.named import PRESETS, Experiment
 from veneer.experiments.paper import paper_table
 from veneer.experiments.store import Run, write_json
 
@@ -105,10 +109,21 @@ def test_one_refuted_setting_refutes_a_claim_and_one_open_setting_leaves_it_open
     assert found.effect == refuted.effect
 
 
-def test_commands_are_runs_that_the_claims_they_are_for_accept() -> None:
-    for claim in CLAIMS:
-        for need in claim.needs:
-            assert COMMANDS[need.command].words[0] in {*PRESETS, *TEXTS}
+def test_commands_are_runs_that_the_claims_they_are_for_accept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Experiment] = []
+    monkeypatch.setattr("veneer.commands.run.run_experiment", lambda _, experiment: asked.append(experiment))
+    for need in (need for claim in CLAIMS for need in claim.needs):
+        words = COMMANDS[need.command].words
+        assert words[0] in {*PRESETS, *TEXTS}
+        if words[0] in PRESETS:
+            run_command(list(words))
+            made = Made(tmp_path / need.command, asked[-1], [])
+            for name in getattr(asked[-1], "pretrained", ("compiled",)):
+                made.rows += accuracies(cell(name, 1e-3, 1.0, 0), {}, {})
+                made.capability(name, PRIORS.get(name, (0.9, 0.1, 0.0)), 2000 if "early" in name else 6000)
+            assert need.fits(made.view), need.words
     assert {need.command for claim in CLAIMS for need in claim.needs} == set(COMMANDS)
 
 

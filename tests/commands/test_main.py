@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from veneer.commands import main as cli
+from veneer.commands.training import about
 from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.tasks.errors import InputError
@@ -261,9 +262,10 @@ def test_a_bug_is_not_taken_for_bad_input(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_the_first_line_of_a_run_names_its_own_operands() -> None:
     names = ("counter", "max-identifier", "pcfg-indexer")
     counter, ranks, learned = (PRESETS[name]["quick"] for name in names)
-    assert all(each.told == each.about for each in (counter, ranks, learned))
-    assert "counts 'b', fine-tuned to count 'a'" in replace(counter, operand_pt="b", operand_ft="a").told
-    assert (
-        "the 3rd letter in order, fine-tuned to read the 12th" in replace(ranks, rank_pt=3, rank_ft=12).told
-    )
-    assert "fine-tuned to find 'c'" in replace(learned, operand_ft="c").told
+    assert all(about(each, {}) == each.about for each in (counter, ranks, learned))
+    turned = replace(counter, operand_pt="b", operand_ft="a")
+    assert "counts 'b', fine-tuned to count 'a'" in about(turned, {})
+    assert "counts 'a', fine-tuned to count 'b' or 'c'" in about(counter, {"operand_ft": ("b", "c")})
+    other = replace(ranks, rank_pt=3, rank_ft=12)
+    assert "the 3rd letter in order, fine-tuned to read the 12th" in about(other, {"batch": (16, 32)})
+    assert "fine-tuned to find 'c'" in about(replace(learned, operand_ft="c"), {})

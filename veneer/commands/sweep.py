@@ -88,7 +88,7 @@ def command(words: list[str]) -> None:
     command = f"veneer sweep {shlex.join(words)}"
     run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
     run.keep_code(grid.experiments)
-    announce(prepared, grid.base, options, device)
+    announce(prepared, grid.base, options, device, grid.axes)
     planned = run.plan(prepared.cells, size, points)
     train_run(run, prepared, planned, options, device, engine, grid.experiments)
     page = show_sweep(run) if grid.axes else show_run(run, "sweep")

@@ -1,7 +1,8 @@
 """What ``veneer run`` and ``veneer sweep`` share: device, engine, training, and what is shown after it."""
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,35 @@ def engine_of(options: RunOptions, device: torch.device) -> Engine | None:
     return None
 
 
-def announce(prepared: Prepared, experiment: Experiment, options: RunOptions, device: torch.device) -> None:
+OPERANDS = {"'a'": "operand_pt", "'b'": "operand_ft", "5th": "rank_pt", "7th": "rank_ft"}
+"""Fields of an experiment, by their defaults as ``Experiment.about`` has them."""
+
+
+def about(experiment: Experiment, axes: Mapping[str, Sequence[Any]]) -> str:
+    """What an experiment does, with its own operands; of an axis with each."""
+
+    def own(found: re.Match[str]) -> str:
+        name = OPERANDS[found[0]]
+        values = axes.get(name, [getattr(experiment, name)])
+        return " or ".join(f"'{value}'" if isinstance(value, str) else _ordinal(value) for value in values)
+
+    return re.sub("|".join(OPERANDS), own, experiment.about)
+
+
+def _ordinal(number: int) -> str:
+    last = "th" if number in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{last}"
+
+
+def announce(
+    prepared: Prepared,
+    experiment: Experiment,
+    options: RunOptions,
+    device: torch.device,
+    axes: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
     """Say what is about to be trained, from which capabilities."""
-    rest = f" ({options.preset}) on {device.type}: {experiment.told}"
+    rest = f" ({options.preset}) on {device.type}: {about(experiment, axes or {})}"
     console.print(styled((experiment.name, "bold"), rest))
     for source in prepared.sources.values():
         console.print(_described(source.name, source.describe()))
