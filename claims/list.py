@@ -126,8 +126,8 @@ CLAIMS: tuple[Claim, ...] = (
         "With C_Tr = 1, after every rate of η_M or smaller at which O_FT was learned and O_PT lost: the "
         f"ratio of updates, Scr. + FT to reFT of {SHOWING_REFT:,} or more at the same rate (the greatest one "
         f"not above fine-tuning's), is above {rules.SEVERAL:g}. They are counted to {rules.TARGET:.0%} of "
-        f"O_PT, or to 50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there gives "
-        "a lower bound.",
+        f"O_PT, or to 50% where neither arm gets to {rules.TARGET:.0%}. A control that never gets there "
+        "gives a lower bound.",
         COMPILED_SEEDS,
         rules.speed,
         f"{_DATE}: to 50% where both arms are censored at {rules.TARGET:.0%}, which gave no ratio at all. "
