@@ -79,10 +79,9 @@ def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32, size: 
 
 
 def processor_name() -> str:
-    """What the processor calls itself, as far as the system tells."""
+    """What the processor calls itself, as far as the system tells, and the widest vectors that PyTorch uses."""
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        named = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        if named:
-            return named[0].partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = named[0] if named else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"

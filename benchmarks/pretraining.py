@@ -4,9 +4,11 @@ The plain loop stands here twice: with minGPT's own block (attention and GELU wr
 with fused attention and GELU, as one would write it for speed today.
 
 All read the same batches, drawn beforehand; what drawing costs is given as a share of our step. Short
-blocks of them alternate, so that a slow minute hits all alike.
+blocks of them alternate, so that a slow minute hits all alike. Where the processor multiplies in bfloat16,
+our step is timed in it too.
 """
 
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -20,7 +22,7 @@ from benchmarks.machine import alternating, matmul_peak
 from benchmarks.plain import GPTBlock, MinGPTBlock, PlainGPT
 from veneer.finetune.initialize import initialize
 from veneer.finetune.optimizer import FleetOptimizer
-from veneer.finetune.processor import cores, fitted, keep_freed_memory
+from veneer.finetune.processor import cores, fitted, has_bfloat16, keep_freed_memory
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.turns import Turns
 from veneer.pcfg.families import Pretraining, PretrainingBatch, SampleLayout
@@ -55,13 +57,14 @@ class PlainLoop:
 class Fleet:
     """Our trainer's step."""
 
-    def __init__(self, job: PretrainingJob) -> None:
+    def __init__(self, job: PretrainingJob, precision: str = "float32") -> None:
         named = [name for name, _ in job.model.named_parameters()]
         decayed = {name for name in named if name.endswith(".weight") and "norm" not in name}
         self.job, self.number = job, 0
         self.alive = torch.ones(job.model.members, dtype=torch.bool, device=job.model.token_embedding.device)
         self.optimizer = FleetOptimizer(job.model, job.recipe, job.rates, decayed | {"unembedding"})
-        self.turns = Turns(job.model, cores()) if self.alive.device.type == "cpu" else None
+        on_cpu = self.alive.device.type == "cpu"
+        self.turns = Turns(job.model, cores(), precision) if on_cpu else None
 
     def step(self, batch: list[PretrainingBatch]) -> None:
         """One update of every member on its own samples."""
@@ -90,6 +93,9 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
     job = PretrainingJob(model, [Pretraining(layout)] * members, seeds, recipe, ())
     batches = list(islice(job.batches(0), steps))
     mingpt, fused, fleet = PlainLoop(job, MinGPTBlock), PlainLoop(job, GPTBlock), Fleet(job)
+    halves = []
+    if device.type == "cpu" and has_bfloat16():
+        halves = [Fleet(replace(job, model=initialize(config, seeds)), "bfloat16")]
 
     def draw() -> None:
         for _ in islice(job.batches(steps), steps):
@@ -99,16 +105,17 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
         for batch in batches:
             loop.step(batch[0])
 
-    def train_fleet() -> None:
+    def train_fleet(ours: Fleet) -> None:
         for batch in batches:
-            fleet.step(batch)
+            ours.step(batch)
 
-    works = [partial(train_plain, mingpt), partial(train_plain, fused), train_fleet, draw]
-    for work in works[:3]:
+    trained = [partial(train_plain, loop) for loop in (mingpt, fused)]
+    trained += [partial(train_fleet, ours) for ours in (fleet, *halves)]
+    for work in trained:
         for _ in range(MIDDLE[size] // steps):
             work()
-    times = alternating(works, device, ROUNDS)
-    per_mingpt, per_fused, per_step, data = (time.median / steps for time in times)
+    times = alternating([draw, *trained], device, ROUNDS)
+    data, per_mingpt, per_fused, per_step, *per_half = (time.median / steps for time in times)
     per_update = per_step / members
     work = flops_per_step(config, BATCH, layout.length - 1)
     return {
@@ -123,4 +130,18 @@ def _row(size: str, members: int, steps: int, peak: float, device: torch.device)
         "fleet, share of peak": work / per_update / peak,
         "data preparation, share of a step": data / (data + per_step),
         "matmul peak, GFLOP/s": peak / 1e9,
+        **_in_bfloat16(per_half, per_step, members, device),
+    }
+
+
+def _in_bfloat16(
+    per_step: list[float], in_float32: float, members: int, device: torch.device
+) -> dict[str, float]:
+    """What the row says of our step in bfloat16, where that was timed."""
+    if not per_step:
+        return {}
+    return {
+        "fleet in bfloat16, ms per update": 1e3 * per_step[0] / members,
+        "float32 to bfloat16, times as long": in_float32 / per_step[0],
+        "matmul peak in bfloat16, GFLOP/s": matmul_peak(device, torch.bfloat16) / 1e9,
     }
