@@ -79,7 +79,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype = torch.float32, size: 
 
 
 def processor_name() -> str:
-    """What the processor calls itself, as far as the system tells, and the widest vectors that PyTorch uses."""
+    """What the processor calls itself, as far as the system tells, and PyTorch's widest vectors."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

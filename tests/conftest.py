@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     What a module makes once for its tests is made once: its tests stay on one process.
     """
     for item in items:
-        made = getattr(item, "_fixtureinfo").name2fixturedefs.values()
+        made = item._fixtureinfo.name2fixturedefs.values()
         if any(fixture.scope == "module" for fixtures in made for fixture in fixtures):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
