@@ -5,6 +5,8 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from veneer.finetune import trainer
 from veneer.finetune.fleet import Evaluation, FleetJob, Member
@@ -57,6 +59,20 @@ def test_in_bfloat16_products_are_rounded_and_weights_and_evaluations_are_not(
     assert (relative > 1e-6).all()
     assert (relative < 2e-2).all()
     assert (half.train_loss[1] < half.loss[0, :, 0, 1]).all()
+
+
+def test_attention_is_in_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its backward pass in bfloat16 is many times slower there."""
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda: True)
+    fused, seen = F.scaled_dot_product_attention, set[torch.dtype]()
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, **settings: bool) -> Tensor:
+        seen.update(part.dtype for part in (query, key, value))
+        return fused(query, key, value, **settings)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    train(job("bfloat16"))
+    assert seen == {torch.float32}
 
 
 BESIDE = """
