@@ -141,8 +141,8 @@ class Written(Weights):
         """Standard deviation of a seed's noise, to three digits."""
         if not self.varied:
             return self.noise
-        key = torch.tensor(random.stream_key("compiled weights", seed, "noise scale"))
-        share = LEAST_NOISE + (1 - LEAST_NOISE) * float(random.uniform(key, 1)[0])
+        key = random.stream_key("compiled weights", seed, "noise scale")
+        share = LEAST_NOISE + (1 - LEAST_NOISE) * random.uniform_number(key)
         return float(f"{share * self.noise:.3g}")
 
     @property

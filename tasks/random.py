@@ -81,6 +81,11 @@ def uniform(keys: Int[Tensor, "*lead"], *shape: int) -> Float[Tensor, "..."]:
     return _shift_right(bits(keys, *shape), 11).to(torch.float64) * 2.0**-53
 
 
+def uniform_number(key: int) -> float:
+    """The first number of ``uniform`` under one key, without tensors, which take 80 times as long for one."""
+    return (_mix_word(key + _GAMMA) >> 11) * 2.0**-53
+
+
 def integers(keys: Int[Tensor, "*lead"], high: int, *shape: int) -> Int[Tensor, "..."]:
     """Uniform integers in 0 .. high - 1 (bias below high / 2^53)."""
     return (uniform(keys, *shape) * high).to(torch.int64)

@@ -62,6 +62,11 @@ def test_a_uniform_number_is_the_upper_53_bits() -> None:
     assert random.uniform(key_of(99), 50)[0].tolist() == expected
 
 
+@given(st.integers(-(2**63), 2**63 - 1))
+def test_one_number_without_tensors_is_the_first_of_many(key: int) -> None:
+    assert random.uniform_number(key) == random.uniform(key_of(key), 3)[0, 0].item()
+
+
 def test_the_same_key_gives_the_same_numbers_whatever_the_other_keys_and_the_shape() -> None:
     together = random.bits(key_of(5, 6, 7), 3, 4)
     assert torch.equal(together[1], random.bits(key_of(6), 12)[0].view(3, 4))
