@@ -114,7 +114,7 @@ class Finding:
     Attributes:
         outcome: the answer.
         explanation: a sentence with the numbers behind it.
-        effect: the effect size: the weakest over the settings that the claim is about.
+        effect: the effect size: of the quantity that the claim names first, in its weakest setting.
         unit: its unit.
         paper: the paper's number, in the same unit.
         seeds: fewest seeds behind any part.

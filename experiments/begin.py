@@ -1,7 +1,9 @@
 """Begin a run, from a terminal or from Python: everything that can be refused is refused first."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -53,6 +55,7 @@ def begin(
     device: str = "auto",
     fleet: int | None = None,
     command: str = "",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Begun:
     """Begin a run, or take up the one that the folder holds.
 
@@ -63,6 +66,7 @@ def begin(
         device: ``auto``, ``cpu`` or ``cuda``.
         fleet: most models trained together; None takes what suits the device.
         command: the command line, for whoever wants to repeat it.
+        say: told what is being done, once what can be refused at once has been.
 
     Raises:
         InputError: a field, device, fleet size or folder that cannot be used; nothing has been written
@@ -74,7 +78,8 @@ def begin(
     if fleet is not None and fleet < 1:
         raise InputError("fleet", fleet, "1 or more")
     Run.check(Path(out), sweep.base, sweep.axes)
-    prepared, points = prepare_sweep(sweep)
+    ready = partial(say, "getting the capability ready (a compiled one is kept)")
+    prepared, points = prepare_sweep(sweep, slow=ready)
     size = fleet or fleet_size(prepared, where)
     check_memory(prepared, plan(prepared.cells, size), where)
     try_methods(prepared, where)

@@ -135,10 +135,11 @@ class Read:
 
     Args:
         code: where methods and programs of the user's come from.
+        slow: called before a capability is read or compiled, which may take a while.
     """
 
-    def __init__(self, code: UsersCode = FILES) -> None:
-        self._code, self._found = code, dict[str, Any]()
+    def __init__(self, code: UsersCode = FILES, slow: Callable[[], None] = lambda: None) -> None:
+        self._code, self._slow, self._found = code, slow, dict[str, Any]()
 
     def method(self, spec: str) -> Method:
         """See ``load_method``."""
@@ -146,10 +147,12 @@ class Read:
 
     def pair(self, experiment: ProgramExperiment) -> tuple[CompiledCapability, PairTask]:
         """See ``make_pair``."""
+        self._slow()
         return self._once(repr(_pair(experiment)), lambda: self._code.pair(experiment))
 
     def sources(self, experiment: Experiment) -> Sequence[Source]:
         """The capabilities that an experiment starts from."""
+        self._slow()
         return self._once(_sources_asked(experiment), lambda: _sources(experiment))
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:

@@ -10,7 +10,7 @@ import itertools
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -217,12 +217,15 @@ def read_file(path: Path) -> tuple[str, dict[str, Any], dict[str, list[Any]]]:
     return name, content, given
 
 
-def prepare_sweep(sweep: Sweep, code: UsersCode = FILES) -> tuple[Prepared, pl.DataFrame | None]:
+def prepare_sweep(
+    sweep: Sweep, code: UsersCode = FILES, slow: Callable[[], None] = lambda: None
+) -> tuple[Prepared, pl.DataFrame | None]:
     """What trains: the cells of all experiments, equal ones once.
 
     Args:
         sweep: the grid.
         code: as for ``prepare``.
+        slow: called before a capability is read or compiled, which may take a while.
 
     Returns:
         The cells and capabilities; and each cell's points of the grid (column cell, and one for each
@@ -231,7 +234,7 @@ def prepare_sweep(sweep: Sweep, code: UsersCode = FILES) -> tuple[Prepared, pl.D
     Raises:
         InputError: a field that cannot be used.
     """
-    sources, cells, points, read = {}, {}, [], Read(code)
+    sources, cells, points, read = {}, {}, [], Read(code, slow)
     for experiment in sweep.experiments:
         prepared = prepare(experiment, code, read)
         own = {cell.id: cell for cell in prepared.cells}

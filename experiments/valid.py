@@ -24,13 +24,16 @@ def validate(experiment: Experiment) -> None:
             raise InputError(field, values, "one value or more")
         if len(set(values)) != len(values):
             raise InputError(field, values, "different values")
+        for value in values:
+            if field == "c_tr" and not 0 <= value <= 1:
+                raise InputError(field, value, "probabilities in [0, 1]")
+            if field != "c_tr" and not 0 < value < float("inf"):
+                raise InputError(field, value, "finite numbers above 0")
     if experiment.seeds < 1:
         raise InputError("seeds", experiment.seeds, "1 or more")
     _validate_sizes(experiment)
     if not 0 <= experiment.warmup <= 1:
         raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
-    if experiment.evaluation_samples < 1:
-        raise InputError("evaluation_samples", experiment.evaluation_samples, "1 or more")
     if not 0 <= experiment.share_pretraining < 1:
         raise InputError("share_pretraining", experiment.share_pretraining, "a share in [0, 1)")
     rate = experiment.control_rate
@@ -56,8 +59,8 @@ MOST_CELLS = 1_000_000
 
 def _validate_sizes(experiment: Experiment) -> None:
     for field, most in LARGEST.items():
-        if getattr(experiment, field) > most:
-            raise InputError(field, getattr(experiment, field), f"at most {most:,}")
+        if not 1 <= getattr(experiment, field) <= most:
+            raise InputError(field, getattr(experiment, field), f"1 to {most:,}")
     settings = len(experiment.learning_rates) * len(experiment.c_tr)
     cells = experiment.seeds * settings * (1 + 2 * len(experiment.reft_rates))
     if cells > MOST_CELLS:

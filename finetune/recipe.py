@@ -65,8 +65,8 @@ class Recipe:
             raise InputError("batch", self.batch, "1 or more")
         if not 0 <= self.floor <= 1:
             raise InputError("floor", self.floor, "a fraction in [0, 1]")
-        if self.clip is not None and not self.clip > 0:
-            raise InputError("clip", self.clip, "a number above 0, or none")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise InputError("clip", self.clip, "a finite number above 0, or none")
         if not 0 <= self.momentum < 1:
             raise InputError("momentum", self.momentum, "a number in [0, 1)")
         if self.precision not in ("float32", "bfloat16"):

@@ -238,11 +238,13 @@ def _written(experiment: dict[str, Any], own: list[CapabilityFiles]) -> list[Ent
     ]
     for files in own:
         measured = files.accuracy["accuracy"]
-        before, after = (measured[when]["natural"]["pt"] for when in ("without_noise", "as_started"))
-        text = (
-            f"Standard deviation {files.accuracy['origin']['noise']:g} on every weight, added once. O_PT "
-            f"accuracy on {files.accuracy['texts']:,} natural texts: {before:.2%} before, {after:.2%} after."
-        )
+        scale, after = files.accuracy["origin"]["noise"], measured["as_started"]["natural"]["pt"]
+        text = f"Standard deviation {scale:g} on every weight, added once." if scale else "None is added."
+        text += f" O_PT accuracy on {files.accuracy['texts']:,} natural texts: "
+        if scale:
+            text += f"{measured['without_noise']['natural']['pt']:.2%} before, {after:.2%} after."
+        else:
+            text += f"{after:.2%}."
         entries.append((f"Noise, seed {files.seed}", text))
     return entries
 

@@ -209,8 +209,8 @@ def _show(judged: Judged) -> None:
     if table.row_count:
         console.print(table)
         console.print(
-            "\nEffects: accuracy in points, × a ratio of updates, nats of loss, else a share; the weakest of "
-            "the settings that the claim is about, and its 95 % interval over seeds. Claims are of "
+            "\nEffects: accuracy in points, × a ratio of updates, nats of loss, else a share; of what the "
+            "claim names first, in its weakest setting, with the 95 % interval over seeds. Claims are of "
             f"{_papers(findings)}.\n"
         )
     for line, numbers in missing.items():

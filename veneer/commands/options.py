@@ -340,6 +340,8 @@ def _plainly(words: str) -> str:
     if found := re.match(f"{parsing}{option}: {unfit}", words):
         valid = " or ".join(TYPES.get(part, part) for part in found[2].split("|"))
         return f"{found[1]} = {found[3]}; valid: {valid}"
+    if found := re.match(rf"{parsing}{option}: Could not find valid parse for arguments: \[(.*?)\]", words):
+        return f"{found[1]} = {found[2]}; valid: one number or more"
     if found := re.match(
         f".*?invalid choice (.+?) for argument '{option}'. Expected one of \\((.+?)\\)", words
     ):

@@ -74,8 +74,7 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     assert options.out is not None
     engine, clock = engine_of(options, device_of(options.device)), time.monotonic()
     with Steps() as say:
-        say("getting the capability ready (a compiled one is kept)")
-        begun = begin(Sweep(experiment), options.out, options.preset, options.device, options.fleet)
+        begun = begin(Sweep(experiment), options.out, options.preset, options.device, options.fleet, say=say)
     announce(begun.prepared, experiment, options, begun.device)
     train_run(begun.run, begun.prepared, begun.fleets, options, begun.device, engine, [experiment])
     page = show_run(begun.run)
