@@ -273,3 +273,47 @@ def test_a_run_whose_difference_is_the_commonest_one_has_a_glossary() -> None:
     fields = {"program_pt": "p.py:old", "program_ft": "p.py:new", "q": None, "length": 3, "vocabulary": ["a"]}
     meanings = {row[1]: row[2] for row in glossary({"name": "program", "fields": fields})}
     assert "both answers agree" in meanings["C_Tr"]
+
+
+NAMED = {
+    "learning_rates": ["--lr", "nan"],
+    "reft_rates": ["--reft-rates", "inf"],
+    "c_tr": ["--c-tr", "-0.1"],
+    "iterations": ["--iterations", "0"],
+    "reft_iterations": ["--reft-iterations", "-1"],
+    "batch": ["--batch", "0"],
+    "clip": ["--clip", "inf"],
+    "length": ["--length", "0"],
+    "--learning-rates": ["--lr", "abc"],
+}
+
+
+@pytest.mark.parametrize("field", NAMED)
+def test_a_value_is_refused_by_its_options_name_and_nothing_else_is_said(
+    field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", "counter", *NAMED[field], "--out", str(tmp_path / "run")]
+    said = refused(words, capsys, tmp_path)
+    assert said.err.startswith(f"veneer: {field} = ") and "valid: " in said.err
+    assert not said.out, "it is made ready before it is refused"
+
+
+def test_a_run_without_noise_ends_with_its_page(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Zero is a value as any other: without noise there is nothing to hold against it."""
+    words = [
+        "run",
+        "counter",
+        "--letters",
+        "abc",
+        "--length",
+        "5",
+        "--noise",
+        "0",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    words += ["--iterations", "2", "--seeds", "1", "--lr", "0.1", "--c-tr", "1", "--evaluation-samples", "20"]
+    assert ended([*words, "--reft-rates", "none", "--no-controls"], capsys).code == 0
+    assert "None is added. O_PT accuracy on" in (tmp_path / "run" / "report.html").read_text()
