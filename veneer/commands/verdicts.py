@@ -3,6 +3,7 @@
 import polars as pl
 
 from veneer.analysis.verdict import DECIDED, RULE_VERSION
+from veneer.commands.manners import current
 from veneer.commands.screen import Table, console, styled
 from veneer.experiments.evidence import known
 from veneer.report.colours import terminal_style
@@ -46,7 +47,7 @@ def show_verdicts(table: pl.DataFrame) -> None:
         )
     console.print(shown)
     open_rows = [row for row in rows if row["decides"]]
-    for row in open_rows[:1]:
+    for row in open_rows[:1] if not current().quiet else ():
         more = f" (the first of {len(open_rows)} that are open)" if len(open_rows) > 1 else ""
         console.print(f"to decide{more}: {row['decides']}", soft_wrap=True)
     show_calibration(table)
