@@ -258,7 +258,7 @@ def test_a_sweep_from_a_file_is_that_of_the_command_line(
         ("sweep counter --bacth 3", "did you mean batch"),
         ("sweep counter --batch", "one value or more"),
         ("sweep counter --batch x", "type int"),
-        ("sweep counter --evaluation-samples 1e13 --length 6", "at most"),
+        ("sweep counter --evaluation-samples 1e13 --length 6", "1 to 10,000,000"),
         ("sweep countre --batch 3", "counter"),
         ("sweep counter --preset fast", "preset"),
         ("sweep counter --jobs 0 --engine processes --length 6", "jobs"),
