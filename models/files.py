@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -39,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written; what was there before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:80]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name[:80]}.{token_hex(4)}.tmp")  # others may write it meanwhile
     try:
         yield temporary
         sync(temporary)

@@ -20,6 +20,7 @@ from veneer.experiments.relearn.judge import judge
 from veneer.experiments.relearn.result import conclude, rows
 from veneer.experiments.relearn.settings import Relearning, Trial
 from veneer.experiments.relearn.store import RelearningRun
+from veneer.finetune import trainer
 from veneer.language.questions import Question
 from veneer.language.small_world import WORDS, capitals, colours, untrained
 from veneer.report.relearn_page import render
@@ -258,7 +259,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     said: str,
     folders: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(trainer, "has_bfloat16", lambda: False)  # some processors have it
     assert call(folders, after, *more, data=data) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

@@ -223,3 +223,11 @@ def test_a_lock_whose_file_was_removed_is_nobodys(tmp_path: Path, monkeypatch: p
     assert inside.wait(10)
     second.join()
     assert not list(tmp_path.iterdir())
+
+
+def test_whoever_writes_a_file_at_the_same_time_disturbs_nobody(tmp_path: Path) -> None:
+    """Two threads, or processes of one number on two machines, that end a run in one folder."""
+    with files.replacing(tmp_path / "one") as mine:
+        mine.write_text("mine")
+        write_text(tmp_path / "one", "theirs")
+    assert (tmp_path / "one").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
