@@ -240,8 +240,8 @@ def _attention(
     if query.dtype != torch.bfloat16 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
-        wide = (part.float() for part in (query, key, value))
-        return F.scaled_dot_product_attention(*wide, is_causal=causal).to(query.dtype)
+        query, key, value = query.float(), key.float(), value.float()
+        return F.scaled_dot_product_attention(query, key, value, is_causal=causal).to(torch.bfloat16)
 
 
 def check_tokens(tokens: Tensor, members: int, positions: int) -> None:
