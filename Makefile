@@ -82,7 +82,7 @@ longer-models: $(USER_STAMP)  ## pretrain L, M, H, jailbreak for four times as l
 	    --out runs/longer/jailbreak --device $(DEVICE)
 
 test: check  ## check, then run all but the slow tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow"
 
 test-browser: $(DEV_STAMP)  ## open reports in a headless Chromium, if there is one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m "slow or not slow"

@@ -30,16 +30,9 @@ def one_thread() -> None:
         torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests may take half an hour each on a busy machine; the others keep the usual limit.
-
-    What a module makes once for its tests is made once: its tests stay on one process.
-    """
+    """Slow tests may take half an hour each on a busy machine; the others keep the usual limit."""
     for item in items:
-        made = item._fixtureinfo.name2fixturedefs.values()
-        if any(fixture.scope == "module" for fixtures in made for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))
 
