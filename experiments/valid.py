@@ -1,4 +1,4 @@
-"""Which experiments cannot be run: values that no deeper value checks.
+"""Which experiments cannot be run: values that no deeper value checks, or checks by another name.
 
 Refused before anything is made ready or written; what a task or a recipe cannot use, it says itself.
 """
@@ -13,10 +13,11 @@ from veneer.tasks.errors import InputError
 
 
 def validate(experiment: Experiment) -> None:
-    """Check what no deeper value checks.
+    """Check what no deeper value checks, or checks by another name than the field's.
 
     Raises:
-        InputError: an empty list, a duplicate in it, a count below 1 or a share outside [0, 1].
+        InputError: an empty list, a duplicate in it, a rate that is no finite number above 0, a count below 1
+            or a share outside [0, 1].
     """
     for field in ("learning_rates", "c_tr", "reft_rates"):
         values = getattr(experiment, field)

@@ -10,7 +10,6 @@
     report.html               the page
 """
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import polars as pl
 
 from veneer.experiments.relearn.settings import Relearning, Trial
 from veneer.experiments.trial_folder import TrialFolder
-from veneer.models.files import checksum
+from veneer.models.files import checksum, replacing
 from veneer.models.loading import load_model, source_hashes, weights_hash
 from veneer.tasks.errors import InputError
 
@@ -66,10 +65,8 @@ class RelearningRun(TrialFolder[Relearning, Trial]):
         for file in [*files, other.path / "known-wrapper.safetensors"]:
             place = self.path / file.relative_to(other.path)
             if file.exists() and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-                shutil.copyfile(file, temporary)
-                os.replace(temporary, place)
+                with replacing(place) as temporary:
+                    shutil.copyfile(file, temporary)
 
     def curves(self) -> pl.DataFrame:
         """All measurements of finished training (``CURVES``); what is missing is missing."""

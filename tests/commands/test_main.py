@@ -240,6 +240,10 @@ def test_a_run_ends_with_its_table_and_its_report(
     assert (out / "report.html").exists()
     fields = json.loads((out / "experiment.json").read_text())["fields"]
     assert (fields["length"], fields["iterations"], fields["learning_rates"]) == (6, 10, [0.01])
+    cli.main(["run", "counter", *TINY, *FEW, "--out", str(out), "--quiet"])
+    quiet = capsys.readouterr().out
+    assert "What fine-tuning did to O_PT" in quiet
+    assert not any(words in quiet for words in ("to decide", "Next:", "Open:")), "the results alone"
 
 
 def test_the_list_names_every_experiment_and_its_cost(capsys: pytest.CaptureFixture[str]) -> None:

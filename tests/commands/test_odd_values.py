@@ -302,18 +302,7 @@ def test_a_run_without_noise_ends_with_its_page(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Zero is a value as any other: without noise there is nothing to hold against it."""
-    words = [
-        "run",
-        "counter",
-        "--letters",
-        "abc",
-        "--length",
-        "5",
-        "--noise",
-        "0",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    words += ["--iterations", "2", "--seeds", "1", "--lr", "0.1", "--c-tr", "1", "--evaluation-samples", "20"]
+    small = "--letters abc --length 5 --iterations 2 --seeds 1 --lr 0.1 --c-tr 1 --evaluation-samples 20"
+    words = ["run", "counter", "--noise", "0", *small.split(), "--out", str(tmp_path / "run")]
     assert ended([*words, "--reft-rates", "none", "--no-controls"], capsys).code == 0
     assert "None is added. O_PT accuracy on" in (tmp_path / "run" / "report.html").read_text()
