@@ -5,6 +5,7 @@ Experiments and the run know origins only; whether a capability was written or l
 
 import hashlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class Source(Protocol):
     def noise(self) -> float: ...  # standard deviation of what is added to every weight, the largest
 
     def noise_of(self, seed: int) -> float: ...  # the same of one seed
+
+    def serves(self, seed: int) -> bool: ...  # whether a seed starts from it
 
     @property
     def model(self) -> Transformer: ...  # without noise, a fleet of one
@@ -120,6 +123,10 @@ class Weights(ABC):
     @cached_property
     def _key(self) -> str:
         return fingerprint(self.model)
+
+    def serves(self, seed: int) -> bool:
+        """Every seed starts from it."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -195,16 +202,22 @@ class Written(Weights):
 
 @dataclass(frozen=True)
 class Learned(Weights):
-    """A pretrained model; all seeds start from the same weights.
+    """A pretrained model.
 
     Attributes:
         capability: the model with the layout of its samples.
-        name: of the model in reports.
+        name: of the model in reports; models that differ in pretraining's seed alone have one name.
+        only: the one seed that starts from it; None: all do, from the same weights.
     """
 
     capability: LearnedCapability
     name: str
+    only: int | None = None
     noise: float = 0.0
+
+    def serves(self, seed: int) -> bool:
+        """Whether it is this seed's own, or everyone's."""
+        return self.only in (None, seed)
 
     def noise_of(self, seed: int) -> float:
         """None is added."""
@@ -254,6 +267,23 @@ class Learned(Weights):
         }
 
 
+SEED = "{seed}"
+"""Stands for a run's seed in the path of a pretrained model."""
+
+
+def pretrainings(word: str, seeds: int) -> list[Learned]:
+    """The pretrained models that a word names: one, or where it has ``{seed}`` each seed's own.
+
+    Raises:
+        InputError: one of them is not there.
+    """
+    if SEED not in word:
+        return [pretrained(word)]
+    name = re.sub(r"[-_]?(seed)?[-_]?\{seed\}", "", Path(word).name).strip("-_") or "pretrained"
+    each = [pretrained(word.replace(SEED, str(seed))) for seed in range(seeds)]
+    return [replace(found, name=name, only=seed) for seed, found in enumerate(each)]
+
+
 def pretrained(word: str) -> Learned:
     """A pretrained model by the name of a ready one (L, M, H, ...) or by its checkpoint's path.
 
@@ -267,7 +297,8 @@ def pretrained(word: str) -> Learned:
         return Learned(LearnedCapability.load(ready[word]), word)
     path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
     if not path.with_name(f"{path.name}.json").exists():
-        valid = f"{', '.join(sorted(ready))}, or a checkpoint that veneer pretrain pcfg made"
+        known = sorted({re.sub(r"-\d$", f"-{SEED}", name) for name in ready})
+        valid = f"{', '.join(known)}, or a checkpoint that veneer pretrain pcfg made"
         raise InputError("pretrained", word, valid, "there is no such file")
     return Learned(LearnedCapability.load(path), path.name)
 

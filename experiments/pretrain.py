@@ -221,7 +221,11 @@ class PretrainingRun:
                 step,
                 dict(zip(self._asked, accuracy[i].tolist(), strict=True)),
                 self.command,
-            ).save(self.out / f"{prior.replace('/', '-')}-seed-{seed}-{step}")
+            ).save(self.checkpoint(prior, seed, step))
+
+    def checkpoint(self, prior: str, seed: int | str, step: int) -> Path:
+        """Where a model is kept, without a suffix."""
+        return self.out / f"{prior.replace('/', '-')}-seed-{seed}-{step}"
 
     def _write_metrics(self, trained: Trained) -> None:
         """Columns prior, seed, status, step, question, accuracy, loss ("train": of the next token)."""

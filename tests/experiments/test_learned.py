@@ -13,8 +13,8 @@ import torch
 from tests.tiny import CPU, Quiet
 from veneer.experiments.analyse import analyse
 from veneer.experiments.cells import Prepared, prepare
-from veneer.experiments.named import PRESETS, PcfgCounterExperiment
-from veneer.experiments.origins import SCRATCH, pretrained
+from veneer.experiments.named import PRESETS, THIRD, PcfgCounterExperiment
+from veneer.experiments.origins import CAPABILITY, SCRATCH, pretrained
 from veneer.experiments.paper import comparable_table
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
@@ -219,6 +219,58 @@ def test_a_task_of_another_layout_is_refused() -> None:
     model = pretrained("M")
     with pytest.raises(InputError, match="vocabulary"):
         model.encoding(other)
+
+
+def put(model: str, path: Path) -> None:
+    """A ready model as somebody's own checkpoint."""
+    for suffix in (".json", ".safetensors"):
+        path.with_name(path.name + suffix).write_bytes((CHECKPOINTS / f"quick-{model}{suffix}").read_bytes())
+
+
+def test_a_path_with_seed_gives_each_seed_its_own_pretraining(tmp_path: Path) -> None:
+    """One capability in every table, whose seeds differ in their weights."""
+    put("M", tmp_path / "N-seed-0-60")
+    put("H", tmp_path / "N-seed-1-60")
+    own = replace(SMALL, seeds=2, pretrained=("L", str(tmp_path / "N-seed-{seed}-60")), controls=False)
+    prepared = prepare(own)
+    for seed, model in enumerate("MH"):
+        cells = [cell for cell in prepared.cells if cell.seed == seed and cell.origin.name == "N-60"]
+        assert {cell.stage.name for cell in cells} == {"fine-tune", "reft"} | ({THIRD} if not seed else set())
+        for cell in cells:
+            assert cell.origin.capability == pretrained(model).key
+        (mine,) = {cell.origin for cell in cells if cell.origin.start == CAPABILITY}
+        assert torch.equal(
+            prepared.start(mine).token_embedding[0], pretrained(model).model.token_embedding[0]
+        )
+    others = {cell.origin.capability for cell in prepared.cells if cell.origin.name == "L"}
+    assert others == {pretrained("L").key}
+    run = Run.open(tmp_path / "run", "quick", own)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("veneer.experiments.maps.MAP_TEXTS", 8)
+        patch.setattr("veneer.experiments.run.CAPABILITY_TEXTS", 8)
+        execute(prepared, run, CPU, run.plan(prepared.cells, 8), Quiet())
+    told = [
+        json.loads((tmp_path / "run/capabilities" / f"N-60-seed-{seed}/accuracy.json").read_text())["about"]
+        for seed in range(2)
+    ]
+    assert [about["operand_prior"] for about in told] == [list(PRIORS["M"]), list(PRIORS["H"])]
+    tuned = run.metrics().filter(pl.col("stage") == "fine-tune")
+    assert set(tuned.group_by("capability").agg(pl.col("seed").n_unique()).rows()) == {("L", 2), ("N-60", 2)}
+
+
+def test_a_seed_without_a_pretraining_is_refused_by_the_file_that_is_missing(tmp_path: Path) -> None:
+    put("M", tmp_path / "N-seed-0-60")
+    with pytest.raises(InputError, match="N-seed-1-60"):
+        prepare(replace(SMALL, seeds=2, pretrained=(str(tmp_path / "N-seed-{seed}-60"),)))
+    assert (
+        len(prepare(replace(SMALL, seeds=1, pretrained=(str(tmp_path / "N-seed-{seed}-60"),))).sources) == 1
+    )
+
+
+def test_two_models_of_one_name_are_refused_as_tables_could_not_tell_them_apart(tmp_path: Path) -> None:
+    put("H", tmp_path / "M")
+    with pytest.raises(InputError, match="different names"):
+        prepare(replace(SMALL, pretrained=("M", str(tmp_path / "M"))))
 
 
 def test_a_damaged_checkpoint_is_refused_with_its_name(tmp_path: Path) -> None:

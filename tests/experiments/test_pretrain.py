@@ -1,11 +1,16 @@
 """``veneer pretrain pcfg``: what it keeps, that it goes on, and what it refuses."""
 
+import shlex
+from dataclasses import replace
+from glob import glob
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from veneer.commands.main import main
+from veneer.experiments.cells import prepare
+from veneer.experiments.named import PcfgCounterExperiment
 from veneer.pcfg.capability import LearnedCapability
 
 OPTIONS = """
@@ -35,6 +40,30 @@ def test_a_finished_pretraining_is_not_trained_again(tmp_path: Path) -> None:
     before = file.stat().st_mtime_ns
     main([*TINY, "--out", str(tmp_path / "run")])
     assert file.stat().st_mtime_ns == before
+
+
+def test_what_is_said_to_come_next_fine_tunes_every_model_and_pretrainings_are_its_seeds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[PcfgCounterExperiment] = []
+    monkeypatch.setattr("veneer.commands.run.run_experiment", lambda _, experiment: asked.append(experiment))
+    for seeds, names in ((1, {"M-seed-0-6", "0.7-0.2-0.1-seed-0-6"}), (2, {"M-6", "0.7-0.2-0.1-6"})):
+        out = tmp_path / f"with {seeds}"
+        main([*TINY, "--seeds", str(seeds), "--out", str(out)])
+        (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Next: veneer "))
+        words = [
+            name for word in shlex.split(said)[2:] for name in (sorted(glob(word)) if "*" in word else [word])
+        ]
+        main(words)
+        made = prepare(replace(asked[-1], q=1, iterations=1, evaluation_samples=1)).cells
+        found = {(cell.origin.name, cell.seed) for cell in made}
+        steps = {
+            (name.replace("-6", f"-{step}"), seed)
+            for name in names
+            for step in (3, 6)
+            for seed in range(seeds)
+        }
+        assert {(n, s) for n, s in found if s < seeds} == steps
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from veneer.commands.options import (
 from veneer.experiments.named import PRETRAINING, PcfgPretraining
 
 if TYPE_CHECKING:
+    from veneer.experiments.pretrain import PretrainingRun
     from veneer.experiments.text_pretraining import TextPretraining
 
 
@@ -48,7 +49,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
     Raises:
         InputError: an option or field that cannot be used; nothing has been written then.
     """
-    from veneer.commands.progress import LiveProgress, following, quoted
+    from veneer.commands.progress import LiveProgress, following
     from veneer.commands.screen import Table, console, styled
     from veneer.experiments.begin import device_of
     from veneer.experiments.pretrain import PretrainingRun
@@ -83,7 +84,20 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
         table.add_row(question, *(f"{100 * value:.1f}" for value in values))
     console.print(table)
     console.print(f"{time.monotonic() - began:.0f} s", style="dim")
-    following(f"veneer run pcfg-counter --pretrained {quoted(options.out)}/*.safetensors")
+    following(_fine_tuning(run))
+
+
+def _fine_tuning(run: "PretrainingRun") -> str:
+    """The command that fine-tunes what was pretrained; several pretrainings of a prior are a run's seeds."""
+    from veneer.commands.progress import quoted
+    from veneer.experiments.origins import SEED
+
+    asked = run.experiment
+    if asked.seeds == 1:
+        return f"veneer run pcfg-counter --pretrained {quoted(run.out)}/*.safetensors"
+    steps = sorted({*asked.keep, asked.iterations})
+    words = [quoted(run.checkpoint(prior, SEED, step)) for prior in asked.priors for step in steps]
+    return f"veneer run pcfg-counter --seeds {asked.seeds} --pretrained {' '.join(words)}"
 
 
 def pretrain_stories(words: list[str]) -> None:

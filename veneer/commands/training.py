@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,10 @@ def announce(
     """Say what is about to be trained, from which capabilities."""
     rest = f" ({options.preset}) on {device.type}: {about(experiment, axes or {})}"
     console.print(styled((experiment.name, "bold"), rest))
-    for source in prepared.sources.values():
-        console.print(_described(source.name, source.describe()))
+    for name, alike in groupby(prepared.sources.values(), key=lambda source: source.name):
+        first, *others = alike
+        own = "; each seed starts from its own pretraining" if others else ""
+        console.print(_described(name, first.describe()) + own)
     seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
 
