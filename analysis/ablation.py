@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from veneer.analysis.activations import captured
-from veneer.models.transformer import Block, Transformer
+from veneer.models.block import Block
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 How = Literal["zero", "mean"]

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from veneer.models.transformer import Block, LayerNorm, Transformer
+from veneer.models.block import Block, LayerNorm
+from veneer.models.transformer import Transformer
 from veneer.tasks import random
 from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError

@@ -17,7 +17,8 @@ from veneer.analysis import texts
 from veneer.analysis.attention import ON, positions_on
 from veneer.analysis.resuming import block_of
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.transformer import Block, Transformer, read
+from veneer.models.block import Block, read
+from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Encoding, Task
 from veneer.tasks.mixture import OPERANDS, Component, Mixture, Operand
 

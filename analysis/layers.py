@@ -17,7 +17,8 @@ from torch import Tensor
 from veneer.analysis.activations import captured
 from veneer.analysis.constructed import cycle, flipped_weight, redrawn
 from veneer.analysis.similarity import Sums, dimensions, effective_rank
-from veneer.models.transformer import Block, Transformer
+from veneer.models.block import Block
+from veneer.models.transformer import Transformer
 from veneer.tasks import random
 from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError

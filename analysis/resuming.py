@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from veneer.models.transformer import Block, Transformer, read
+from veneer.models.block import Block, read
+from veneer.models.transformer import Transformer
 
 OF_ATTENTION = ("norm_attention", "query", "key", "value", "output")
 OF_MLP = ("norm_mlp", "mlp_in", "mlp_out")

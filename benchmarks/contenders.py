@@ -23,7 +23,7 @@ from veneer.finetune.fleet import Evaluation, FleetJob, Member
 from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.processor import keep_freed_memory, settle
 from veneer.finetune.recipe import Recipe
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 from veneer.tasks.mixture import fine_tuning
 
 

@@ -17,7 +17,7 @@ from veneer.finetune.fleet import FleetJob
 from veneer.finetune.initialize import initialize
 from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.recipe import Recipe
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 from veneer.pcfg.families import Pretraining, SampleLayout
 from veneer.pcfg.pretraining import PretrainingJob, gpt
 

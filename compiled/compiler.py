@@ -22,7 +22,8 @@ from tracr.rasp import causal_eval, rasp
 from tracr.transformer import encoder
 
 from veneer.compiled.capability import CompiledCapability, Value
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 BOS, PAD = "BOS", "#"

@@ -20,8 +20,9 @@ from veneer.experiments.named import PcfgPretraining
 from veneer.finetune.initialize import initialize
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
+from veneer.models.config import TransformerConfig
 from veneer.models.files import alone, check_place, exists, read_json, read_table, write_json, write_table
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import JAILBREAK, ONE_PER_FAMILY, Pretraining, SampleLayout
 from veneer.pcfg.grammars import read_grammar

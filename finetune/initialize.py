@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks import random
 
 STD = 0.02  # GPT-2's

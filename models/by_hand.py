@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from veneer.models.transformer import Block, Linear, Transformer
+from veneer.models.block import Block, Linear
+from veneer.models.transformer import Transformer
 
 Columns = Float[Tensor, "member _feature _row"]
 """Activations, features first; a row is a position of a text, or a text."""

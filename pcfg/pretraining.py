@@ -20,7 +20,8 @@ from veneer.finetune.optimizer import FleetOptimizer
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Scores, training_forward
 from veneer.finetune.turns import Part, slices
-from veneer.models.transformer import Output, Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Output, Transformer
 from veneer.pcfg.families import Pretraining, PretrainingBatch, SampleLayout
 from veneer.tasks import random
 from veneer.tasks.encoding import Batch

@@ -6,7 +6,8 @@ import torch
 
 from tests.analysis.test_constructed import ANSWER, COMPILED, GPT, random_model, texts
 from veneer.analysis.ablation import HOWS, Part, ablation_effects, depth_centroid, parts
-from veneer.models.transformer import Block, Transformer
+from veneer.models.block import Block
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 EVERY_WAY = pytest.mark.parametrize("how", HOWS)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from veneer.analysis import activations, attention
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.pcfg.families import SampleLayout
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.counter import Counter

@@ -18,7 +18,8 @@ from veneer.analysis.constructed import (
     redrawn,
     shuffled,
 )
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError
 

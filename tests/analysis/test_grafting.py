@@ -10,7 +10,8 @@ from polars.testing import assert_frame_equal
 from veneer.analysis.grafting import Grafting, components, directions, graft, movement
 from veneer.analysis.surgery import Layout
 from veneer.finetune.fleet import evaluate, evaluation_sets
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding
 from veneer.tasks.errors import InputError

@@ -8,7 +8,7 @@ import torch
 
 from tests.analysis.test_pruning import ENCODING, GPT, TASK, counting_model, random_model
 from veneer.analysis.hidden import _answers, hidden_keys
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 
 
 def shares(table: pl.DataFrame, texts: str) -> dict[str, float]:

@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 
 from veneer.analysis import logistic, probing
 from veneer.analysis.probing import ProbeData, ProbeSettings
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.pcfg.families import SampleLayout
 from veneer.pcfg.operand_task import OperandTask
 from veneer.tasks.counter import Counter

@@ -11,7 +11,8 @@ from polars.testing import assert_frame_equal
 from veneer.analysis.pruning import Pruning, per_neuron, prune, saliency
 from veneer.analysis.surgery import Layout
 from veneer.analysis.texts import draw
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Batch, Encoding
 from veneer.tasks.errors import InputError

@@ -6,7 +6,7 @@ import torch
 from tests.analysis.test_pruning import COMPILED, GPT, random_model
 from veneer.analysis.resuming import first_stages, read_on, stage_of, stream_before
 from veneer.analysis.surgery import Layout, predictions
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 
 ANSWER = 4
 CONFIGS = pytest.mark.parametrize("config", [COMPILED, GPT], ids=["compiled", "GPT"])

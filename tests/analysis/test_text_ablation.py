@@ -12,9 +12,9 @@ from tests.models.text_models import WORDS, make
 from veneer.analysis.ablation import HOWS, How, Part, ablation_effects
 from veneer.analysis.text_ablation import text_ablation_effects, text_loss_effects, text_parts
 from veneer.language.encoding import Encoded
+from veneer.models.config import TransformerConfig
 from veneer.models.export import to_huggingface
 from veneer.models.huggingface import HuggingFaceModel
-from veneer.models.transformer import TransformerConfig
 from veneer.tasks.errors import InputError
 
 GENERATOR = torch.Generator().manual_seed(2)

@@ -6,10 +6,11 @@ import torch
 from tests.analysis.test_constructed import random_model
 from veneer.analysis.layers import compare_layers, localized
 from veneer.analysis.text_insides import compare_text_layers
+from veneer.models.config import TransformerConfig
 from veneer.models.export import to_huggingface
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.text_model import OneTransformer
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.encoding import Batch
 from veneer.tasks.errors import InputError
 

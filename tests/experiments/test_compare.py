@@ -17,8 +17,9 @@ from veneer.experiments.named import CounterExperiment, Experiment, MaxIdentifie
 from veneer.experiments.store import Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin
 from veneer.finetune.fleet import EVALUATED, Evaluation
+from veneer.models.config import TransformerConfig
 from veneer.models.files import read_json
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.errors import InputError
 

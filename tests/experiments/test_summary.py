@@ -22,7 +22,8 @@ from veneer.experiments.summary import (
 )
 from veneer.finetune.cell import Cell
 from veneer.finetune.fleet import EVALUATED
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.report.methods import certainty
 from veneer.tasks.counter import Counter
 

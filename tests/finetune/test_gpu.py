@@ -23,7 +23,7 @@ from veneer.finetune.method import FullFineTuning, Method
 from veneer.finetune.methods import GradientAscent, GradientDifference, LastBlock, LowRank, TowardsStart
 from veneer.finetune.trainer import train
 from veneer.models.by_hand import cross_entropy_gradient
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 
 pytestmark = pytest.mark.gpu
 

@@ -22,7 +22,8 @@ from veneer.finetune.methods import (
 )
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, train
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding
 from veneer.tasks.errors import InputError

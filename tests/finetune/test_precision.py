@@ -12,7 +12,8 @@ from veneer.finetune import trainer
 from veneer.finetune.fleet import Evaluation, FleetJob, Member
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import train
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding
 from veneer.tasks.errors import InputError

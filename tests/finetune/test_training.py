@@ -10,7 +10,8 @@ import torch
 from veneer.finetune.fleet import EVALUATED, Evaluation, FleetJob, Member
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.encoding import Encoding
 from veneer.tasks.errors import InputError

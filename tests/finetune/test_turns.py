@@ -14,7 +14,7 @@ from veneer.finetune.methods import GradientAscent, GradientDifference, LastBloc
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import train
 from veneer.finetune.turns import Turns, slices
-from veneer.models.transformer import TransformerConfig
+from veneer.models.config import TransformerConfig
 from veneer.pcfg.families import Pretraining, SampleLayout
 from veneer.pcfg.pretraining import PRIORS, PretrainingJob, gpt
 from veneer.tasks.counter import Counter

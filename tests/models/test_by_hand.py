@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from veneer.models.by_hand import can_work_out, cross_entropy_gradient
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 
 CONFIG = TransformerConfig(
     vocabulary=6, classes=5, positions=9, width=13, blocks=3, heads=1, key_size=4, mlp_width=7

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from veneer.models.checkpoint import HEADER, checkpoint_files, load_checkpoint, save_checkpoint
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]

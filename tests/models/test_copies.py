@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from veneer.models.config import TransformerConfig
 from veneer.models.copies import with_parameters
-from veneer.models.transformer import Transformer, TransformerConfig, fleet_of
+from veneer.models.transformer import Transformer, fleet_of
 
 CONFIG = TransformerConfig(
     vocabulary=5, classes=4, positions=6, width=8, blocks=2, heads=2, key_size=4, mlp_width=12, causal=True

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from veneer.models.config import TransformerConfig
 from veneer.models.export import from_huggingface, to_huggingface, to_transformer_lens
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 COMPILED = TransformerConfig(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.models.text_models import FAMILIES, WORDS, make, save
+from veneer.models.config import TransformerConfig
 from veneer.models.export import from_huggingface, to_huggingface
 from veneer.models.huggingface import HuggingFaceModel
 from veneer.models.loading import (
@@ -20,7 +21,7 @@ from veneer.models.loading import (
     weights_hash,
 )
 from veneer.models.text_model import OneTransformer, TextModel, activation_names, largest_difference
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 TOKENS = torch.randint(WORDS, (3, 7), generator=torch.Generator().manual_seed(1))

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 
 COMPILED = TransformerConfig(
     vocabulary=7, classes=3, positions=6, width=10, blocks=2, heads=3, key_size=4, mlp_width=9

@@ -15,7 +15,8 @@ from veneer.experiments.store import KEYS, Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import EVALUATED, Evaluation
 from veneer.finetune.recipe import Recipe
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.counter import Counter
 from veneer.tasks.mixture import fine_tuning, pretraining
 

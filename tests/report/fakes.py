@@ -21,8 +21,9 @@ from veneer.experiments.store import KEYS, Run, metrics_table, write_json
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import EVALUATED, Evaluation
 from veneer.finetune.recipe import Recipe
+from veneer.models.config import TransformerConfig
 from veneer.models.files import checksum, write_sealed
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.pcfg.capability import LearnedCapability
 from veneer.pcfg.families import SampleLayout
 from veneer.pcfg.operand_task import OperandTask

@@ -23,8 +23,9 @@ from veneer.experiments.summary import Summary
 from veneer.finetune.cell import Cell, Origin, Stage
 from veneer.finetune.fleet import Evaluation
 from veneer.finetune.recipe import Recipe
+from veneer.models.config import TransformerConfig
 from veneer.models.display import table
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.report.colours import ROLES
 from veneer.report.notebook import LEVELS, show
 from veneer.tasks.counter import Counter
