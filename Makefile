@@ -70,7 +70,8 @@ paper-grids: $(USER_STAMP)  ## the compiled grids at the paper's size, three see
 	$(BIN)/veneer run counter --preset paper --seeds 3 --reft-rates --no-controls --no-third-operand \
 	    --out runs/paper/table-3 --device $(DEVICE)
 	$(BIN)/veneer run counter --preset paper --seeds 3 --learning-rates 1e-2 \
-	    --reft-rates 1e-1 1e-2 1e-3 1e-4 --reft-above --constructed --out runs/paper/table-4 --device $(DEVICE)
+	    --reft-rates 1e-1 1e-2 1e-3 1e-4 --reft-above --constructed --out runs/paper/table-4 --device $(DEVICE) \
+	    --reuse runs/paper/table-3
 	for pair in "7 2" "7 3" "6 1"; do set -- $$pair; \
 	    $(BIN)/veneer run max-identifier --preset paper --seeds 3 --rank-ft $$1 --q $$2 --reft-rates \
 	    --no-controls --no-third-operand --out runs/paper/max-5-$$1-$$2 --device $(DEVICE); done

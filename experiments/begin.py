@@ -1,7 +1,7 @@
 """Begin a run, from a terminal or from Python: everything that can be refused is refused first."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import check_memory, fleet_size
+from veneer.experiments.reuse import lenders, recorded, take_over
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.experiments.trial import try_methods
@@ -27,12 +28,14 @@ class Begun:
         prepared: what trains.
         fleets: the plan, parents before children.
         device: where to train.
+        reused: how many finished models were taken over from other runs.
     """
 
     run: Run
     prepared: Prepared
     fleets: list[Fleet]
     device: torch.device
+    reused: int = 0
 
 
 def device_of(name: str) -> torch.device:
@@ -56,6 +59,7 @@ def begin(
     fleet: int | None = None,
     command: str = "",
     say: Callable[[str], None] = lambda text: None,
+    reuse: Sequence[str | os.PathLike[str]] = (),
 ) -> Begun:
     """Begin a run, or take up the one that the folder holds.
 
@@ -67,10 +71,11 @@ def begin(
         fleet: most models trained together; None takes what suits the device.
         command: the command line, for whoever wants to repeat it.
         say: told what is being done, once what can be refused at once has been.
+        reuse: runs from which finished models are taken over (see ``experiments.reuse``).
 
     Raises:
-        InputError: a field, device, fleet size or folder that cannot be used; nothing has been written
-            then.
+        InputError: a field, device, fleet size, folder or run to reuse that cannot be used; nothing has
+            been written then.
     """
     where = device_of(device)
     for experiment in sweep.experiments:
@@ -78,6 +83,7 @@ def begin(
     if fleet is not None and fleet < 1:
         raise InputError("fleet", fleet, "1 or more")
     Run.check(Path(out), sweep.base, sweep.axes)
+    others = lenders(reuse, where)
     ready = partial(say, "getting the capability ready (a compiled one is kept)")
     prepared, points = prepare_sweep(sweep, slow=ready)
     size = fleet or fleet_size(prepared, where)
@@ -85,4 +91,5 @@ def begin(
     try_methods(prepared, where)
     run = Run.open(out, preset, sweep.base, sweep.axes, command)
     run.keep_code(sweep.experiments)
-    return Begun(run, prepared, run.plan(prepared.cells, size, points), where)
+    reused = take_over(run, others, prepared.cells)
+    return Begun(run, prepared, run.plan(prepared.cells, size, points, recorded(run)), where, reused)

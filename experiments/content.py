@@ -10,6 +10,7 @@ import polars as pl
 from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.evidence import Found, evidence_of, verdicts_on
 from veneer.experiments.named import THIRD, reft_rates_after
+from veneer.experiments.reuse import recorded
 from veneer.experiments.shapes import ACCURACY, BASELINES, ENVIRONMENT, PLAN
 from veneer.experiments.store import Run
 from veneer.experiments.summary import capability_names
@@ -90,6 +91,7 @@ class Content:
         metrics: ``Run.metrics``, or None while no cell is finished.
         baselines: ``baselines.json`` by capability and kind of text; empty before they are written.
         environment: ``environment.json``, or None before it is written.
+        reused: ``reused.json``: by cell, which other run trained it.
         capabilities: the capabilities written so far, in order of name and seed.
         analyses: the tables of ``veneer analyse`` that are there, by name.
     """
@@ -100,6 +102,7 @@ class Content:
     metrics: pl.DataFrame | None
     baselines: dict[str, dict[str, Any]]
     environment: dict[str, Any] | None
+    reused: dict[str, Any]
     capabilities: list[CapabilityFiles]
     analyses: dict[str, pl.DataFrame]
 
@@ -130,6 +133,7 @@ def read_content(run: Run) -> Content:
         metrics=metrics,
         baselines=_baselines(run, metrics, names),
         environment=_if_written(run.path / "environment.json", ENVIRONMENT),
+        reused=recorded(run),
         capabilities=_capabilities(run, names),
         analyses=_analyses(run),
     )

@@ -4,6 +4,7 @@ The time is that of the run itself: updates that its fleets made, over the secon
 that it fits the machine and the engine. A run that was broken off has long gaps, which a median leaves out.
 """
 
+import shlex
 from dataclasses import asdict
 from itertools import pairwise
 from statistics import median
@@ -11,6 +12,7 @@ from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
 from veneer.analysis.verdict import DECIDED, SEARCH, SECOND_RATE, Verdict
+from veneer.experiments.model_names import model_name
 from veneer.experiments.named import PRESETS
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
@@ -44,23 +46,28 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, seeds)
     longer = any("longer reFT" in what for what in verdict.needed)
     changes["seeds"] = wanted
+    planned = fields | {"seeds": wanted}
     if SECOND_RATE in verdict.needed:
         rates = [*fields["reft_rates"], min(fields["reft_rates"]) / SMALLER]
         changes |= {"seeds": max(MIN_SEEDS, seeds), "reft-rates": " ".join(f"{rate:g}" for rate in rates)}
+        planned |= {"seeds": changes["seeds"], "reft_rates": rates}
     if longer:
         changes["reft-iterations"] = LONGER * fields["reft_iterations"]
+        planned |= {"reft_iterations": changes["reft-iterations"]}
     if "pretrained" in fields:
-        changes["pretrained"] = values["capability"]
+        words = {model_name(word): word for word in fields["pretrained"]}
+        changes["pretrained"] = shlex.quote(words[values["capability"]])
     flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
         described, changes
     )
     out = f"{run.path}-{rate:g}-{c_tr:g}"
     preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
-    command = f"veneer run {described['name']}{preset} {flags} --out {out} && veneer analyse {out}"
+    reuse = f" --reuse {run.path}" if _has_weights(run) else ""
+    command = f"veneer run {described['name']}{preset} {flags} --out {out}{reuse} && veneer analyse {out}"
     each = seconds_per_update(run)
     if each is None:
         return command
-    updates = _updates(fields, wanted, LONGER if longer else 1)
+    updates = _updates(planned) - (_reused(fields, rate, longer) if reuse else 0)
     return f"{command} (about {max(1, round(updates * each / 60))} min)"
 
 
@@ -81,12 +88,28 @@ def _other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
     return found
 
 
-def _updates(fields: dict[str, Any], seeds: int, longer: int) -> int:
+def _updates(fields: dict[str, Any]) -> int:
     """Model updates of one setting with its controls."""
-    back = len(fields["reft_rates"]) * longer * fields["reft_iterations"]
+    back = len(fields["reft_rates"]) * fields["reft_iterations"]
     controls = 2 * back + fields["iterations"] if fields["controls"] else 0
     third = back if fields["third_operand"] else 0
-    return seeds * (fields["iterations"] + back + third + controls)
+    return fields["seeds"] * (fields["iterations"] + back + third + controls)
+
+
+def _reused(fields: dict[str, Any], rate: float, longer: bool) -> int:
+    """Model updates of the setting that the run has made already, and another one takes over.
+
+    Models from scratch are fine-tuned at the largest rate, which is another one where only a smaller one is
+    asked for. A longer reFT is another training from its first update.
+    """
+    same = fields["controls"] and rate == (fields["control_rate"] or max(fields["learning_rates"]))
+    done = fields | {"controls": same, "reft_iterations": 0 if longer else fields["reft_iterations"]}
+    return _updates(done)
+
+
+def _has_weights(run: Run) -> bool:
+    """Whether models can be taken from a run: one that is kept for its numbers has none."""
+    return any((run.path / "cells").glob("*/model.safetensors"))
 
 
 def seconds_per_update(run: Run) -> float | None:

@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from veneer.experiments.content import checked
+from veneer.experiments.shapes import RECORD
 from veneer.experiments.store import Run
 from veneer.models.files import checksum, write_json
 from veneer.tasks.errors import InputError
 
-WHOLE = ("experiment.json", "environment.json", "plan.json", "cells.parquet", "baselines.json")
+WHOLE = ("experiment.json", "environment.json", "plan.json", "cells.parquet", "baselines.json", RECORD)
 OF_A_CELL = ("metrics.parquet", "model.json")
 OF_A_CAPABILITY = ("accuracy.json", "model.json")
 MAPS = "attention.safetensors"

@@ -20,6 +20,7 @@ from veneer.analysis.texts import draw
 from veneer.compiled.capability import CompiledCapability
 from veneer.compiled.exactness import add_noise
 from veneer.compiled.pairs import classes_of
+from veneer.experiments.model_names import SEED, model_name
 from veneer.experiments.tuned import Capability, read_capability
 from veneer.finetune.cell import Origin
 from veneer.finetune.initialize import initialize
@@ -267,10 +268,6 @@ class Learned(Weights):
         }
 
 
-SEED = "{seed}"
-"""Stands for a run's seed in the path of a pretrained model."""
-
-
 def pretrainings(word: str, seeds: int) -> list[Learned]:
     """The pretrained models that a word names: one, or where it has ``{seed}`` each seed's own.
 
@@ -279,9 +276,8 @@ def pretrainings(word: str, seeds: int) -> list[Learned]:
     """
     if SEED not in word:
         return [pretrained(word)]
-    name = re.sub(r"[-_]?(seed)?[-_]?\{seed\}", "", Path(word).name).strip("-_") or "pretrained"
     each = [pretrained(word.replace(SEED, str(seed))) for seed in range(seeds)]
-    return [replace(found, name=name, only=seed) for seed, found in enumerate(each)]
+    return [replace(found, name=model_name(word), only=seed) for seed, found in enumerate(each)]
 
 
 def pretrained(word: str) -> Learned:

@@ -17,7 +17,7 @@ import polars as pl
 
 from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.content import ReadRun, checked
-from veneer.experiments.shapes import BASELINES, PLAN
+from veneer.experiments.shapes import BASELINES, PLAN, RECORD
 from veneer.experiments.store import Run
 from veneer.experiments.tables import PLANNED
 from veneer.finetune.cell import Origin
@@ -123,7 +123,7 @@ class _Split:
         described = {key: value for key, value in self.run.experiment.items() if key != "axes"}
         described["fields"] = described["fields"] | values
         write_json(folder / "experiment.json", described)
-        for name in ("environment.json", "methods.json", "programs"):
+        for name in ("environment.json", RECORD, "methods.json", "programs"):
             if (self.run.path / name).exists():
                 (folder / name).symlink_to((self.run.path / name).resolve())
         if self.planned is not None:

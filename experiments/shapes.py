@@ -19,6 +19,8 @@ EXPERIMENT: dict[str, Any] = {
 }
 PLAN = {"fleets": [{"fleet": str, "updates": int, "cells": [str]}]}
 ENVIRONMENT = {"versions": Each(str)}
+RECORD = "reused.json"
+REUSED = Each({"run": str, "commit": str, "device": str, "weights": str})
 TEXTS = {"majority": {"pt": float, "ft": float}, "answer": Perhaps(dict), "shortcut": Perhaps(float)}
 MAJORITIES = Each({"texts": Each({"majority": {"pt": float, "ft": float}})})
 BASELINES = Each({"samples": int, "texts": Each(TEXTS)})

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from veneer.experiments.analysis_tables import read_analysis
 from veneer.experiments.folder import RunFolder
-from veneer.experiments.shapes import ACCURACY, BASELINES, CELL, ENVIRONMENT, PLAN, PROGRESS
-from veneer.models.files import checksum, is_file, read_json, read_table, write_json
+from veneer.experiments.shapes import ACCURACY, BASELINES, CELL, ENVIRONMENT, PLAN, PROGRESS, RECORD, REUSED
+from veneer.models.files import checksum, exists, is_file, read_json, read_table, write_json
 from veneer.tasks.errors import InputError
 
 if TYPE_CHECKING:  # fleets load PyTorch, and a look at a folder should answer at once
@@ -182,6 +182,11 @@ def verify(run: RunFolder) -> list[str]:
         problems += [f"cells/{cell}: {problem}" for problem in found]
     orphans = _orphans(planned, diverged)
     problems = [p for p in problems if p not in {f"cells/{cell}: not trained" for cell in orphans}]
+    if exists(record := run.path / RECORD):
+        try:
+            read_json(record, REUSED)
+        except InputError as error:
+            problems.append(f"{RECORD} is damaged: {error.problem}")
     for folder in sorted(folder for folder in (run.path / "capabilities").glob("*") if folder.is_dir()):
         problems += [f"capabilities/{folder.name}: {problem}" for problem in capability_damage(folder)]
     for file in sorted((run.path / "analysis").glob("*.parquet")):

@@ -4,6 +4,7 @@
 
     experiment.json            name, preset and every field of the experiment
     environment.json           versions, commit, device
+    reused.json                which cells other runs trained
     plan.json                  which cells train together as a fleet
     cells.parquet              every planned cell: its parent, its fleet, its place in a sweep's grid
     metrics.parquet            all cells' metrics in one table, written at the end
@@ -24,7 +25,7 @@ A cell's folder is written under a temporary name and renamed, so it is there wh
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,13 @@ class Run(RunReading):
         write_table(path, self.metrics())
         return path
 
-    def plan(self, cells: list[Cell], size: int, points: pl.DataFrame | None = None) -> list[Fleet]:
+    def plan(
+        self,
+        cells: list[Cell],
+        size: int,
+        points: pl.DataFrame | None = None,
+        reused: Collection[str] = (),
+    ) -> list[Fleet]:
         """Which cells train together: as recorded, or planned now and recorded.
 
         A run that goes on follows its first plan, whatever the fleet size asked for now, because
@@ -227,6 +234,7 @@ class Run(RunReading):
             cells: parents before children.
             size: most cells of a fleet.
             points: a sweep's grid: column cell, and one for each axis.
+            reused: cells that are there already, which have fleets of their own: a fleet trains as a whole.
         """
         file, by_id = self.path / "plan.json", {cell.id: cell for cell in cells}
         with self.setup():
@@ -239,7 +247,11 @@ class Run(RunReading):
                 return fleets
             kept = [Fleet(tuple(by_id[i] for i in ids)) for ids in recorded if by_id.keys() >= {*ids}]
             known = {cell.id for fleet in kept for cell in fleet.cells}
-            fleets = [*kept, *plan([cell for cell in cells if cell.id not in known], size, known)]
+            new = [cell for cell in cells if cell.id not in known]
+            there = [cell for cell in new if cell.id in reused]
+            fleets = [*kept, *plan(there, size, known)]
+            known |= {cell.id for cell in there}
+            fleets += plan([cell for cell in new if cell.id not in known], size, known)
             if planned:
                 self._drop_tables(all_of_them=not planned <= by_id.keys())
             self._write_cells(fleets, points)

@@ -5,12 +5,12 @@ after its last update, but that it diverged is a result.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from veneer.analysis.revival import threshold_times
+from veneer.experiments.model_names import model_name
 from veneer.experiments.paper import SAME, comparable_table, paper_name, paper_rate, paper_size
 from veneer.experiments.shapes import MAJORITIES
 from veneer.experiments.store import Run
@@ -109,8 +109,7 @@ def _status(cells: dict[str, Any]) -> str:
 def capability_names(settings: dict[str, Any]) -> list[str]:
     """The capabilities of an experiment as cells and reports name them, in order."""
     words = settings.get("pretrained", ["compiled"])
-    names = [Path(word).name.removesuffix(".json").removesuffix(".safetensors") for word in words]
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(map(model_name, words)))
 
 
 def revival_curves(run: Run) -> pl.DataFrame:

@@ -11,6 +11,7 @@ It only arranges: verdicts come from ``veneer.experiments.evidence``, what curve
 import base64
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -242,6 +243,7 @@ def _run_chapter(
         "labels": labels,
         "sections": _method_sections(content),
         "environment": content.environment,
+        "reused": Counter((own["run"], own["commit"], own["device"]) for own in content.reused.values()),
         "deviations": methods.deviations(content),
         "pretraining": _pretraining_commands(content),
     }

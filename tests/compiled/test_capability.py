@@ -12,7 +12,8 @@ from veneer.compiled import cache, capabilities, compiler, programs
 from veneer.compiled import file as rasp_file
 from veneer.compiled.capability import CompiledCapability, Value
 from veneer.compiled.summary import summary
-from veneer.models.transformer import Transformer, TransformerConfig
+from veneer.models.config import TransformerConfig
+from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 PROGRAMS = """

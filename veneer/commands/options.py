@@ -47,6 +47,8 @@ class RunOptions:
     None trains as many as there are cores."""
     address: str | None = None
     """A running Ray cluster ("auto", HOST:6379 or ray://HOST:10001); none starts one on this machine."""
+    reuse: tuple[Path, ...] = ()
+    """Runs that have trained some of these models already: they are copied, not trained again."""
     log_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
     """Also hand the curves on while models train: to TensorBoard (event files in RUN/tensorboard), trackio,
     or Weights & Biases. Each is an extra."""

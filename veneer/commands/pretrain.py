@@ -90,7 +90,7 @@ def pretrain(options: PretrainOptions, experiment: PcfgPretraining, command: str
 def _fine_tuning(run: "PretrainingRun") -> str:
     """The command that fine-tunes what was pretrained; several pretrainings of a prior are a run's seeds."""
     from veneer.commands.progress import quoted
-    from veneer.experiments.origins import SEED
+    from veneer.experiments.model_names import SEED
 
     asked = run.experiment
     if asked.seeds == 1:

@@ -74,8 +74,9 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     assert options.out is not None
     engine, clock = engine_of(options, device_of(options.device)), time.monotonic()
     with Steps() as say:
-        begun = begin(Sweep(experiment), options.out, options.preset, options.device, options.fleet, say=say)
-    announce(begun.prepared, experiment, options, begun.device)
+        asked = options.out, options.preset, options.device, options.fleet
+        begun = begin(Sweep(experiment), *asked, say=say, reuse=options.reuse)
+    announce(begun.prepared, experiment, options, begun.device, reused=begun.reused)
     train_run(begun.run, begun.prepared, begun.fleets, options, begun.device, engine, [experiment])
     page = show_run(begun.run)
     console.print(f"{time.monotonic() - clock:.0f} s", style="dim")

@@ -20,6 +20,7 @@ from veneer.experiments.begin import device_of
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import MEASURED, calibrate, check_memory, engine_for, fleet_size
 from veneer.experiments.named import PRESETS, Experiment
+from veneer.experiments.reuse import lenders, recorded, take_over
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
 from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
@@ -69,6 +70,7 @@ def command(words: list[str]) -> None:
     check_options(options)
     assert options.out is not None
     Run.check(options.out, grid.base, grid.axes)
+    others = lenders(options.reuse, device)
     if options.slurm is not None:
         file = write_job(words, options.out, options.slurm)
         console.print(f"wrote {file}", soft_wrap=True)
@@ -88,8 +90,9 @@ def command(words: list[str]) -> None:
     command = f"veneer sweep {shlex.join(words)}"
     run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
     run.keep_code(grid.experiments)
-    announce(prepared, grid.base, options, device, grid.axes)
-    planned = run.plan(prepared.cells, size, points)
+    reused = take_over(run, others, prepared.cells)
+    announce(prepared, grid.base, options, device, grid.axes, reused)
+    planned = run.plan(prepared.cells, size, points, recorded(run))
     train_run(run, prepared, planned, options, device, engine, grid.experiments)
     page = show_sweep(run) if grid.axes else show_run(run, "sweep")
     following(f"veneer analyse {quoted(run.path)}", page=page)
@@ -127,7 +130,9 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     for name, value in settings.items():
         flag = name.replace("_", "-")
         words += (
-            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+            [f"--{'' if value else 'no-'}{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
         )
     return words
 

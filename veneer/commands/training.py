@@ -92,6 +92,7 @@ def announce(
     options: RunOptions,
     device: torch.device,
     axes: Mapping[str, Sequence[Any]] | None = None,
+    reused: int = 0,
 ) -> None:
     """Say what is about to be trained, from which capabilities."""
     rest = f" ({options.preset}) on {device.type}: {about(experiment, axes or {})}"
@@ -102,6 +103,8 @@ def announce(
         console.print(_described(name, first.describe()) + own)
     seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
+    if options.reuse:
+        console.print(f"{reused} of them are taken over from {', '.join(map(str, options.reuse))}")
 
 
 def _described(name: str, about: dict[str, Any]) -> str:
