@@ -328,6 +328,13 @@ class View:
         """What is known of a learned capability: operand_prior, iterations, parameters."""
         return read_json(self._capability(capability) / "accuracy.json", {"about": dict})["about"]
 
+    def own_pretrainings(self, capability: str) -> bool:
+        """Whether each seed starts from a pretraining of its own."""
+        seeds = self.tuned.filter(capability=capability)["seed"].unique().to_list()
+        files = [self._capability(capability, seed) / "accuracy.json" for seed in seeds]
+        weights = {read_json(file, {"origin": dict})["origin"]["capability"] for file in files}
+        return len(weights) == len(seeds)
+
     def prior(self, capability: str) -> float:
         """How often pretraining asked for O_FT."""
         files = sorted(self._capability(capability).glob("*model.json"))
@@ -336,8 +343,8 @@ class View:
         terminals = layout_of(read_json(files[0])).grammar.terminals
         return self.about(capability)["operand_prior"][terminals.index(self.fields["operand_ft"])]
 
-    def _capability(self, name: str) -> Path:
-        return self.run.path / "capabilities" / f"{name}-seed-0"
+    def _capability(self, name: str, seed: int = 0) -> Path:
+        return self.run.path / "capabilities" / f"{name}-seed-{seed}"
 
     @cached_property
     def by_prior(self) -> list[str]:

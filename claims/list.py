@@ -37,7 +37,7 @@ from veneer.tasks.errors import InputError
 
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
 """Fewest seeds for an answer, as for a verdict: the interval of three is wide by itself. All seeds of a
-learned capability share its pretrained weights, which only pretraining with other seeds would vary."""
+learned capability share its pretrained weights, but for those of claim 9."""
 AnyView = View | StoriesView | LayersView | DecisionsView
 OUTCOMES: dict[Outcome, str] = {
     "replicated": "every inequality's interval lies beyond its threshold",
@@ -227,7 +227,8 @@ CLAIMS: tuple[Claim, ...] = (
         "with.",
         LEARNED_SEEDS,
         learned.pretraining,
-        f"{_DATE}: {_WIDE}.",
+        f"{_DATE}: {_WIDE}. 2026-11-28: asked of runs in which each seed has its own pretraining, since that "
+        "is what the claim is about; before, seeds shared one.",
     ),
     Claim(
         "10",

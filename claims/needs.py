@@ -63,7 +63,9 @@ COMMANDS: dict[str, Command] = {
     "stories": _command("stories --preset quick --rates 2e-3 2e-4"),
     "layers": _command("layers --preset quick"),
     "cddm": _command("cddm --preset quick"),
-    "pretraining": _command("pcfg-counter --seeds 6 --pretrained M-early M --reft-rates --no-controls"),
+    "pretraining": _command(
+        "pcfg-counter --seeds 3 --pretrained M-4000-{seed} M-12000-{seed} --reft-rates --no-controls"
+    ),
 }
 """The runs, by the name of their folder."""
 
@@ -93,6 +95,11 @@ def _plain(view: View, name: str) -> bool:
 
 def _several_priors(view: View) -> bool:
     return len({view.prior(name) for name in view.capabilities}) > 1
+
+
+def _own_lengths(view: View) -> bool:
+    pair = lengths(view)
+    return pair is not None and all(map(view.own_pretrainings, pair))
 
 
 def with_reft(needs: Needs, command: str, updates: int, controls: bool = False) -> Needs:
@@ -128,8 +135,8 @@ WHOLE = Needs(
 ORDINARY = Needs("pcfg-counter", "experiment pcfg-counter", lambda v: _plain(v, "pcfg-counter"))
 LENGTHS = Needs(
     "pretraining",
-    "experiment pcfg-counter with two lengths of pretraining of one prior",
-    lambda v: _plain(v, "pcfg-counter") and lengths(v) is not None,
+    "experiment pcfg-counter with two lengths of pretraining of one prior, each seed its own",
+    lambda v: _plain(v, "pcfg-counter") and _own_lengths(v),
 )
 RAND_FT = Needs(
     "rand-ft",

@@ -183,7 +183,7 @@ class LearnedExperiment(Experiment):
     pretrained: tuple[str, ...] = ("L", "M", "H")
     """Pretrained models: a ready one of the quick size by its operand prior (L: b in 0.1 % of the
     questions, M: 10 %, H: 30 %), jailbreak (prior H, three tokens that ask to count), or a checkpoint
-    of veneer pretrain. A path with {seed} names each seed's own pretraining."""
+    of veneer pretrain. {seed} in a word names each seed's own: M-4000-{seed}, M-12000-{seed} are ready."""
     learning_rates: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
     """Fine-tuning rates. Of those measured at the quick size, 1e-4 is the smallest that learns O_FT with
     C_Tr = 0 within its updates, and after 3e-3 reFT at 1e-4 no longer brings O_PT back."""

@@ -6,6 +6,7 @@ whole or not at all, so that neither a worker's death nor the driver's loses any
 """
 
 import heapq
+import pickle
 import signal
 import socket
 import time
@@ -93,14 +94,14 @@ class InProcess:
 _work: Work  # a worker process's own
 
 
-def _begin(threads: int, methods: tuple[str, ...], packed: Work) -> None:
+def _begin(threads: int, methods: tuple[str, ...], packed: bytes) -> None:
     """A worker's beginning: its share of the cores, what methods need, and an end with its driver's."""
     global _work
     settle(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the driver, which ends its workers
     for method in methods:
         load_method(method)
-    _work = packed
+    _work = pickle.loads(packed)
     end_with_driver()
 
 
@@ -131,12 +132,13 @@ class Processes:
 
     def start(self, work: Work) -> None:
         """Start the workers."""
-        self._work = work
+        # As bytes: of tensors each would be a file that the worker inherits, of which there may be 256.
+        self._methods, self._packed = work.methods, pickle.dumps(work)
         self._pools = [self._pool() for _ in range(self.slots)]
 
     def _pool(self) -> ProcessPoolExecutor:
         threads = max(1, cores() // self.slots)
-        return ProcessPoolExecutor(1, worker_context(), _begin, (threads, self._work.methods, self._work))
+        return ProcessPoolExecutor(1, worker_context(), _begin, (threads, self._methods, self._packed))
 
     def submit(self, fleet: Fleet) -> None:
         """Give a fleet to a worker that has none."""

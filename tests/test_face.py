@@ -219,7 +219,8 @@ def test_a_capability_is_loaded_from_where_it_was_saved(cache: Path, tmp_path: P
     made.save(str(tmp_path / "mine"))
     again = veneer.load_capability(str(tmp_path / "mine"))
     assert again.answer("abacad") == made.answer("abacad") == 3
-    assert "L, M, M-early, jailbreak" in refusal(lambda: veneer.load_capability(tmp_path / "nothing"))
+    said = refusal(lambda: veneer.load_capability(tmp_path / "nothing"))
+    assert "H, L, M, M-12000-{seed}, M-4000-{seed}, jailbreak, or a checkpoint" in said
 
 
 @pytest.mark.parametrize(

@@ -83,15 +83,19 @@ class Made:
         assert task == "task"
         return {texts: {"majority": {"pt": GUESS, "ft": GUESS}} for texts, _ in KINDS}
 
-    def capability(self, name: str, prior: tuple[float, ...], iterations: int = 6000) -> None:
-        """Files of a learned capability."""
-        folder = self.path / "capabilities" / f"{name}-seed-0"
-        about = {"kind": "learned", "operand_prior": prior, "iterations": iterations, "parameters": 1000}
-        origin = {"capability": "0", "name": name, "noise": 0.0, "seed": 0, "start": "capability"}
-        measured = {"as_started": {texts: {"pt": 1.0, "ft": 1.0} for texts, _ in KINDS}}
-        content = {"origin": origin, "texts": 100, "accuracy": measured, "about": about}
-        write_json(folder / "accuracy.json", content)
-        write_json(folder / "model.json", {"metadata": {"layout": SampleLayout().describe()}})
+    def capability(
+        self, name: str, prior: tuple[float, ...], iterations: int = 6000, own: bool = False
+    ) -> None:
+        """Files of a learned capability, whose seeds share one pretraining or have their own."""
+        for seed in range(9):
+            folder = self.path / "capabilities" / f"{name}-seed-{seed}"
+            about = {"kind": "learned", "operand_prior": prior, "iterations": iterations, "parameters": 1000}
+            key = str(seed) if own else "0"
+            origin = {"capability": key, "name": name, "noise": 0.0, "seed": seed, "start": "capability"}
+            measured = {"as_started": {texts: {"pt": 1.0, "ft": 1.0} for texts, _ in KINDS}}
+            content = {"origin": origin, "texts": 100, "accuracy": measured, "about": about}
+            write_json(folder / "accuracy.json", content)
+            write_json(folder / "model.json", {"metadata": {"layout": SampleLayout().describe()}})
 
     def table(self, name: str, rows: Rows) -> None:
         """A table of ``veneer analyse``."""

@@ -122,7 +122,8 @@ def test_commands_are_runs_that_the_claims_they_are_for_accept(
             made = Made(tmp_path / need.command, asked[-1], [])
             for name in getattr(asked[-1], "pretrained", ("compiled",)):
                 made.rows += accuracies(cell(name, 1e-3, 1.0, 0), {}, {})
-                made.capability(name, PRIORS.get(name, (0.9, 0.1, 0.0)), 2000 if "early" in name else 6000)
+                updates, own = 4000 if "4000" in name else 6000, "{seed}" in name
+                made.capability(name, PRIORS.get(name, (0.9, 0.1, 0.0)), updates, own)
             assert need.fits(made.view), need.words
     assert {need.command for claim in CLAIMS for need in claim.needs} == set(COMMANDS)
 

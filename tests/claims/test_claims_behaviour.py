@@ -110,11 +110,14 @@ def test_a_higher_prior_is_told_by_the_models_and_not_by_their_names(tmp_path: P
 
 @pytest.mark.parametrize(("kept", "outcome"), [(0.6, YES), (0.2, NO), (wavering(0.2, 0.6), EITHER)])
 def test_pretraining_counts_between_models_of_one_prior(tmp_path: Path, kept: Number, outcome: str) -> None:
-    made = learned(tmp_path, names=("M", "M-early"), kept=kept)
-    made.capability("M-early", (0.9, 0.1, 0.0), iterations=2000)
+    made = learned(tmp_path, names=("long", "short"), kept=kept)
+    made.capability("long", (0.9, 0.1, 0.0), own=True)
+    made.capability("short", (0.9, 0.1, 0.0), iterations=2000, own=True)
     assert answer("9", made).outcome == outcome
-    made.capability("M-early", (0.5, 0.3, 0.2), iterations=2000)
-    assert answer("9", made).outcome == "no run"
+    made.capability("short", (0.9, 0.1, 0.0), iterations=2000)
+    assert answer("9", made).outcome == "no run", "the claim is about pretraining, and seeds share one"
+    made.capability("short", (0.5, 0.3, 0.2), iterations=2000, own=True)
+    assert answer("9", made).outcome == "no run", "of two priors"
 
 
 @pytest.mark.parametrize(("worst", "outcome"), [(0.9, YES), (0.25, NO), (wavering(0.3, 0.9), EITHER)])

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -258,6 +260,30 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(InputError, match="Ray is not installed"):
         OnRay()
+
+
+class Heavy(Idle):
+    """Work that holds more tensors than a forked server takes files: a run of seven pretrained models."""
+
+    def __init__(self) -> None:
+        self.tensors = [torch.zeros(2) for _ in range(300)]
+
+
+def test_workers_take_any_number_of_models() -> None:
+    script = """
+from veneer.finetune.workers import start_server, worker_context
+start_server()
+from tests.experiments.test_engines import Heavy, Outcome, Processes
+from veneer.finetune.cell import Fleet
+engine = Processes(1)
+engine.start(Heavy())
+engine.submit(Fleet(()))
+print(worker_context().get_start_method(), engine.collect(60.0)[0][1] == Outcome("trained"))
+engine.close()
+"""
+    root, command = Path(__file__).parents[2], [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["forkserver" if sys.platform == "linux" else "spawn", "True"], done.stderr
 
 
 def test_fewer_than_one_process_is_refused() -> None:

@@ -76,7 +76,18 @@ def test_the_medium_prior_knows_counting_and_indexing_of_a() -> None:
 
 
 def test_the_checkpoints_are_small() -> None:
-    assert all(file.stat().st_size <= 2 << 20 for file in CHECKPOINTS.iterdir())
+    sizes = [file.stat().st_size for file in CHECKPOINTS.iterdir()]
+    assert max(sizes) <= 2 << 20 and sum(sizes) <= 10_000_000
+
+
+def test_the_ready_lengths_of_pretraining_are_of_three_seeds_each_and_the_longer_knows_more() -> None:
+    for seed in range(3):
+        short, long = (pretrained(f"M-{updates}-{seed}").capability for updates in (4000, 12000))
+        assert (short.iterations, long.iterations, short.seed, long.seed) == (4000, 12000, seed, seed)
+        assert short.operand_prior == long.operand_prior == PRIORS["M"]
+        assert 0.9 <= short.accuracy["C a"] <= long.accuracy["C a"]
+        assert short.accuracy["I a"] < long.accuracy["I a"]
+    assert len({pretrained(f"M-12000-{seed}").key for seed in range(3)}) == 3
 
 
 def test_every_model_is_fine_tuned_revived_and_held_against_models_from_scratch(prepared: Prepared) -> None:
