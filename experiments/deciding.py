@@ -38,7 +38,7 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     if verdict.kind in DECIDED or values.get("fine_tuning_rate") is None:
         return ""
     if SEARCH in verdict.needed:
-        return f"veneer analyse {run.path}"
+        return f"veneer analyse {shlex.quote(str(run.path))}"
     described = run.experiment
     fields = described["fields"]
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
@@ -60,9 +60,9 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
         described, changes
     )
-    out = f"{run.path}-{rate:g}-{c_tr:g}"
+    out = shlex.quote(f"{run.path}-{rate:g}-{c_tr:g}")
     preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
-    reuse = f" --reuse {run.path}" if _has_weights(run) else ""
+    reuse = f" --reuse {shlex.quote(str(run.path))}" if _has_weights(run) else ""
     command = f"veneer run {described['name']}{preset} {flags} --out {out}{reuse} && veneer analyse {out}"
     each = seconds_per_update(run)
     if each is None:
@@ -84,7 +84,8 @@ def _other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
             found += f" --{flag}" if value else f" --no-{flag}"
         else:
             words = value if isinstance(value, list) else [value]
-            found += f" --{flag} {' '.join(f'{w:g}' if isinstance(w, float) else str(w) for w in words)}"
+            shown = (f"{w:g}" if isinstance(w, float) else shlex.quote(str(w)) for w in words)
+            found += f" --{flag} {' '.join(shown)}"
     return found
 
 

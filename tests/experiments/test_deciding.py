@@ -1,5 +1,6 @@
 """What would decide an open verdict is one command that repeats the run's own settings, and asks for more."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from veneer.analysis.verdict import SEARCH, SECOND_RATE, Verdict
 from veneer.commands.options import RunOptions, ask
 from veneer.experiments.deciding import deciding_command
-from veneer.experiments.named import PRESETS, CounterExperiment
+from veneer.experiments.named import PRESETS, CounterExperiment, PcfgCounterExperiment
 from veneer.experiments.store import Run
 
 SETTING = {"fine_tuning_rate": 0.1, "c_tr": 1.0, "capability": "compiled"}
@@ -41,6 +42,16 @@ def test_it_has_the_runs_settings_but_one_setting_and_more_seeds(tmp_path: Path,
     command = deciding_command(opened(tmp_path, own), SETTING, OPEN, seeds=1)
     assert read(command) == replace(own, learning_rates=(0.1,), c_tr=(1.0,), seeds=3)
     assert f"--out {tmp_path}/run-0.1-1 && veneer analyse {tmp_path}/run-0.1-1" in command
+
+
+def test_it_can_be_pasted_into_a_shell_and_names_a_model_as_the_run_did(tmp_path: Path) -> None:
+    asked = PcfgCounterExperiment(pretrained=("L", "a b/M-{seed}-6.safetensors"))
+    run = Run.open(tmp_path / "my run", "quick", asked)
+    command = deciding_command(run, SETTING | {"capability": "M-6"}, OPEN, seeds=1)
+    first, second = (shlex.split(part) for part in command.split(" && "))
+    out = f"{tmp_path}/my run-0.1-1"
+    assert (second, first[first.index("--out") + 1]) == (["veneer", "analyse", out], out)
+    assert first[first.index("--pretrained") + 1] == "a b/M-{seed}-6.safetensors"
 
 
 def test_three_seeds_that_scatter_ask_for_nine(tmp_path: Path) -> None:
