@@ -64,7 +64,7 @@ COMMANDS: dict[str, Command] = {
     "layers": _command("layers --preset quick"),
     "cddm": _command("cddm --preset quick"),
     "pretraining": _command(
-        "pcfg-counter --seeds 3 --pretrained M-4000-{seed} M-12000-{seed} --reft-rates --no-controls"
+        "pcfg-counter --seeds 5 --pretrained M-4000-{seed} M-12000-{seed} --reft-rates --no-controls"
     ),
 }
 """The runs, by the name of their folder."""

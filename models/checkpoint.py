@@ -25,8 +25,18 @@ from veneer.models.transformer import Transformer
 from veneer.tasks.errors import InputError
 
 FORMAT = 1
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-TYPES = {"members": int, "dtype": Literal["float32", "float64", "bfloat16"], "metadata": dict, "sha256": str}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+TYPES = {
+    "members": int,
+    "dtype": Literal["float32", "float64", "bfloat16", "float16"],
+    "metadata": dict,
+    "sha256": str,
+}
 HEADER = "veneer"
 """The one key of the safetensors header under which the description is repeated."""
 
@@ -45,7 +55,7 @@ def save_checkpoint(
         metadata: anything that JSON can hold, returned by ``load_checkpoint``.
 
     Raises:
-        InputError: the parameters are not all float32, all float64 or all bfloat16.
+        InputError: the parameters are not all of one of ``DTYPES``.
         OSError: the files cannot be written; neither is then left half-written.
     """
     weights_path, json_path = checkpoint_files(path)

@@ -105,12 +105,13 @@ class LearnedCapability(Answering):
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "LearnedCapability":
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote. Weights that are kept in half precision are read into float32.
 
         Raises:
             InputError: missing, damaged, or the checkpoint of something else.
         """
         model, metadata = load_checkpoint(path)
+        model = model.float() if model.token_embedding.dtype.itemsize == 2 else model
         try:
             layout = SampleLayout.read(metadata["layout"])
             capability = LearnedCapability(

@@ -80,14 +80,26 @@ def test_the_checkpoints_are_small() -> None:
     assert max(sizes) <= 2 << 20 and sum(sizes) <= 10_000_000
 
 
-def test_the_ready_lengths_of_pretraining_are_of_three_seeds_each_and_the_longer_knows_more() -> None:
-    for seed in range(3):
+def test_the_ready_lengths_of_pretraining_are_of_five_seeds_each_and_the_longer_knows_more() -> None:
+    for seed in range(5):
         short, long = (pretrained(f"M-{updates}-{seed}").capability for updates in (4000, 12000))
         assert (short.iterations, long.iterations, short.seed, long.seed) == (4000, 12000, seed, seed)
         assert short.operand_prior == long.operand_prior == PRIORS["M"]
         assert 0.9 <= short.accuracy["C a"] <= long.accuracy["C a"]
         assert short.accuracy["I a"] < long.accuracy["I a"]
-    assert len({pretrained(f"M-12000-{seed}").key for seed in range(3)}) == 3
+        assert long.model.token_embedding.dtype == torch.float32, "it is kept in half of that"
+    assert len({pretrained(f"M-12000-{seed}").key for seed in range(5)}) == 5
+
+
+def test_a_model_in_half_precision_is_right_as_often_as_the_float32_that_it_was(tmp_path: Path) -> None:
+    whole = LearnedCapability.load(CHECKPOINTS / "quick-M")
+    replace(whole, model=replace(whole).model.member(0).half()).save(tmp_path / "half")
+    halved = LearnedCapability.load(tmp_path / "half")
+    assert 0 < (halved.model.token_embedding - whole.model.token_embedding).abs().max() < 1e-3
+    asked = [q for q in questions(whole.layout) if question_name(whole.layout, q) in ("C a", "I a")]
+    sets = [(question_batch(whole.layout, q, 200, CPU),) for q in asked]
+    right = [evaluate_sets(c.model, sets, c.layout.answer_position)[0] for c in (whole, halved)]
+    assert torch.allclose(*right, atol=0.01)
 
 
 def test_every_model_is_fine_tuned_revived_and_held_against_models_from_scratch(prepared: Prepared) -> None:

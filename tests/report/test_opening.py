@@ -1,5 +1,6 @@
 """The report opens on what was looked into, and says nothing of stages that a run does not have."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,12 @@ def test_a_run_without_reft_has_no_control_or_column_for_it(without_reft: Page, 
     rows = [row for row in without_reft.tables["verdicts"] if row and row[0] in ("0.1", "0.001")]
     assert [len(row) for row in rows] == [6] * 4
     assert all(float(cell) >= 0 for row in rows for cell in row[3:])
+
+
+def test_what_is_said_first_ends_in_one_full_stop_or_question_mark(without_reft: Page, page: str) -> None:
+    told = [" ".join(text.split()) for text in (without_reft.text, Page(page).text)]
+    assert "or only hidden?" in told[0]
+    assert not any(re.search(r"[.?]\.", text.replace("...", "")) for text in told)
 
 
 @pytest.mark.parametrize(
