@@ -211,7 +211,7 @@ def _cells(
         (begins, [(stage, _evaluation(experiment, stage)) for stage in stages]) for begins, stages in chains
     ]
     cells: list[Cell] = []
-    for seed in filter(source.serves, range(experiment.seeds)):
+    for seed in range(experiment.seeds) if source.only is None else (source.only,):
         for begins, stages in measured:
             start: Origin | Cell = origin(source, seed, begins)
             for stage, evaluation in stages:

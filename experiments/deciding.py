@@ -12,8 +12,10 @@ from typing import Any
 
 from veneer.analysis.evidence import MIN_SEEDS
 from veneer.analysis.verdict import DECIDED, SEARCH, SECOND_RATE, Verdict
-from veneer.experiments.model_names import model_name
+from veneer.experiments.model_names import SEED, model_name
 from veneer.experiments.named import PRESETS
+from veneer.experiments.origins import is_there
+from veneer.experiments.reuse import has_weights, recorded
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
 from veneer.tasks.errors import InputError
@@ -40,10 +42,11 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     if SEARCH in verdict.needed:
         return f"veneer analyse {shlex.quote(str(run.path))}"
     described = run.experiment
-    fields = described["fields"]
+    point = {name: values[name] for name in described.get("axes") or {}}  # of a sweep
+    fields = described["fields"] | point
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
     changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
-    wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, seeds)
+    wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, fields["seeds"])
     longer = any("longer reFT" in what for what in verdict.needed)
     changes["seeds"] = wanted
     planned = fields | {"seeds": wanted}
@@ -56,18 +59,21 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         planned |= {"reft_iterations": changes["reft-iterations"]}
     if "pretrained" in fields:
         words = {model_name(word): word for word in fields["pretrained"]}
-        changes["pretrained"] = shlex.quote(words[values["capability"]])
+        word = words[values["capability"]]
+        changes["pretrained"] = shlex.quote(word)
+        changes["seeds"] = planned["seeds"] = _pretrainings(word, changes["seeds"], seeds)
     flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
-        described, changes
+        described | {"fields": fields}, changes
     )
-    out = shlex.quote(f"{run.path}-{rate:g}-{c_tr:g}")
+    out = shlex.quote("-".join([str(run.path), f"{rate:g}", f"{c_tr:g}", *map(str, point.values())]))
     preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
-    reuse = f" --reuse {shlex.quote(str(run.path))}" if _has_weights(run) else ""
+    reuse = f" --reuse {shlex.quote(str(run.path))}" if has_weights(run) else ""
     command = f"veneer run {described['name']}{preset} {flags} --out {out}{reuse} && veneer analyse {out}"
     each = seconds_per_update(run)
     if each is None:
         return command
-    updates = _updates(planned) - (_reused(fields, rate, longer) if reuse else 0)
+    shared = fields | {"seeds": min(fields["seeds"], planned["seeds"])}
+    updates = _updates(planned) - (_reused(shared, rate, longer) if reuse else 0)
     return f"{command} (about {max(1, round(updates * each / 60))} min)"
 
 
@@ -108,9 +114,14 @@ def _reused(fields: dict[str, Any], rate: float, longer: bool) -> int:
     return _updates(done)
 
 
-def _has_weights(run: Run) -> bool:
-    """Whether models can be taken from a run: one that is kept for its numbers has none."""
-    return any((run.path / "cells").glob("*/model.safetensors"))
+def _pretrainings(word: str, wanted: int, have: int) -> int:
+    """How many seeds can be asked for: where each needs a pretraining of its own, so many as are there."""
+    if SEED not in word:
+        return wanted
+    there = 0
+    while there < wanted and is_there(word.replace(SEED, str(there))):
+        there += 1
+    return there if there > have else wanted
 
 
 def seconds_per_update(run: Run) -> float | None:
@@ -119,8 +130,10 @@ def seconds_per_update(run: Run) -> float | None:
         fleets = read_json(run.path / "plan.json")["fleets"]
     except (InputError, KeyError, TypeError):
         return None
-    ended = []
+    ended, copies = [], recorded(run)
     for fleet in fleets:
+        if copies.keys() & fleet["cells"]:  # trained elsewhere, and at another time
+            continue
         files = [run.cell_path(cell) / "cell.json" for cell in fleet["cells"]]
         times = [file.stat().st_mtime for file in files if file.exists()]
         if times:

@@ -10,4 +10,6 @@ SEED = "{seed}"
 def model_name(word: str) -> str:
     """The name that tables give to the model, or to all seeds' models, that a word stands for."""
     name = Path(word).name.removesuffix(".json").removesuffix(".safetensors")
+    if SEED not in name:
+        return name
     return re.sub(r"[-_]?(seed)?[-_]?\{seed\}", "", name).strip("-_") or "pretrained"

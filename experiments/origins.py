@@ -55,7 +55,8 @@ class Source(Protocol):
 
     def noise_of(self, seed: int) -> float: ...  # the same of one seed
 
-    def serves(self, seed: int) -> bool: ...  # whether a seed starts from it
+    @property
+    def only(self) -> int | None: ...  # the one seed that starts from it, if not all do
 
     @property
     def model(self) -> Transformer: ...  # without noise, a fleet of one
@@ -125,10 +126,6 @@ class Weights(ABC):
     def _key(self) -> str:
         return fingerprint(self.model)
 
-    def serves(self, seed: int) -> bool:
-        """Every seed starts from it."""
-        return True
-
 
 @dataclass(frozen=True)
 class Written(Weights):
@@ -144,6 +141,7 @@ class Written(Weights):
     noise: float
     varied: bool = False
     name: str = "compiled"
+    only: int | None = None
 
     def noise_of(self, seed: int) -> float:
         """Standard deviation of a seed's noise, to three digits."""
@@ -216,10 +214,6 @@ class Learned(Weights):
     only: int | None = None
     noise: float = 0.0
 
-    def serves(self, seed: int) -> bool:
-        """Whether it is this seed's own, or everyone's."""
-        return self.only in (None, seed)
-
     def noise_of(self, seed: int) -> float:
         """None is added."""
         return 0.0
@@ -277,7 +271,23 @@ def pretrainings(word: str, seeds: int) -> list[Learned]:
     if SEED not in word:
         return [pretrained(word)]
     each = [pretrained(word.replace(SEED, str(seed))) for seed in range(seeds)]
+    first = each[0].capability
+    for seed, own in enumerate(found.capability for found in each):
+        names = ("operand_prior", "iterations", "layout")
+        differing = [name for name in names if getattr(own, name) != getattr(first, name)]
+        if own.model.config != first.model.config:
+            differing.append("shape")
+        if differing:
+            problem = f"seed {seed} has another {' and '.join(differing)} than seed 0"
+            raise InputError("pretrained", word, "models that differ in seed alone", problem)
     return [replace(found, name=model_name(word), only=seed) for seed, found in enumerate(each)]
+
+
+def is_there(word: str) -> bool:
+    """Whether a word names a ready model or a checkpoint."""
+    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
+    ready = CHECKPOINTS / f"quick-{word}.json"
+    return ready.exists() or path.with_name(f"{path.name}.json").exists()
 
 
 def pretrained(word: str) -> Learned:

@@ -7,6 +7,7 @@ the code and the device of the run that trained them. ``RUN/reused.json`` has th
 import os
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,20 +29,30 @@ def lenders(paths: Sequence[str | os.PathLike[str]], device: torch.device) -> li
         device: where the new run trains.
 
     Raises:
-        InputError: one is no run, or trained on another kind of device, whose numbers are others.
+        InputError: one is no run, has no weights, or trained on another kind of device, whose numbers are
+            others.
     """
     found = []
     for path in paths:
+        valid = f"a run with its weights that trained on {device.type}"
+        if not os.fspath(path):
+            raise InputError("reuse", "", valid)
         try:
-            run = Run.read(path)
-            trained_on = _origin(run, None)["device"]
+            run = Run.read(Path(path).expanduser())
+            trained_on = _origin(run, "")["device"]
         except InputError as error:
-            raise InputError("reuse", str(path), error.valid, error.problem) from error
+            raise InputError("reuse", str(path), valid, error.problem) from error
         if (trained_on == "cpu") != (device.type == "cpu"):
-            valid = f"a run that trained on {device.type}"
             raise InputError("reuse", str(path), valid, f"it trained on {trained_on}")
+        if not has_weights(run):
+            raise InputError("reuse", str(path), valid, "it has no weights of finished models")
         found.append(run)
     return found
+
+
+def has_weights(run: Run) -> bool:
+    """Whether models can be taken from a run: one that is kept for its numbers has none."""
+    return any((run.path / "cells").glob(f"[!.]*/{WEIGHTS}"))
 
 
 def take_over(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> int:
@@ -49,7 +60,7 @@ def take_over(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> int:
 
     A model that was trained further is taken only where the one before it is the same here, bit for bit: so
     no chain is put together of two trainings. What is planned already is left alone, as a fleet trains as a
-    whole.
+    whole. Where copies come from is written first, so that none is ever without it.
 
     Args:
         run: what is to be trained.
@@ -57,58 +68,75 @@ def take_over(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> int:
         cells: all cells of the run, parents before children.
 
     Returns:
-        How many were copied.
+        How many of them are copies now.
+
+    Raises:
+        InputError: there is no room for them.
     """
     if not others:
         return 0
-    with run.setup():
-        record, planned = recorded(run), set(run.planned() or ())
-        before, theirs = len(record), [(other, recorded(other)) for other in others]
-        for cell in cells:
-            if cell.id in planned or cell.id in record:
-                continue
-            for other, copies in theirs:
-                if _same_so_far(run, other, cell):
-                    _copy(other, run, cell.id)
-                    record[cell.id] = copies.get(cell.id) or _origin(other, _weights(other, cell.id))
-                    break
-        if len(record) > before:
-            write_sealed(run.path / RECORD, record)
-    return len(record) - before
+    try:
+        with run.setup():
+            taken = _found(run, others, cells)
+            if taken:
+                told = {cell: entry for cell, (_, entry) in taken.items()}
+                write_sealed(run.path / RECORD, recorded(run) | told)
+            for cell, (other, _) in taken.items():
+                _copy(other, run, cell)
+    except OSError as error:
+        valid = "a folder that can be written and has room; the same command goes on from there"
+        raise InputError("out", str(run.path), valid, str(error)) from error
+    return len(recorded(run))
+
+
+def _found(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> dict[str, tuple[Run, dict[str, Any]]]:
+    """By cell to be copied, whose it is and what is to be written down of it."""
+    planned = set(run.planned() or ())
+    theirs = [(other, recorded(other)) for other in others]
+    taken: dict[str, tuple[Run, dict[str, Any]]] = {}
+
+    def here(cell: str) -> str | None:
+        return taken[cell][1]["weights"] if cell in taken else _weights(run, cell)
+
+    for cell in cells:
+        if cell.id in planned or run.has(cell):
+            continue
+        for other, copies in theirs:
+            weights, before = _weights(other, cell.id), cell.start
+            alike = not isinstance(before, Cell) or here(before.id) == _weights(other, before.id) is not None
+            if weights and alike and other.has(cell):
+                taken[cell.id] = other, copies.get(cell.id) or _origin(other, weights)
+                break
+    return taken
 
 
 def recorded(run: Run) -> dict[str, Any]:
     """``reused.json`` by cell: the run that trained it, its commit and device; empty if all are its own.
 
-    A copy that was damaged and trained again is no copy any more.
+    A copy that was damaged and trained again is no copy any more; one that is kept without weights is.
     """
     file = run.path / RECORD
     found = read_json(file, REUSED) if exists(file) else {}
-    return {cell: told for cell, told in found.items() if _weights(run, cell) == told["weights"]}
-
-
-def _same_so_far(run: Run, other: Run, cell: Cell) -> bool:
-    """Whether another run has a cell with its weights, and both runs have what it started from."""
-    if _weights(other, cell.id) is None or not other.has(cell):
-        return False
-    before = cell.start
-    if not isinstance(before, Cell):
-        return True
-    return _weights(run, before.id) == _weights(other, before.id) is not None
+    return {cell: told for cell, told in found.items() if _weights(run, cell) in (told["weights"], "")}
 
 
 def _weights(run: Run, cell: str) -> str | None:
-    """The checksum of a finished cell's weights; None where there are none."""
+    """The checksum of a finished cell's weights; "" where only numbers are kept, None if there is none."""
     try:
-        return read_json(run.cell_path(cell) / "cell.json", CELL)["files"].get(WEIGHTS)
+        return read_json(run.cell_path(cell) / "cell.json", CELL)["files"].get(WEIGHTS, "")
     except InputError:
         return None
 
 
-def _origin(run: Run, weights: str | None) -> dict[str, Any]:
-    environment = read_json(run.path / "environment.json", {**ENVIRONMENT, "commit": str, "device": str})
+def _origin(run: Run, weights: str) -> dict[str, Any]:
+    """What is written down of a run's own cell. Its commit is the last that it was trained with."""
+    file = run.path / "environment.json"
+    if not exists(file):
+        raise InputError("environment.json", str(run.path), "a run that was begun", "it has no environment.json")
+    environment = read_json(file, {**ENVIRONMENT, "commit": str, "device": str})
     about = {name: environment[name] for name in ("commit", "device")}
-    return {"run": str(run.path), **about, "weights": weights}
+    path = run.path if run.path.name not in ("", "..") else run.path.resolve()
+    return {"run": str(path), **about, "weights": weights}
 
 
 def _copy(source: Run, target: Run, cell: str) -> None:
@@ -118,7 +146,7 @@ def _copy(source: Run, target: Run, cell: str) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         shutil.copytree(source.cell_path(cell), temporary)
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or Run.has had found it
+        shutil.rmtree(folder, ignore_errors=True)  # damaged: Run.has did not find it whole
         put_in_place(temporary, folder)
         (target.path / "metrics.parquet").unlink(missing_ok=True)  # it lacks this cell
     finally:

@@ -100,7 +100,8 @@ def execute(
     try:
         largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
-            run.write_environment(device)
+            if not all(run.has(cell) for cell in prepared.cells):  # or it would name who only looked
+                run.write_environment(device)
             begun = {cell.origin for cell in prepared.cells}
             with fitted(threads_for(largest)), together(len(begun)):
                 _write_baselines(prepared, run, device)
@@ -287,9 +288,11 @@ def not_had(prepared: Prepared, run: Run) -> list[str]:
 
     Of what was not there to begin with, nothing can be said to be lost or brought back.
     """
-    firsts = {(c.origin.name, c.task_id): c for c in prepared.cells if _is_first(c)}
+    firsts = {(c.origin.name, c.task_id, c.origin.capability): c for c in prepared.cells if _is_first(c)}
     sentences = []
-    for (name, asked), cell in firsts.items():
+    for (name, asked, key), cell in firsts.items():
+        if prepared.sources[key].only is not None:
+            name = f"{name} of seed {cell.origin.seed}"
         sweep = bool(run.experiment.get("axes"))
         folder = run.capability_path(cell.origin, asked if sweep else "")
         measured = read_json(folder / "accuracy.json")["accuracy"]["as_started"]

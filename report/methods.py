@@ -9,6 +9,7 @@ from typing import Any
 
 from veneer.experiments.content import CapabilityFiles, Content
 from veneer.experiments.curves import MARGIN
+from veneer.experiments.model_names import SEED
 from veneer.experiments.named import PRESETS
 from veneer.experiments.summary import REVIVED
 from veneer.report.stored_task import layout_of, learned
@@ -183,6 +184,8 @@ def training(experiment: dict[str, Any]) -> list[Entry]:
     place = "after the prompt" if learned(experiment) else "at the program's answer position"
     asked = " The prompt names the operand asked for." if learned(experiment) else ""
     noise = "the training data" if learned(experiment) else "the noise on the weights and the training data"
+    if any(SEED in word for word in settings.get("pretrained", ())):
+        noise = "the training data, and where a model has several pretrainings, which of them it starts from"
     seeds = settings["seeds"]
     return [
         *entries,
@@ -201,7 +204,9 @@ def capabilities(content: Content) -> list[Entry]:
     for name in content.names:
         own = [files for files in content.capabilities if files.name == name]
         if own and learned(content.experiment):
-            entries.append((f"Model {name}", _learned(own[0])))
+            several = len({files.accuracy["origin"]["capability"] for files in own}) > 1
+            note = " Each seed starts from its own pretraining; this is that of seed 0." if several else ""
+            entries.append((f"Model {name}", _learned(own[0]) + note))
         elif own:
             entries += _written(content.experiment, own)
     return entries

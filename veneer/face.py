@@ -50,7 +50,7 @@ def run(
     preset: str = "quick",
     device: str = "auto",
     fleet: int | None = None,
-    reuse: Sequence[AnyPath] = (),
+    reuse: AnyPath | Sequence[AnyPath] = (),
     progress: bool | Progress = False,
     **fields: Any,
 ) -> Run:
@@ -67,7 +67,7 @@ def run(
         preset: ``quick`` or ``paper``, for an experiment by name.
         device: ``auto``, ``cpu`` or ``cuda``.
         fleet: most models trained together; None takes what suits the device.
-        reuse: runs that have trained some of these models already, which are copied from there.
+        reuse: a run or runs that have trained some of these models already, which are copied from there.
         progress: True shows a bar; a ``Progress`` is told of every fleet and update.
         fields: values of the experiment's fields.
 
@@ -82,7 +82,8 @@ def run(
         experiment = PRESETS[experiment][preset]
     sweep = sweep_of(experiment, {name: _values(value) for name, value in fields.items()})
     folder = runs_folder() / f"{experiment.name}-{preset}" if out is None else Path(out)
-    begun = begin(sweep, folder, preset, device, fleet, reuse=reuse)
+    others = [reuse] if isinstance(reuse, str | os.PathLike) else reuse
+    begun = begin(sweep, folder, preset, device, fleet, reuse=others)
     total = sum(fleet.steps for fleet in begun.fleets)
     shown = LiveProgress(total) if progress is True else nullcontext(progress or Silent())
     with shown as told:

@@ -26,6 +26,7 @@ from veneer.pcfg.capability import CHECKPOINTS, LearnedCapability
 from veneer.pcfg.families import SampleLayout
 from veneer.pcfg.operand_task import OperandTask
 from veneer.pcfg.pretraining import PRIORS, question_batch, question_name, questions
+from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
 SMALL = PcfgCounterExperiment(
@@ -252,13 +253,13 @@ def put(model: str, path: Path) -> None:
 
 def test_a_path_with_seed_gives_each_seed_its_own_pretraining(tmp_path: Path) -> None:
     """One capability in every table, whose seeds differ in their weights."""
-    put("M", tmp_path / "N-seed-0-60")
-    put("H", tmp_path / "N-seed-1-60")
+    put("M-12000-1", tmp_path / "N-seed-0-60")
+    put("M-12000-2", tmp_path / "N-seed-1-60")
     own = replace(SMALL, seeds=2, pretrained=("L", str(tmp_path / "N-seed-{seed}-60")), controls=False)
     prepared = prepare(own)
-    for seed, model in enumerate("MH"):
+    for seed, model in enumerate(("M-12000-1", "M-12000-2")):
         cells = [cell for cell in prepared.cells if cell.seed == seed and cell.origin.name == "N-60"]
-        assert {cell.stage.name for cell in cells} == {"fine-tune", "reft"} | ({THIRD} if not seed else set())
+        assert {cell.stage.name for cell in cells} == {"fine-tune", "reft", THIRD}
         for cell in cells:
             assert cell.origin.capability == pretrained(model).key
         (mine,) = {cell.origin for cell in cells if cell.origin.start == CAPABILITY}
@@ -276,7 +277,9 @@ def test_a_path_with_seed_gives_each_seed_its_own_pretraining(tmp_path: Path) ->
         json.loads((tmp_path / "run/capabilities" / f"N-60-seed-{seed}/accuracy.json").read_text())["about"]
         for seed in range(2)
     ]
-    assert [about["operand_prior"] for about in told] == [list(PRIORS["M"]), list(PRIORS["H"])]
+    assert [about["seed"] for about in told] == [1, 2], "of pretraining, as the models say"
+    page = write_report(run).read_text()
+    assert "Each seed starts from its own pretraining" in page and "which of them it starts from" in page
     tuned = run.metrics().filter(pl.col("stage") == "fine-tune")
     assert set(tuned.group_by("capability").agg(pl.col("seed").n_unique()).rows()) == {("L", 2), ("N-60", 2)}
 
@@ -288,6 +291,13 @@ def test_a_seed_without_a_pretraining_is_refused_by_the_file_that_is_missing(tmp
     assert (
         len(prepare(replace(SMALL, seeds=1, pretrained=(str(tmp_path / "N-seed-{seed}-60"),))).sources) == 1
     )
+
+
+def test_seeds_of_one_word_differ_in_nothing_but_their_seed(tmp_path: Path) -> None:
+    put("M", tmp_path / "N-0")
+    put("H", tmp_path / "N-1")
+    with pytest.raises(InputError, match="seed 1 has another operand_prior than seed 0"):
+        prepare(replace(SMALL, seeds=2, pretrained=(str(tmp_path / "N-{seed}"),)))
 
 
 def test_two_models_of_one_name_are_refused_as_tables_could_not_tell_them_apart(tmp_path: Path) -> None:

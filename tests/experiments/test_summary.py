@@ -305,6 +305,11 @@ def test_values_are_means_over_seeds(tmp_path: Path) -> None:
 def test_a_pretrained_model_is_called_as_its_cells_are_whichever_of_its_files_is_given() -> None:
     files = ["M", "own/M-seed-0-6000", "own/H-seed-0-5.json", "own/H-seed-0-5.safetensors"]
     assert capability_names({"pretrained": files}) == ["M", "M-seed-0-6000", "H-seed-0-5"]
+    assert capability_names({"pretrained": ["a/N_", "a/M-seed-{seed}-60.json", "{seed}"]}) == [
+        "N_",
+        "M-60",
+        "pretrained",
+    ]
     assert capability_names({}) == ["compiled"]
 
 
