@@ -132,7 +132,7 @@ def _origin(run: Run, weights: str) -> dict[str, Any]:
     """What is written down of a run's own cell. Its commit is the last that it was trained with."""
     file = run.path / "environment.json"
     if not exists(file):
-        raise InputError("environment.json", str(run.path), "a run that was begun", "it has no environment.json")
+        raise InputError("run", str(run.path), "a run that was begun", "it has no environment.json")
     environment = read_json(file, {**ENVIRONMENT, "commit": str, "device": str})
     about = {name: environment[name] for name in ("commit", "device")}
     path = run.path if run.path.name not in ("", "..") else run.path.resolve()
