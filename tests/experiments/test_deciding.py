@@ -54,6 +54,22 @@ def test_it_can_be_pasted_into_a_shell_and_names_a_model_as_the_run_did(tmp_path
     assert first[first.index("--pretrained") + 1] == "a b/M-{seed}-6.safetensors"
 
 
+def test_of_a_sweep_it_names_the_point(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", "quick", QUICK, {"batch": [8, 16]})
+    for batch in (8, 16):
+        command = deciding_command(run, SETTING | {"batch": batch}, OPEN, seeds=1)
+        assert read(command).batch == batch
+        assert f"--out {tmp_path}/run-0.1-1-{batch} " in command
+
+
+def test_seeds_that_have_no_pretraining_are_not_asked_for(tmp_path: Path) -> None:
+    asked = PcfgCounterExperiment(pretrained=("M-4000-{seed}",), seeds=3)
+    command = deciding_command(
+        Run.open(tmp_path / "run", "quick", asked), SETTING | {"capability": "M-4000"}, OPEN, seeds=3
+    )
+    assert "--seeds 5 " in command, "nine were asked for, and five are ready"
+
+
 def test_three_seeds_that_scatter_ask_for_nine(tmp_path: Path) -> None:
     command = deciding_command(opened(tmp_path, QUICK), SETTING, OPEN, seeds=3)
     assert read(command).seeds == 9

@@ -1,6 +1,7 @@
 """What another run has trained is copied, whole chains of one training only, and it is written down."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from tests.tiny import CPU, EXPERIMENT, UPDATES, Quiet
 from veneer.commands.main import main
 from veneer.experiments import reuse
 from veneer.experiments.begin import begin
+from veneer.experiments.deciding import seconds_per_update
 from veneer.experiments.keep import keep
 from veneer.experiments.named import CounterExperiment
 from veneer.experiments.reuse import recorded
@@ -81,6 +83,15 @@ def test_where_copies_come_from_is_written_down_and_on_the_page(lender: Path, tm
     assert "taken over" in write_report(kept).read_text()
     (run.path / "reused.json").write_text("{")
     assert any("reused.json" in problem for problem in verify(run))
+
+
+def test_the_pace_of_a_run_is_not_that_of_its_copies(own: Run, tmp_path: Path) -> None:
+    """They keep the hour at which they were trained."""
+    for file in own.path.rglob("cell.json"):
+        os.utime(file, (1e9, 1e9))
+    run, _, _ = trained(replace(LONGER, learning_rates=(1e-2, 1e-3, 1e-4)), tmp_path / "run", [own.path])
+    pace = seconds_per_update(run)
+    assert pace is not None and pace < 10
 
 
 def change_weights(folder: Path) -> None:
