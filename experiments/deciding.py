@@ -15,7 +15,7 @@ from veneer.analysis.verdict import DECIDED, SEARCH, SECOND_RATE, Verdict
 from veneer.experiments.model_names import SEED, model_name
 from veneer.experiments.named import PRESETS
 from veneer.experiments.origins import is_there
-from veneer.experiments.reuse import has_weights, recorded
+from veneer.experiments.reuse import has_weights, written_down
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
 from veneer.tasks.errors import InputError
@@ -130,7 +130,7 @@ def seconds_per_update(run: Run) -> float | None:
         fleets = read_json(run.path / "plan.json")["fleets"]
     except (InputError, KeyError, TypeError):
         return None
-    ended, copies = [], recorded(run)
+    ended, copies = [], written_down(run)
     for fleet in fleets:
         if copies.keys() & fleet["cells"]:  # trained elsewhere, and at another time
             continue

@@ -283,11 +283,18 @@ def pretrainings(word: str, seeds: int) -> list[Learned]:
     return [replace(found, name=model_name(word), only=seed) for seed, found in enumerate(each)]
 
 
+def _checkpoint(word: str) -> tuple[Path, str] | None:
+    """Where the model of a word is, without suffix, and its name; None if there is none."""
+    ready = CHECKPOINTS / f"quick-{word}"
+    if ready.with_name(f"{ready.name}.json").exists():
+        return ready, word
+    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
+    return (path, path.name) if path.with_name(f"{path.name}.json").exists() else None
+
+
 def is_there(word: str) -> bool:
     """Whether a word names a ready model or a checkpoint."""
-    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
-    ready = CHECKPOINTS / f"quick-{word}.json"
-    return ready.exists() or path.with_name(f"{path.name}.json").exists()
+    return _checkpoint(word) is not None
 
 
 def pretrained(word: str) -> Learned:
@@ -296,17 +303,13 @@ def pretrained(word: str) -> Learned:
     Raises:
         InputError: neither.
     """
-    ready = {
-        path.stem.removeprefix("quick-"): path.with_suffix("") for path in CHECKPOINTS.glob("quick-*.json")
-    }
-    if word in ready:
-        return Learned(LearnedCapability.load(ready[word]), word)
-    path = Path(word).with_suffix("") if word.endswith((".safetensors", ".json")) else Path(word)
-    if not path.with_name(f"{path.name}.json").exists():
+    found = _checkpoint(word)
+    if found is None:
+        ready = (path.stem.removeprefix("quick-") for path in CHECKPOINTS.glob("quick-*.json"))
         known = sorted({re.sub(r"-\d$", f"-{SEED}", name) for name in ready})
         valid = f"{', '.join(known)}, or a checkpoint that veneer pretrain pcfg made"
         raise InputError("pretrained", word, valid, "there is no such file")
-    return Learned(LearnedCapability.load(path), path.name)
+    return Learned(LearnedCapability.load(found[0]), found[1])
 
 
 def capability_at(path: str | os.PathLike[str]) -> Capability:

@@ -115,9 +115,14 @@ def recorded(run: Run) -> dict[str, Any]:
 
     A copy that was damaged and trained again is no copy any more; one that is kept without weights is.
     """
+    found = written_down(run).items()
+    return {cell: told for cell, told in found if _weights(run, cell) in (told["weights"], "")}
+
+
+def written_down(run: Run) -> dict[str, Any]:
+    """``reused.json`` as it stands, without a look at the cells."""
     file = run.path / RECORD
-    found = read_json(file, REUSED) if exists(file) else {}
-    return {cell: told for cell, told in found.items() if _weights(run, cell) in (told["weights"], "")}
+    return read_json(file, REUSED) if exists(file) else {}
 
 
 def _weights(run: Run, cell: str) -> str | None:

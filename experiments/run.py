@@ -100,7 +100,8 @@ def execute(
     try:
         largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
-            if not all(run.has(cell) for cell in prepared.cells):  # or it would name who only looked
+            # Of a finished run it would name who only looks. The files themselves are checked by each fleet.
+            if not all((run.cell_path(cell.id) / "cell.json").exists() for cell in prepared.cells):
                 run.write_environment(device)
             begun = {cell.origin for cell in prepared.cells}
             with fitted(threads_for(largest)), together(len(begun)):

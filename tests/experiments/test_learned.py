@@ -300,6 +300,18 @@ def test_seeds_of_one_word_differ_in_nothing_but_their_seed(tmp_path: Path) -> N
         prepare(replace(SMALL, seeds=2, pretrained=(str(tmp_path / "N-{seed}"),)))
 
 
+def test_what_a_seeds_own_pretraining_lacks_is_said_of_that_seed(tmp_path: Path) -> None:
+    own = replace(
+        SMALL, seeds=2, pretrained=("M-4000-{seed}",), operand_pt="c", reft_rates=(), controls=False
+    )
+    ready, run, told = prepare(own), Run.open(tmp_path / "run", "quick", own), Quiet()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("veneer.experiments.maps.MAP_TEXTS", 8)
+        execute(ready, run, CPU, run.plan(ready.cells, 8), told)
+    for seed in range(2):
+        assert any(f"M-4000 of seed {seed} has less than half" in notice for notice in told.notices)
+
+
 def test_two_models_of_one_name_are_refused_as_tables_could_not_tell_them_apart(tmp_path: Path) -> None:
     put("H", tmp_path / "M")
     with pytest.raises(InputError, match="different names"):
