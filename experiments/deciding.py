@@ -46,8 +46,10 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     fields = described["fields"] | point
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
     changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
-    wanted = MIN_SEEDS if seeds < MIN_SEEDS else max(MANY_SEEDS, fields["seeds"])
     longer = any("longer reFT" in what for what in verdict.needed)
+    wanted = MIN_SEEDS if seeds < MIN_SEEDS else MANY_SEEDS
+    if fields["seeds"] >= wanted:  # the same seeds again would say the same
+        wanted = fields["seeds"] * (1 if longer else 2)
     changes["seeds"] = wanted
     planned = fields | {"seeds": wanted}
     if SECOND_RATE in verdict.needed:
