@@ -97,11 +97,6 @@ def _several_priors(view: View) -> bool:
     return len({view.prior(name) for name in view.capabilities}) > 1
 
 
-def _own_lengths(view: View) -> bool:
-    pair = lengths(view)
-    return pair is not None and all(map(view.own_pretrainings, pair))
-
-
 def with_reft(needs: Needs, command: str, updates: int, controls: bool = False) -> Needs:
     """The same with so many updates of reFT or more, and models from scratch; another command makes it."""
 
@@ -136,7 +131,7 @@ ORDINARY = Needs("pcfg-counter", "experiment pcfg-counter", lambda v: _plain(v, 
 LENGTHS = Needs(
     "pretraining",
     "experiment pcfg-counter with two lengths of pretraining of one prior, each seed its own",
-    lambda v: _plain(v, "pcfg-counter") and _own_lengths(v),
+    lambda v: _plain(v, "pcfg-counter") and lengths(v) is not None,
 )
 RAND_FT = Needs(
     "rand-ft",

@@ -69,13 +69,16 @@ def _paper_priors() -> float:
 
 
 def lengths(view: View) -> tuple[str, str] | None:
-    """The capabilities with least and most pretraining of one prior and size; None if there is one length."""
+    """The capabilities with least and most pretraining of one prior and size; None if there is one length.
+
+    Only of those in which each seed has its own pretraining, since the claim is about that.
+    """
     alike: dict[tuple[tuple[float, ...], int], dict[int, str]] = {}
-    for name in view.capabilities:
+    for name in filter(view.own_pretrainings, view.capabilities):
         about = view.about(name)
         same = tuple(about["operand_prior"]), about["parameters"]
         alike.setdefault(same, {})[about["iterations"]] = name
-    widest = max(alike.values(), key=lambda names: max(names) / min(names))
+    widest = max(alike.values(), key=lambda names: max(names) / min(names), default={})
     return (widest[min(widest)], widest[max(widest)]) if len(widest) > 1 else None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import torch
 
 from veneer.experiments.cells import Prepared
@@ -51,31 +52,101 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def begin(
-    sweep: Sweep,
-    out: str | os.PathLike[str],
-    preset: str = "quick",
-    device: str = "auto",
-    fleet: int | None = None,
-    command: str = "",
-    say: Callable[[str], None] = lambda text: None,
-    reuse: Sequence[str | os.PathLike[str]] = (),
-) -> Begun:
-    """Begin a run, or take up the one that the folder holds.
+@dataclass(frozen=True)
+class Asked:
+    """What a run is to be, once all that can be refused at once has been; nothing is written yet.
 
-    Args:
+    Attributes:
         sweep: what is run: one experiment, or a grid of them.
         out: the run's folder.
-        preset: the preset that the experiment started from.
+        device: where to train.
+        fleet: most models trained together; None takes what suits the device.
+        others: runs from which finished models are taken over.
+    """
+
+    sweep: Sweep
+    out: Path
+    device: torch.device
+    fleet: int | None
+    others: list[Run]
+
+    def ready(self, say: Callable[[str], None] = lambda text: None) -> "Ready":
+        """Get the capabilities ready, and see whether what is planned fits into memory.
+
+        Args:
+            say: told if that takes long.
+
+        Raises:
+            InputError: a capability that cannot be had, or fleets that do not fit.
+        """
+        slow = partial(say, "getting the capability ready (a compiled one is kept)")
+        prepared, points = prepare_sweep(self.sweep, slow=slow)
+        size = self.fleet or fleet_size(prepared, self.device)
+        fleets = plan(prepared.cells, size)
+        check_memory(prepared, fleets, self.device)
+        return Ready(self, prepared, points, size, fleets)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What would be trained, and in which fleets, if nothing were finished.
+
+    Attributes:
+        asked: what was asked for.
+        prepared: what trains.
+        points: the points of the grid that each cell belongs to (see ``prepare_sweep``).
+        size: most models trained together.
+        fleets: the plan, parents before children.
+    """
+
+    asked: Asked
+    prepared: Prepared
+    points: pl.DataFrame | None
+    size: int
+    fleets: list[Fleet]
+
+    def finished(self) -> set[str]:
+        """The cells that are there, in the run's folder or in those of others."""
+        there = set(Run(self.asked.out).finished())
+        return there.union(*(other.finished() for other in self.asked.others))
+
+    def begin(self, preset: str, command: str) -> Begun:
+        """Begin the run, or take up the one that the folder holds.
+
+        Args:
+            preset: the preset that the experiment started from.
+            command: the command line, for whoever wants to repeat it.
+
+        Raises:
+            InputError: a method of the user's that does not work; nothing has been written then.
+        """
+        asked, cells = self.asked, self.prepared.cells
+        try_methods(self.prepared, asked.device)
+        run = Run.open(asked.out, preset, asked.sweep.base, asked.sweep.axes, command)
+        run.keep_code(asked.sweep.experiments)
+        reused = take_over(run, asked.others, cells)
+        fleets = run.plan(cells, self.size, self.points, recorded(run))
+        return Begun(run, self.prepared, fleets, asked.device, reused)
+
+
+def ask(
+    sweep: Sweep,
+    out: str | os.PathLike[str],
+    device: str = "auto",
+    fleet: int | None = None,
+    reuse: Sequence[str | os.PathLike[str]] = (),
+) -> Asked:
+    """Refuse what can be refused at once.
+
+    Args:
+        sweep: what is run.
+        out: the run's folder.
         device: ``auto``, ``cpu`` or ``cuda``.
         fleet: most models trained together; None takes what suits the device.
-        command: the command line, for whoever wants to repeat it.
-        say: told what is being done, once what can be refused at once has been.
         reuse: runs from which finished models are taken over (see ``experiments.reuse``).
 
     Raises:
-        InputError: a field, device, fleet size, folder or run to reuse that cannot be used; nothing has
-            been written then.
+        InputError: a field, device, fleet size, folder or run to reuse that cannot be used.
     """
     where = device_of(device)
     for experiment in sweep.experiments:
@@ -83,13 +154,4 @@ def begin(
     if fleet is not None and fleet < 1:
         raise InputError("fleet", fleet, "1 or more")
     Run.check(Path(out), sweep.base, sweep.axes)
-    others = lenders(reuse, where)
-    ready = partial(say, "getting the capability ready (a compiled one is kept)")
-    prepared, points = prepare_sweep(sweep, slow=ready)
-    size = fleet or fleet_size(prepared, where)
-    check_memory(prepared, plan(prepared.cells, size), where)
-    try_methods(prepared, where)
-    run = Run.open(out, preset, sweep.base, sweep.axes, command)
-    run.keep_code(sweep.experiments)
-    reused = take_over(run, others, prepared.cells)
-    return Begun(run, prepared, run.plan(prepared.cells, size, points, recorded(run)), where, reused)
+    return Asked(sweep, Path(out), where, fleet, lenders(reuse, where))

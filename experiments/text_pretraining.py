@@ -156,7 +156,7 @@ class TextPretraining(ABC, Generic[SettingsKind]):
             )
         if curve.diverged_at is not None:
             problem = f"training diverged at update {curve.diverged_at}"
-            raise InputError("learning rate", own.learning_rate, "a lower one", problem)
+            raise InputError("learning_rate", own.learning_rate, "a lower one", problem)
         rows = [
             (step, name, value)
             for step, scores, trained in zip(curve.steps, curve.scores, curve.losses, strict=True)

@@ -9,6 +9,7 @@ from veneer.experiments.named import (
     LearnedExperiment,
     ProgramExperiment,
 )
+from veneer.finetune.recipe import check_rate
 from veneer.tasks.errors import InputError
 
 
@@ -28,8 +29,8 @@ def validate(experiment: Experiment) -> None:
         for value in values:
             if field == "c_tr" and not 0 <= value <= 1:
                 raise InputError(field, value, "probabilities in [0, 1]")
-            if field != "c_tr" and not 0 < value < float("inf"):
-                raise InputError(field, value, "finite numbers above 0")
+            if field != "c_tr":
+                check_rate(field, value)
     if experiment.seeds < 1:
         raise InputError("seeds", experiment.seeds, "1 or more")
     _validate_sizes(experiment)

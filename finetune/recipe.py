@@ -12,6 +12,20 @@ from typing import Literal
 from veneer.tasks.errors import InputError
 
 
+def check_rate(name: str, rate: float) -> None:
+    """Refuse what is no learning rate.
+
+    Args:
+        name: how whoever gave it calls it.
+        rate: the rate.
+
+    Raises:
+        InputError: no finite number above 0.
+    """
+    if not (math.isfinite(rate) and rate > 0):
+        raise InputError(name, rate, "a finite number above 0")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one stage trains.
@@ -55,8 +69,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.optimizer not in ("sgd", "adamw"):
             raise InputError("optimizer", self.optimizer, "sgd or adamw")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise InputError("learning rate", self.learning_rate, "a finite number above 0")
+        check_rate("learning_rate", self.learning_rate)
         if self.iterations < 1:
             raise InputError("iterations", self.iterations, "1 or more")
         if not 0 <= self.warmup <= self.iterations:

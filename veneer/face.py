@@ -14,7 +14,7 @@ from veneer.commands.manners import runs_folder
 from veneer.commands.progress import LiveProgress
 from veneer.experiments.analyse import ANALYSES
 from veneer.experiments.analyse import analyse as make_tables
-from veneer.experiments.begin import begin, device_of
+from veneer.experiments.begin import ask, device_of
 from veneer.experiments.named import PRESETS, Experiment
 from veneer.experiments.origins import capability_at
 from veneer.experiments.run import Progress, Silent, execute
@@ -83,7 +83,7 @@ def run(
     sweep = sweep_of(experiment, {name: _values(value) for name, value in fields.items()})
     folder = runs_folder() / f"{experiment.name}-{preset}" if out is None else Path(out)
     others = [reuse] if isinstance(reuse, str | os.PathLike) else reuse
-    begun = begin(sweep, folder, preset, device, fleet, reuse=others)
+    begun = ask(sweep, folder, device, fleet, others).ready().begin(preset, "")
     total = sum(fleet.steps for fleet in begun.fleets)
     shown = LiveProgress(total) if progress is True else nullcontext(progress or Silent())
     with shown as told:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from veneer.finetune.cell import content_hash
-from veneer.finetune.recipe import Recipe
+from veneer.finetune.recipe import Recipe, check_rate
 from veneer.language.attacks import FreeAttack
 from veneer.language.training import Training
 from veneer.tasks.errors import InputError
@@ -99,6 +99,8 @@ class Relearning:
                 raise InputError(name, getattr(self, name), "shares in [0, 1]")
         if self.most < 1:
             raise InputError("most", self.most, "1 or more")
+        for rate in self.rates:
+            check_rate("rates", rate)
         for rank in self.ranks:
             for rate in self.rates:
                 self.training(rank, rate)

@@ -8,7 +8,7 @@ one, is ours. Every arm is then trained on stories that all have the feature (re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from veneer.finetune.recipe import Recipe
+from veneer.finetune.recipe import Recipe, check_rate
 from veneer.language.stories.features import FEATURES, Feature
 from veneer.tasks.errors import InputError
 
@@ -81,6 +81,8 @@ class Stories:
             own = getattr(self, name)
             if not own or len(set(own)) != len(own):
                 raise InputError(name, own, "one value or more, each once")
+        for rate in self.rates:
+            check_rate("rates", rate)
         if not set(self.deletions) <= set(DELETIONS):
             raise InputError("deletions", self.deletions, f"of {', '.join(DELETIONS)}")
         for name, least, most in (

@@ -180,19 +180,19 @@ def learned(
     wrong: Number = 0.1,
     resisted: Number = 0.5,
     kept: Number = 0.6,
-    names: tuple[str, str] = ("H", "L"),
+    names: tuple[str, ...] = ("H", "L"),
     reft: Callable[[int], float] = lambda seed: 50.0 + seed,
     control: float = 190.0,
     experiment: Experiment = PCFG,
     seeds: int = 3,
 ) -> Made:
-    """A run of two learned capabilities.
+    """A run of learned capabilities, two unless more are named.
 
     Args:
         path: its folder.
         wrong: O_FT accuracy at C_Te = 0 after fine-tuning of the second.
         resisted: the same of the first.
-        kept: O_PT accuracy at C_Te = 0 after fine-tuning of the first; the second's is 0.2.
+        kept: O_PT accuracy at C_Te = 0 after fine-tuning of the first; that of all others is 0.2.
         names: the capabilities.
         reft: by seed, updates that reFT needs.
         control: updates that Scr. + FT needs.

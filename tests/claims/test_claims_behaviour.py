@@ -120,6 +120,16 @@ def test_pretraining_counts_between_models_of_one_prior(tmp_path: Path, kept: Nu
     assert answer("9", made).outcome == "no run", "of two priors"
 
 
+def test_a_pretraining_that_seeds_share_does_not_stand_in_for_their_own(tmp_path: Path) -> None:
+    """It is wider: fewer updates than either that seeds have of their own."""
+    made = learned(tmp_path, names=("long", "short", "shared"), kept=0.6)
+    made.capability("long", (0.9, 0.1, 0.0), own=True)
+    made.capability("short", (0.9, 0.1, 0.0), iterations=4000, own=True)
+    made.capability("shared", (0.9, 0.1, 0.0), iterations=2000)
+    found = answer("9", made)
+    assert found.outcome == YES and "long against short, 6,000 against 4,000" in found.explanation
+
+
 @pytest.mark.parametrize(("worst", "outcome"), [(0.9, YES), (0.25, NO), (wavering(0.3, 0.9), EITHER)])
 def test_jailbreaks_count_by_the_worst_token_that_was_not_fine_tuned(
     tmp_path: Path, worst: Number, outcome: str

@@ -196,7 +196,7 @@ def test_arms_that_do_not_decide_equally_well_are_not_compared(tmp_path: Path) -
         (("--arms", "scratch", "scratch"), "arms"),
         (("--seeds", "0"), "seeds"),
         (("--ablated", "9999"), "ablated"),
-        (("--learning-rate", "0"), "learning rate"),
+        (("--learning-rate", "0"), "learning_rate"),
         (("--batch", "0"), "batch"),
         (("--jobs", "0"), "jobs"),
     ],

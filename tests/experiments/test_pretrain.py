@@ -76,7 +76,7 @@ def test_what_is_said_to_come_next_fine_tunes_every_model_and_pretrainings_are_i
         ("--grammar missing.txt", "grammar file"),
         ("--grammar SHORT", "window"),
         ("--keep 99", "keep"),
-        ("--learning-rate nan", "learning rate"),
+        ("--learning-rate nan", "learning_rate"),
         ("--seeds 0", "seeds"),
     ],
 )

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import CPU, EXPERIMENT, UPDATES, Quiet
 from veneer.commands.main import main
 from veneer.experiments import reuse
-from veneer.experiments.begin import begin
+from veneer.experiments.begin import ask
 from veneer.experiments.deciding import seconds_per_update
 from veneer.experiments.keep import keep
 from veneer.experiments.named import CounterExperiment
@@ -45,7 +45,7 @@ def own(lender: Path, tmp_path: Path) -> Run:
 
 def trained(experiment: CounterExperiment, out: Path, others: Sequence[Path] = ()) -> tuple[Run, int, int]:
     """A run to its end, how many models it took over, and how many updates it made itself."""
-    begun, told = begin(Sweep(experiment), out, device="cpu", reuse=others), Quiet()
+    begun, told = ask(Sweep(experiment), out, "cpu", reuse=others).ready().begin("quick", ""), Quiet()
     execute(begun.prepared, begun.run, CPU, begun.fleets, told)
     return begun.run, begun.reused, told.trained
 
@@ -217,6 +217,10 @@ def test_the_terminal_says_how_many_and_a_sweep_takes_them_too(
     assert f"2 of them are taken over from {tmp_path / 'a'}" in " ".join(capsys.readouterr().out.split())
     words = [*small, "--controls", "false", "--third-operand", "false", "--reft-iterations", "4,6"]
     out = ["--reuse", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "sweep")]
+    main(["sweep", "counter", *words, *out, "--dry-run"])
+    assert "6 cells at 2 points of the grid" in (said := " ".join(capsys.readouterr().out.split()))
+    assert f"4 cells are finished in {tmp_path / 'sweep'} or {tmp_path / 'a'} or {tmp_path / 'b'}" in said
+    assert not (tmp_path / "sweep").exists()
     main(["sweep", "counter", *words, *out])
     assert "4 of them are taken over from" in " ".join(capsys.readouterr().out.split())
     assert len(read_json(tmp_path / "sweep" / "reused.json")) == 4
@@ -241,7 +245,7 @@ def test_the_command_that_would_decide_takes_over_what_is_there_and_counts_it(
     command = deciding.deciding_command(run, values, OPEN, seeds=2)
     assert f"--reuse {run.path} " in command
     asked = read(command)
-    begun = begin(Sweep(asked), tmp_path / "decided", device="cpu", reuse=[run.path])
+    begun = ask(Sweep(asked), tmp_path / "decided", "cpu", reuse=[run.path]).ready().begin("quick", "")
     left = [cell for cell in begun.prepared.cells if not begun.run.has(cell)]
     counted = deciding._updates(json.loads(json.dumps(vars(asked)))) - deciding._reused(
         run.experiment["fields"], 1e-2, False

@@ -222,7 +222,7 @@ def call(*words: str) -> int:
         (("--feature", "Rhyme"), "Twist"),
         (("--renamed", "Twist"), "renamed"),
         (("--seeds", "0"), "seeds"),
-        (("--rates", "0"), "learning rate"),
+        (("--rates", "0"), "rates = 0"),
         (("--generations", "3"), "generations"),
         (("--feature", "Dialogue", "--renamed", "Twist"), "no ready model lacks Dialogue"),
         (("--present", "./nowhere"), "not there"),

@@ -66,7 +66,7 @@ def test_what_is_left_out_is_never_drawn_and_rates_are_those_asked_for() -> None
         (("--feature-rate", "1.5"), "feature_rate"),
         (("--start", "./nowhere"), "not there"),
         (("--stories", "0"), "stories"),
-        (("--learning-rate", "-1"), "learning rate"),
+        (("--learning-rate", "-1"), "learning_rate"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -290,7 +290,7 @@ def test_an_address_where_nobody_answers_is_refused_before_anything_is_compiled(
         raise InputError("address", "nowhere:1", "the address of a running Ray cluster")
 
     monkeypatch.setattr("veneer.commands.sweep.engine_of", refuse)
-    monkeypatch.setattr("veneer.commands.sweep.prepare_sweep", pytest.fail)
+    monkeypatch.setattr("veneer.experiments.begin.prepare_sweep", pytest.fail)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["sweep", "counter", "--engine", "ray", "--address", "nowhere:1", "--batch", "8,16"])

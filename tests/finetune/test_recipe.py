@@ -40,10 +40,10 @@ def test_after_its_end_the_schedule_stays_at_the_floor() -> None:
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [
-        ("learning rate", {"learning_rate": 0.0}),
-        ("learning rate", {"learning_rate": -1.0}),
-        ("learning rate", {"learning_rate": math.nan}),
-        ("learning rate", {"learning_rate": math.inf}),
+        ("learning_rate", {"learning_rate": 0.0}),
+        ("learning_rate", {"learning_rate": -1.0}),
+        ("learning_rate", {"learning_rate": math.nan}),
+        ("learning_rate", {"learning_rate": math.inf}),
         ("iterations", {"iterations": 0}),
         ("warmup", {"warmup": 11}),
         ("warmup", {"warmup": -1}),

@@ -68,14 +68,14 @@ def run_experiment(options: RunOptions, experiment: Experiment) -> None:
     from veneer.commands.progress import Steps, following, quoted
     from veneer.commands.screen import console
     from veneer.commands.training import announce, engine_of, show_run, train_run
-    from veneer.experiments.begin import begin, device_of
+    from veneer.experiments.begin import ask, device_of
     from veneer.experiments.sweep import Sweep
 
     assert options.out is not None
     engine, clock = engine_of(options, device_of(options.device)), time.monotonic()
     with Steps() as say:
-        asked = options.out, options.preset, options.device, options.fleet
-        begun = begin(Sweep(experiment), *asked, say=say, reuse=options.reuse)
+        asked = ask(Sweep(experiment), options.out, options.device, options.fleet, options.reuse)
+        begun = asked.ready(say).begin(options.preset, "")
     announce(begun.prepared, experiment, options, begun.device, reused=begun.reused)
     train_run(begun.run, begun.prepared, begun.fleets, options, begun.device, engine, [experiment])
     page = show_run(begun.run)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from veneer.commands.manners import runs_folder, tell
 from veneer.commands.options import SweepOptions, parse
@@ -16,19 +15,14 @@ from veneer.commands.run import with_programs
 from veneer.commands.screen import Table, console
 from veneer.commands.slurm import write_job
 from veneer.commands.training import announce, check_options, engine_of, show_run, train_run
-from veneer.experiments.begin import device_of
-from veneer.experiments.cells import Prepared
-from veneer.experiments.estimate import MEASURED, calibrate, check_memory, engine_for, fleet_size
+from veneer.experiments.begin import Ready, ask
+from veneer.experiments.estimate import MEASURED, calibrate, engine_for
 from veneer.experiments.named import PRESETS, Experiment
-from veneer.experiments.reuse import lenders, recorded, take_over
 from veneer.experiments.store import Run
 from veneer.experiments.summary import final_accuracies
-from veneer.experiments.sweep import Sweep, field_of, prepare_sweep, read_file, split_words, sweep_of
-from veneer.experiments.trial import try_methods
-from veneer.finetune.cell import Fleet, plan
+from veneer.experiments.sweep import Sweep, field_of, read_file, split_words, sweep_of
 from veneer.finetune.engines import InProcess
 from veneer.finetune.processor import cores, fitted
-from veneer.finetune.trainer import check_device
 from veneer.report.page import write_report
 from veneer.tasks.errors import InputError
 
@@ -62,38 +56,24 @@ def command(words: list[str]) -> None:
             sys.exit(2)
         return
     options, grid = _read(words)
-    device = device_of(options.device)
-    for experiment in grid.experiments:
-        check_device(device.type, experiment.precision, experiment.compile)
-    if options.fleet is not None and options.fleet < 1:
-        raise InputError("fleet", options.fleet, "1 or more")
     check_options(options)
     assert options.out is not None
-    Run.check(options.out, grid.base, grid.axes)
-    others = lenders(options.reuse, device)
+    asked = ask(grid, options.out, options.device, options.fleet, options.reuse)
     if options.slurm is not None:
         file = write_job(words, options.out, options.slurm)
         console.print(f"wrote {file}", soft_wrap=True)
         following(f"sbatch {quoted(file)}", f"veneer status {quoted(options.out)}")
         return
-    engine = InProcess() if options.dry_run else engine_of(options, device)
+    engine = InProcess() if options.dry_run else engine_of(options, asked.device)
     with Steps() as say:
-        say("getting the capabilities ready (a compiled one is kept)")
-        prepared, points = prepare_sweep(grid)
-    size = options.fleet or fleet_size(prepared, device)
-    fleets = plan(prepared.cells, size)
-    check_memory(prepared, fleets, device)
+        ready = asked.ready(say)
     if options.dry_run:
-        _show_plan(prepared, fleets, options, grid, device)
+        _show_plan(ready, options)
         return
-    try_methods(prepared, device)
-    command = f"veneer sweep {shlex.join(words)}"
-    run = Run.open(options.out, options.preset, grid.base, grid.axes, command)
-    run.keep_code(grid.experiments)
-    reused = take_over(run, others, prepared.cells)
-    announce(prepared, grid.base, options, device, grid.axes, reused)
-    planned = run.plan(prepared.cells, size, points, recorded(run))
-    train_run(run, prepared, planned, options, device, engine, grid.experiments)
+    begun = ready.begin(options.preset, f"veneer sweep {shlex.join(words)}")
+    run = begun.run
+    announce(begun.prepared, grid.base, options, begun.device, grid.axes, begun.reused)
+    train_run(run, begun.prepared, begun.fleets, options, begun.device, engine, grid.experiments)
     page = show_sweep(run) if grid.axes else show_run(run, "sweep")
     following(f"veneer analyse {quoted(run.path)}", page=page)
 
@@ -152,12 +132,10 @@ def _help(base: Experiment) -> None:
     print()
 
 
-def _show_plan(
-    prepared: Prepared, fleets: list[Fleet], options: SweepOptions, grid: Sweep, device: torch.device
-) -> None:
+def _show_plan(ready: Ready, options: SweepOptions) -> None:
     """What a sweep would do, from a few real updates of each kind of fleet."""
-    assert options.out is not None
-    there = set(Run(options.out).finished())
+    prepared, fleets, device, grid = ready.prepared, ready.fleets, ready.asked.device, ready.asked.sweep
+    there = ready.finished()
     jobs = options.jobs or cores()
     if options.engine == "auto":
         jobs = engine_for(prepared, fleets, there, device, options.jobs).slots
@@ -168,9 +146,10 @@ def _show_plan(
         kinds = calibrate(prepared, fleets, device)
     done = sum(cell.id in there for cell in prepared.cells)
     points = len(grid.experiments)
+    where = " or ".join(map(str, (options.out, *options.reuse)))
     console.print(
         f"{len(prepared.cells):,} cells at {points:,} point{'s' if points != 1 else ''} of the grid, in "
-        f"{len(fleets):,} fleets; {done:,} cells are finished in {options.out}"
+        f"{len(fleets):,} fleets; {done:,} cells are finished in {where}"
     )
     few = "each kind" if len(kinds) <= MEASURED else f"{MEASURED} of {len(kinds):,} kinds"
     table = Table(title=f"Fleets, from a few updates of {few}")
