@@ -7,6 +7,8 @@ from veneer.tasks.errors import InputError
 
 MIN_SEEDS = 3
 """Fewest seeds for any verdict: with two, Student's t multiplies by 12.7, and one has no interval at all."""
+MANY_SEEDS = 9
+"""Seeds that are asked for where three or more scatter too much."""
 HALF_SKILL = 0.5
 """Half of the way from guessing to always right: learned, lost and returned all turn here, so that a
 majority class of any size moves the threshold with it."""
@@ -15,6 +17,17 @@ majority class of any size moves the threshold with it."""
 def skill(accuracy: float, guess: float) -> float:
     """Accuracy on a scale where guessing the commonest answer is 0 and always right is 1."""
     return (accuracy - guess) / (1 - guess)
+
+
+def more_seeds(have: int, found: int) -> int:
+    """How many seeds to ask for where those that there are do not decide.
+
+    Args:
+        have: seeds that were asked for. If all are there, the same again would say the same.
+        found: those of them that are there.
+    """
+    wanted = MIN_SEEDS if found < MIN_SEEDS else MANY_SEEDS
+    return max(wanted, have) if have < wanted or found < have else 2 * have
 
 
 def revival_threshold(guess: float) -> float:

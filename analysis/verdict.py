@@ -20,6 +20,7 @@ from veneer.analysis.evidence import (
     Revival,
     Rival,
     at_face_value,
+    more_seeds,
     revival_threshold,
     skill,
 )
@@ -126,8 +127,8 @@ def decide(evidence: Evidence) -> Verdict:
     if leaning.kind is None or leaning.against:
         needed = found.needed or ("more seeds, as rates of reFT point both ways",)
         return Verdict("mixed evidence", "none", told, needed, leaning.kind or leaning.leaning)
-    wanted = MIN_SEEDS if not enough else 3 * evidence.seeds
-    return Verdict("too few seeds", "none", told, (f"{wanted} seeds",), leaning.kind)
+    needed = f"{more_seeds(evidence.seeds, evidence.seeds)} seeds"
+    return Verdict("too few seeds", "none", told, (needed,), leaning.kind)
 
 
 def _rule(evidence: Evidence) -> _Found:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from veneer.analysis.evidence import MIN_SEEDS
+from veneer.analysis.evidence import MANY_SEEDS, MIN_SEEDS, more_seeds
 from veneer.analysis.verdict import DECIDED, SEARCH, SECOND_RATE, Verdict
 from veneer.experiments.model_names import SEED, model_name
 from veneer.experiments.named import PRESETS
@@ -20,8 +20,6 @@ from veneer.experiments.store import Run
 from veneer.models.files import read_json
 from veneer.tasks.errors import InputError
 
-MANY_SEEDS = 9
-"""Seeds that are asked for where three or more scatter too much."""
 LONGER = 3
 """How many times longer a reFT is asked for where even its controls do not get there."""
 SMALLER = 10
@@ -47,9 +45,9 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
     changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
     longer = any("longer reFT" in what for what in verdict.needed)
-    wanted = MIN_SEEDS if seeds < MIN_SEEDS else MANY_SEEDS
-    if fields["seeds"] >= wanted:  # the same seeds again would say the same
-        wanted = fields["seeds"] * (1 if longer else 2)
+    wanted = more_seeds(fields["seeds"], seeds)
+    if longer and seeds >= MIN_SEEDS:
+        wanted = max(MANY_SEEDS, fields["seeds"])
     changes["seeds"] = wanted
     planned = fields | {"seeds": wanted}
     if SECOND_RATE in verdict.needed:

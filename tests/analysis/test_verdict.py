@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veneer.analysis.evidence import MIN_SEEDS, Evidence, Revival, Rival, revival_threshold, skill
+from veneer.analysis.evidence import MIN_SEEDS, Evidence, Revival, Rival, more_seeds, revival_threshold, skill
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import (
     DECIDED,
@@ -207,6 +207,14 @@ def test_means_that_point_one_way_behind_wide_intervals_are_too_few_seeds() -> N
     verdict = decide(with_revival(WRAPPED, third=wide))
     assert (verdict.kind, verdict.leaning) == ("too few seeds", "wrapped")
     assert verdict.needed == ("9 seeds",)
+
+
+@pytest.mark.parametrize(
+    ("have", "found", "wanted"),
+    [(1, 1, 3), (3, 3, 9), (4, 4, 9), (9, 9, 18), (12, 12, 24), (9, 2, 9), (9, 8, 9)],
+)
+def test_more_seeds_are_others_than_those_that_are_there(have: int, found: int, wanted: int) -> None:
+    assert more_seeds(have, found) == wanted
 
 
 MIXED = {

@@ -78,9 +78,6 @@ def test_three_seeds_that_scatter_ask_for_nine(tmp_path: Path) -> None:
 def test_nine_seeds_that_scatter_ask_for_others_and_not_for_the_same(tmp_path: Path) -> None:
     nine = replace(QUICK, seeds=9)
     assert read(deciding_command(opened(tmp_path, nine), SETTING, OPEN, seeds=9)).seeds == 18
-    diverged = replace(QUICK, seeds=3)
-    one_left = deciding_command(Run.open(tmp_path / "few", "quick", diverged), SETTING, OPEN, seeds=1)
-    assert read(one_left).seeds == 6, "two of three diverged: three more"
     short = Verdict("mixed evidence", "none", ("-.",), ("a longer reFT: not even its controls get there",))
     longer = deciding_command(Run.open(tmp_path / "long", "quick", nine), SETTING, short, seeds=9)
     assert read(longer).seeds == 9, "they are there; what lacks is updates"
