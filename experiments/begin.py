@@ -11,7 +11,7 @@ import torch
 
 from veneer.experiments.cells import Prepared
 from veneer.experiments.estimate import check_memory, fleet_size
-from veneer.experiments.reuse import lenders, recorded, take_over
+from veneer.experiments.reuse import lenders, recorded, take_over, to_take
 from veneer.experiments.store import Run
 from veneer.experiments.sweep import Sweep, prepare_sweep
 from veneer.experiments.trial import try_methods
@@ -106,9 +106,9 @@ class Ready:
     fleets: list[Fleet]
 
     def finished(self) -> set[str]:
-        """The cells that are there, in the run's folder or in those of others."""
-        there = set(Run(self.asked.out).finished())
-        return there.union(*(other.finished() for other in self.asked.others))
+        """The cells that need no training: those that the run has, or would take over."""
+        run = Run(self.asked.out)
+        return set(run.finished()) | to_take(run, self.asked.others, self.prepared.cells).keys()
 
     def begin(self, preset: str, command: str) -> Begun:
         """Begin the run, or take up the one that the folder holds.

@@ -45,11 +45,22 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
     changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
     longer = any("longer reFT" in what for what in verdict.needed)
+    unasked = any("third operand" in what for what in verdict.needed)
     wanted = more_seeds(fields["seeds"], seeds)
     if longer and seeds >= MIN_SEEDS:
         wanted = max(MANY_SEEDS, fields["seeds"])
     changes["seeds"] = wanted
     planned = fields | {"seeds": wanted}
+    made = fields
+    if unasked:  # no reFT, or nothing to hold it against: the same seeds, with these
+        own = asdict(PRESETS[described["name"]][described["preset"]])["reft_rates"]
+        fields = fields | {
+            "controls": True,
+            "third_operand": True,
+            "reft_rates": made["reft_rates"] or list(own),
+        }
+        changes["seeds"] = max(MIN_SEEDS, fields["seeds"])
+        planned = fields | {"seeds": changes["seeds"]}
     if SECOND_RATE in verdict.needed:
         rates = [*fields["reft_rates"], min(fields["reft_rates"]) / SMALLER]
         changes |= {"seeds": max(MIN_SEEDS, seeds), "reft-rates": " ".join(f"{rate:g}" for rate in rates)}
@@ -61,18 +72,23 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         words = {model_name(word): word for word in fields["pretrained"]}
         word = words[values["capability"]]
         changes["pretrained"] = shlex.quote(word)
-        changes["seeds"] = planned["seeds"] = _pretrainings(word, changes["seeds"], seeds)
+        there = _pretrainings(word, changes["seeds"])
+        if there <= fields["seeds"] < changes["seeds"]:
+            return ""  # it takes pretrainings that are not there
+        changes["seeds"] = planned["seeds"] = there
     flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
         described | {"fields": fields}, changes
     )
-    out = shlex.quote("-".join([str(run.path), f"{rate:g}", f"{c_tr:g}", *map(str, point.values())]))
+    several = [values["capability"]] if len(fields.get("pretrained", ())) > 1 else []
+    names = [str(run.path), *several, f"{rate:g}", f"{c_tr:g}", *map(str, point.values())]
+    out = shlex.quote("-".join(names))
     preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
     reuse = f" --reuse {shlex.quote(str(run.path))}" if has_weights(run) else ""
     command = f"veneer run {described['name']}{preset} {flags} --out {out}{reuse} && veneer analyse {out}"
     each = seconds_per_update(run)
     if each is None:
         return command
-    shared = fields | {"seeds": min(fields["seeds"], planned["seeds"])}
+    shared = made | {"seeds": min(made["seeds"], planned["seeds"])}
     updates = _updates(planned) - (_reused(shared, rate, longer) if reuse else 0)
     return f"{command} (about {max(1, round(updates * each / 60))} min)"
 
@@ -114,18 +130,20 @@ def _reused(fields: dict[str, Any], rate: float, longer: bool) -> int:
     return _updates(done)
 
 
-def _pretrainings(word: str, wanted: int, have: int) -> int:
+def _pretrainings(word: str, wanted: int) -> int:
     """How many seeds can be asked for: where each needs a pretraining of its own, so many as are there."""
     if SEED not in word:
         return wanted
-    there = 0
-    while there < wanted and is_there(word.replace(SEED, str(there))):
-        there += 1
-    return there if there > have else wanted
+    return next((seed for seed in range(wanted) if not is_there(word.replace(SEED, str(seed)))), wanted)
 
 
 def seconds_per_update(run: Run) -> float | None:
-    """Wall seconds of a model update in this run, its engine's parallelism included; None if not known."""
+    """Wall seconds of a model update in this run, its engine's parallelism included; None if not known.
+
+    A run that is kept for its numbers was copied since: the times of its files are not those of training.
+    """
+    if not has_weights(run):
+        return None
     try:
         fleets = read_json(run.path / "plan.json")["fleets"]
     except (InputError, KeyError, TypeError):

@@ -77,7 +77,7 @@ def take_over(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> int:
         return 0
     try:
         with run.setup():
-            taken = _found(run, others, cells)
+            taken = to_take(run, others, cells)
             if taken:
                 told = {cell: entry for cell, (_, entry) in taken.items()}
                 write_sealed(run.path / RECORD, recorded(run) | told)
@@ -89,8 +89,10 @@ def take_over(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> int:
     return len(recorded(run))
 
 
-def _found(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> dict[str, tuple[Run, dict[str, Any]]]:
+def to_take(run: Run, others: Sequence[Run], cells: Sequence[Cell]) -> dict[str, tuple[Run, dict[str, Any]]]:
     """By cell to be copied, whose it is and what is to be written down of it."""
+    if not others:
+        return {}
     planned = set(run.planned() or ())
     theirs = [(other, recorded(other)) for other in others]
     taken: dict[str, tuple[Run, dict[str, Any]]] = {}

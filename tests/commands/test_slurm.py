@@ -50,6 +50,24 @@ def test_no_task_is_refused_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--out", "."), "out = '.'"), (("--out", "s", "--dry-run"), "slurm = 2")]
+)
+def test_a_folder_without_a_name_or_a_dry_run_gets_no_job(
+    words: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["sweep", *WORDS, "--slurm", "2", *words])
+    error = capsys.readouterr().err
+    assert (ended.value.code, error.count("\n")) == (2, 1) and said in error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_tasks_of_the_array_train_every_cell_once(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

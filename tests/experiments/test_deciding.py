@@ -68,6 +68,25 @@ def test_seeds_that_have_no_pretraining_are_not_asked_for(tmp_path: Path) -> Non
         Run.open(tmp_path / "run", "quick", asked), SETTING | {"capability": "M-4000"}, OPEN, seeds=3
     )
     assert "--seeds 5 " in command, "nine were asked for, and five are ready"
+    five = Run.open(tmp_path / "five", "quick", replace(asked, seeds=5))
+    assert not deciding_command(five, SETTING | {"capability": "M-4000"}, OPEN, seeds=5), "all are used"
+
+
+def test_without_reft_or_controls_these_are_asked_for_and_no_more_seeds(tmp_path: Path) -> None:
+    bare = replace(QUICK, reft_rates=(), controls=False, third_operand=False, seeds=9)
+    lacking = Verdict(
+        "mixed evidence", "none", ("-.",), ("reFT, beside a third operand and controls from scratch",)
+    )
+    command = deciding_command(opened(tmp_path, bare), SETTING, lacking, seeds=9)
+    assert read(command) == replace(QUICK, learning_rates=(0.1,), c_tr=(1.0,), seeds=9)
+
+
+def test_two_models_in_one_setting_have_folders_of_their_own(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", "quick", PcfgCounterExperiment(pretrained=("L", "M")))
+    commands = [deciding_command(run, SETTING | {"capability": name}, OPEN, seeds=1) for name in "LM"]
+    assert [
+        f"--out {tmp_path}/run-{name}-0.1-1 " in own for name, own in zip("LM", commands, strict=True)
+    ] == [True] * 2
 
 
 def test_three_seeds_that_scatter_ask_for_nine(tmp_path: Path) -> None:

@@ -221,6 +221,12 @@ def test_the_terminal_says_how_many_and_a_sweep_takes_them_too(
     assert "6 cells at 2 points of the grid" in (said := " ".join(capsys.readouterr().out.split()))
     assert f"4 cells are finished in {tmp_path / 'sweep'} or {tmp_path / 'a'} or {tmp_path / 'b'}" in said
     assert not (tmp_path / "sweep").exists()
+    main(["sweep", "counter", *words, "--reuse", str(tmp_path / "a"), "--out", str(tmp_path / "a-sweep")])
+    capsys.readouterr()
+    shutil.rmtree(tmp_path / "a-sweep" / "cells")
+    main(["sweep", "counter", *words, *out[:3], "--out", str(tmp_path / "a-sweep"), "--dry-run"])
+    planned = " ".join(capsys.readouterr().out.split())
+    assert "; 0 cells are finished" in planned, "what is planned is trained as it is planned"
     main(["sweep", "counter", *words, *out])
     assert "4 of them are taken over from" in " ".join(capsys.readouterr().out.split())
     assert len(read_json(tmp_path / "sweep" / "reused.json")) == 4

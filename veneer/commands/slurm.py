@@ -22,10 +22,12 @@ def write_job(words: list[str], out: Path, tasks: int) -> Path:
         ``OUT.sbatch``.
 
     Raises:
-        InputError: no task, or a file that cannot be written.
+        InputError: no task, a folder without a name, or a file that cannot be written.
     """
     if tasks < 1:
         raise InputError("slurm", tasks, "1 task or more")
+    if out.name in ("", ".."):
+        raise InputError("out", str(out), "a folder with a name: the job array's file lies beside it")
     file = out.with_name(f"{out.name}.sbatch")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,8 @@ def command(words: list[str]) -> None:
     assert options.out is not None
     asked = ask(grid, options.out, options.device, options.fleet, options.reuse)
     if options.slurm is not None:
+        if options.dry_run:
+            raise InputError("slurm", options.slurm, "no --dry-run beside it, which writes nothing")
         file = write_job(words, options.out, options.slurm)
         console.print(f"wrote {file}", soft_wrap=True)
         following(f"sbatch {quoted(file)}", f"veneer status {quoted(options.out)}")
@@ -136,21 +138,24 @@ def _show_plan(ready: Ready, options: SweepOptions) -> None:
     """What a sweep would do, from a few real updates of each kind of fleet."""
     prepared, fleets, device, grid = ready.prepared, ready.fleets, ready.asked.device, ready.asked.sweep
     there = ready.finished()
+    left = [fleet for fleet in fleets if not all(cell.id in there for cell in fleet.cells)]
     jobs = options.jobs or cores()
     if options.engine == "auto":
         jobs = engine_for(prepared, fleets, there, device, options.jobs).slots
     elif options.engine == "in-process":
         jobs = 1
-    with Steps() as say, fitted(max(1, cores() // jobs)):
-        say("training a few updates of each kind of fleet")
-        kinds = calibrate(prepared, fleets, device)
     done = sum(cell.id in there for cell in prepared.cells)
     points = len(grid.experiments)
-    where = " or ".join(map(str, (options.out, *options.reuse)))
+    where = " or ".join(dict.fromkeys(map(str, (options.out, *options.reuse))))
     console.print(
         f"{len(prepared.cells):,} cells at {points:,} point{'s' if points != 1 else ''} of the grid, in "
         f"{len(fleets):,} fleets; {done:,} cells are finished in {where}"
     )
+    if not left:
+        return
+    with Steps() as say, fitted(max(1, cores() // jobs)):
+        say("training a few updates of each kind of fleet")
+        kinds = calibrate(prepared, left, device)
     few = "each kind" if len(kinds) <= MEASURED else f"{MEASURED} of {len(kinds):,} kinds"
     table = Table(title=f"Fleets, from a few updates of {few}")
     for name in ("stage × models", "fleets", "ms per update", "ms per evaluation", "memory, MB", "time"):
@@ -161,10 +166,9 @@ def _show_plan(ready: Ready, options: SweepOptions) -> None:
     console.print(table)
     if len(kinds) > ROWS:
         console.print(f"{len(kinds) - ROWS:,} more kinds of fleets, counted below")
-    share = 1 - done / max(1, len(prepared.cells))
-    left = sum(kind.seconds for kind in kinds) * share / jobs
+    seconds = sum(kind.seconds for kind in kinds) / jobs
     memory = max(kind.memory for kind in kinds) * jobs
-    console.print(f"about {duration(left)} for what is left, {jobs} at a time, in {memory / 1e6:,.0f} MB")
+    console.print(f"about {duration(seconds)} for what is left, {jobs} at a time, in {memory / 1e6:,.0f} MB")
 
 
 def sweep_table(run: Run) -> pl.DataFrame:
