@@ -73,9 +73,10 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         word = words[values["capability"]]
         changes["pretrained"] = shlex.quote(word)
         there = _pretrainings(word, changes["seeds"])
-        if there <= fields["seeds"] < changes["seeds"]:
+        if there == fields["seeds"] < changes["seeds"]:
             return ""  # it takes pretrainings that are not there
-        changes["seeds"] = planned["seeds"] = there
+        if there > fields["seeds"]:  # if there are fewer, they lie elsewhere now
+            changes["seeds"] = planned["seeds"] = there
     flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
         described | {"fields": fields}, changes
     )

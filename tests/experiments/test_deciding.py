@@ -49,7 +49,7 @@ def test_it_can_be_pasted_into_a_shell_and_names_a_model_as_the_run_did(tmp_path
     run = Run.open(tmp_path / "my run", "quick", asked)
     command = deciding_command(run, SETTING | {"capability": "M-6"}, OPEN, seeds=1)
     first, second = (shlex.split(part) for part in command.split(" && "))
-    out = f"{tmp_path}/my run-0.1-1"
+    out = f"{tmp_path}/my run-M-6-0.1-1"
     assert (second, first[first.index("--out") + 1]) == (["veneer", "analyse", out], out)
     assert first[first.index("--pretrained") + 1] == "a b/M-{seed}-6.safetensors"
 
