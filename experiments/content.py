@@ -150,6 +150,10 @@ def checked(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     for cell in cells:
         folder = run.cell_path(cell["id"])
         for name in READ:
+            if name not in cell["files"]:
+                raise InputError(
+                    "run", str(run.path), "a run with its attention maps", f"kept without {name}"
+                )
             if not (folder / name).exists() or checksum(folder / name) != cell["files"].get(name):
                 raise InputError("run", str(run.path), valid, f"{folder / name} is missing or damaged")
     return experiment, cells

@@ -13,6 +13,7 @@ from veneer.experiments.keep import keep, main
 from veneer.experiments.run import execute
 from veneer.experiments.store import Run
 from veneer.report.page import write_report
+from veneer.tasks.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,10 @@ def test_without_attention_maps_claims_read_what_is_kept(run: Run, tmp_path: Pat
     kept = Run.read(tmp_path / "kept")
     assert View(kept).finished
     assert_frame_equal(View(kept).tuned, View(run).tuned)
+    with pytest.raises(
+        InputError, match=r"kept without attention.safetensors; valid: a run with its attention maps"
+    ):
+        write_report(kept)
 
 
 def test_nothing_is_overwritten_and_a_folder_that_is_no_run_is_refused(
