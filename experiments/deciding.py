@@ -45,7 +45,8 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     rate, c_tr = values["fine_tuning_rate"], values["c_tr"]
     changes: dict[str, Any] = {"learning-rates": f"{rate:g}", "c-tr": f"{c_tr:g}"}
     longer = any("longer reFT" in what for what in verdict.needed)
-    unasked = any("third operand" in what for what in verdict.needed)
+    complete = fields["reft_rates"] and fields["controls"] and fields["third_operand"]
+    unasked = not complete and any("third operand" in what for what in verdict.needed)
     wanted = more_seeds(fields["seeds"], seeds)
     if longer and seeds >= MIN_SEEDS:
         wanted = max(MANY_SEEDS, fields["seeds"])

@@ -101,8 +101,7 @@ class Relearning:
             raise InputError("most", self.most, "1 or more")
         for rate in self.rates:
             check_rate("rates", rate)
-        for rank in self.ranks:
-            for rate in self.rates:
+            for rank in self.ranks:
                 self.training(rank, rate)
 
     def training(self, rank: int, rate: float) -> Training:

@@ -40,20 +40,15 @@ def test_the_file_repeats_the_command_without_itself(tmp_path: Path) -> None:
     assert text.splitlines()[-1] == f"veneer sweep counter --batch 4,8 --out '{tmp_path}/my sweep'"
 
 
-def test_no_task_is_refused_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["sweep", *WORDS, "--slurm", "0", "--out", str(tmp_path / "s")])
-    assert ended.value.code == 2 and "slurm = 0" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
-    ("words", "said"), [(("--out", "."), "out = '.'"), (("--out", "s", "--dry-run"), "slurm = 2")]
+    ("words", "said"),
+    [
+        (("--slurm", "0", "--out", "s"), "slurm = 0"),
+        (("--slurm", "2", "--out", "."), "out = '.'"),
+        (("--slurm", "2", "--out", "s", "--dry-run"), "slurm = 2"),
+    ],
 )
-def test_a_folder_without_a_name_or_a_dry_run_gets_no_job(
+def test_no_task_no_name_or_a_dry_run_is_refused_and_writes_nothing(
     words: tuple[str, ...],
     said: str,
     tmp_path: Path,
@@ -62,7 +57,7 @@ def test_a_folder_without_a_name_or_a_dry_run_gets_no_job(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["sweep", *WORDS, "--slurm", "2", *words])
+        cli.main(["sweep", *WORDS, *words])
     error = capsys.readouterr().err
     assert (ended.value.code, error.count("\n")) == (2, 1) and said in error
     assert not list(tmp_path.iterdir())

@@ -248,6 +248,7 @@ def call(folders: Path, after: str, *more: str, data: str = "data.jsonl", out: s
         ("two", "data.jsonl", ("--metric", "best"), "choice"),
         ("two", "data.jsonl", ("--seeds", "0"), "seeds"),
         ("two", "data.jsonl", ("--ranks", "-1"), "rank"),
+        ("two", "data.jsonl", ("--rates", "nan"), "rates = nan"),
         ("two", "data.jsonl", ("--precision", "bfloat16", "--device", "cpu"), "CUDA"),
         ("two", "data.jsonl", ("--jobs", "1000000000"), "memory"),
     ],

@@ -220,6 +220,7 @@ def test_the_terminal_says_how_many_and_a_sweep_takes_them_too(
     main(["sweep", "counter", *words, *out, "--dry-run"])
     assert "6 cells at 2 points of the grid" in (said := " ".join(capsys.readouterr().out.split()))
     assert f"4 cells are finished in {tmp_path / 'sweep'} or {tmp_path / 'a'} or {tmp_path / 'b'}" in said
+    assert "fine-tune ×" not in said and "reft ×" in said, "only what is left is timed"
     assert not (tmp_path / "sweep").exists()
     main(["sweep", "counter", *words, "--reuse", str(tmp_path / "a"), "--out", str(tmp_path / "a-sweep")])
     capsys.readouterr()
@@ -257,9 +258,9 @@ def test_the_command_that_would_decide_takes_over_what_is_there_and_counts_it(
         run.experiment["fields"], 1e-2, False
     )
     assert sum(updates(cell) for cell in left) == pytest.approx(counted, rel=0.1)
-    assert "--reuse" not in deciding.deciding_command(
-        Run(keep(run, tmp_path / "kept")), values, OPEN, seeds=2
-    )
+    assert "(about " in command
+    kept = deciding.deciding_command(Run(keep(run, tmp_path / "kept")), values, OPEN, seeds=2)
+    assert "--reuse" not in kept and "(about " not in kept, "the times of copies are not those of training"
 
 
 def updates(cell: Cell) -> int:
