@@ -164,7 +164,7 @@ class Read:
 def _sources_asked(experiment: Experiment) -> str:
     """What an experiment's capabilities depend on."""
     names = (
-        ("pretrained", "seeds")
+        ("pretrained", "seeds", "first_seed")
         if isinstance(experiment, LearnedExperiment)
         else ("operand_pt", "rank_pt", "letters", "length", "exactness", "literal", "noise", "own_samples")
     )
@@ -211,7 +211,7 @@ def _cells(
         (begins, [(stage, _evaluation(experiment, stage)) for stage in stages]) for begins, stages in chains
     ]
     cells: list[Cell] = []
-    for seed in range(experiment.seeds) if source.only is None else (source.only,):
+    for seed in experiment.seed_numbers if source.only is None else (source.only,):
         for begins, stages in measured:
             start: Origin | Cell = origin(source, seed, begins)
             for stage, evaluation in stages:
@@ -260,7 +260,7 @@ def _made(kind: Callable[..., Task], *values: Any) -> Task:
 def _sources(experiment: Experiment) -> Sequence[Source]:
     """The capabilities an experiment starts from, written ones from the cache where they are there."""
     if isinstance(experiment, LearnedExperiment):
-        found = [pretrainings(word, experiment.seeds) for word in experiment.pretrained]
+        found = [pretrainings(word, experiment.seed_numbers) for word in experiment.pretrained]
         words: dict[str, str] = {}
         for word, each in zip(experiment.pretrained, found, strict=True):
             other = words.setdefault(each[0].name, word)

@@ -73,7 +73,7 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         words = {model_name(word): word for word in fields["pretrained"]}
         word = words[values["capability"]]
         changes["pretrained"] = shlex.quote(word)
-        there = _pretrainings(word, changes["seeds"])
+        there = _pretrainings(word, fields["first_seed"], changes["seeds"])
         if there == fields["seeds"] < changes["seeds"]:
             return ""  # it takes pretrainings that are not there
         if there > fields["seeds"]:  # if there are fewer, they lie elsewhere now
@@ -132,11 +132,12 @@ def _reused(fields: dict[str, Any], rate: float, longer: bool) -> int:
     return _updates(done)
 
 
-def _pretrainings(word: str, wanted: int) -> int:
+def _pretrainings(word: str, first: int, wanted: int) -> int:
     """How many seeds can be asked for: where each needs a pretraining of its own, so many as are there."""
     if SEED not in word:
         return wanted
-    return next((seed for seed in range(wanted) if not is_there(word.replace(SEED, str(seed)))), wanted)
+    numbers = (word.replace(SEED, str(first + seed)) for seed in range(wanted))
+    return next((there for there, name in enumerate(numbers) if not is_there(name)), wanted)
 
 
 def seconds_per_update(run: Run) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from veneer.experiments.shapes import CELL, EXPERIMENT, MAJORITIES, PLAN, experiment_fault
+from veneer.experiments.shapes import CELL, EXPERIMENT, MAJORITIES, PLAN, completed, experiment_fault
 from veneer.models.files import exists, held, read_json, read_text
 from veneer.tasks.errors import InputError
 
@@ -54,7 +54,7 @@ class RunFolder:
                 "run it again into a new folder"
             )
             raise InputError("run", str(self.path), other, f"it has format {found!r}")
-        described = read_json(file, EXPERIMENT, valid)
+        described = completed(read_json(file, EXPERIMENT, valid))
         if described["format"] != FORMAT:
             raise InputError("file", str(file), valid, f"its format is {described['format']!r}")
         if wrong := experiment_fault(described):

@@ -62,12 +62,19 @@ class Experiment:
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
     """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
+    first_seed: int = 0
+    """The first seed: with 3 seeds, 3 stands for seeds 3, 4 and 5."""
     own_samples: bool = True
     """Each seed also draws what should not matter: its evaluation texts, and how large its noise is, between
     half of the harmless and all of it. Without, seeds share both, which pairs runs more closely."""
 
     name: ClassVar[str] = ""
     about: ClassVar[str] = ""
+
+    @property
+    def seed_numbers(self) -> range:
+        """The seeds themselves."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,7 @@ class Learned(Weights):
         }
 
 
-def pretrainings(word: str, seeds: int) -> list[Learned]:
+def pretrainings(word: str, seeds: range) -> list[Learned]:
     """The pretrained models that a word names: one, or where it has ``{seed}`` each seed's own.
 
     Raises:
@@ -270,17 +270,17 @@ def pretrainings(word: str, seeds: int) -> list[Learned]:
     """
     if SEED not in word:
         return [pretrained(word)]
-    each = [pretrained(word.replace(SEED, str(seed))) for seed in range(seeds)]
+    each = [pretrained(word.replace(SEED, str(seed))) for seed in seeds]
     first = each[0].capability
-    for seed, own in enumerate(found.capability for found in each):
+    for seed, own in zip(seeds, (found.capability for found in each), strict=True):
         names = ("operand_prior", "iterations", "layout")
         differing = [name for name in names if getattr(own, name) != getattr(first, name)]
         if own.model.config != first.model.config:
             differing.append("shape")
         if differing:
-            problem = f"seed {seed} has another {' and '.join(differing)} than seed 0"
+            problem = f"seed {seed} has another {' and '.join(differing)} than seed {seeds[0]}"
             raise InputError("pretrained", word, "models that differ in seed alone", problem)
-    return [replace(found, name=model_name(word), only=seed) for seed, found in enumerate(each)]
+    return [replace(found, name=model_name(word), only=seed) for seed, found in zip(seeds, each, strict=True)]
 
 
 def _checkpoint(word: str) -> tuple[Path, str] | None:

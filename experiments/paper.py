@@ -104,7 +104,7 @@ def _greatest(fields: dict[str, Any]) -> int:
 
 NOT_SIZE = frozenset(
     {"learning_rates", "c_tr", "reft_rates", "reft_iterations", "controls", "control_rate", "constructed"}
-    | {"seeds", "evaluation_samples", "precision", "compile", "pretrained", "literal"}
+    | {"seeds", "first_seed", "evaluation_samples", "precision", "compile", "pretrained", "literal"}
 )
 """Fields in which an experiment may differ from a preset and still be held against the paper's table."""
 

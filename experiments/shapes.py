@@ -18,6 +18,8 @@ EXPERIMENT: dict[str, Any] = {
     "command": Perhaps(str),
 }
 PLAN = {"fleets": [{"fleet": str, "updates": int, "cells": [str]}]}
+LATER = {"first_seed": 0}
+"""Fields that runs of this format may lack, since they are older, with the values that these had."""
 ENVIRONMENT = {"versions": Each(str)}
 RECORD = "reused.json"
 REUSED = Each({"run": str, "commit": str, "device": str, "weights": str})
@@ -56,6 +58,11 @@ PROGRESS = {
     "host": str,
     "process": int,
 }
+
+
+def completed(described: dict[str, Any]) -> dict[str, Any]:
+    """An ``experiment.json`` with the fields that came after it."""
+    return {**described, "fields": {**LATER, **described["fields"]}}
 
 
 def experiment_fault(described: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ from veneer.experiments.folder import FORMAT
 from veneer.experiments.growth import differences
 from veneer.experiments.named import Experiment, ProgramExperiment, pair_key
 from veneer.experiments.reading import RunReading
-from veneer.experiments.shapes import CELL, PLAN
+from veneer.experiments.shapes import CELL, PLAN, completed
 from veneer.experiments.tables import KEYS, metrics_table
 from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
 from veneer.finetune.method import Method, recorded
@@ -114,9 +114,8 @@ class Run(RunReading):
         )
         file = path / "experiment.json"
         try:
-            if not file.exists() or any(
-                read_json(file).get(name, {}) != described.get(name, {}) for name in ("fields", "axes")
-            ):
+            kept = completed(read_json(file)) if file.exists() else {}
+            if any(kept.get(name, {}) != described.get(name, {}) for name in ("fields", "axes")):
                 write_sealed(file, described)
         except OSError as error:
             raise InputError("out", str(path), "a folder that can be written", str(error)) from error
@@ -137,7 +136,9 @@ class Run(RunReading):
         file = path / "experiment.json"
         check_place(path)
         if exists(file):
-            found = read_json(file, {"name": str, "fields": dict}, "one of Veneer's (remove it and go on)")
+            found = completed(
+                read_json(file, {"name": str, "fields": dict}, "one of Veneer's (remove it and go on)")
+            )
             if found["name"] != experiment.name:
                 valid = f"a new folder, or one of {experiment.name}"
                 raise InputError("out", str(path), valid, f"it holds the experiment {found['name']}")

@@ -65,8 +65,8 @@ def sweep_of(base: Experiment, given: Mapping[str, Sequence[Any]]) -> Sweep:
         values: Any = read_values(base, name, texts)
         if _is_list(_hint(base, name)):
             base = replace(base, **{name: values})
-        elif name == "seeds" and len(values) > 1:
-            raise InputError("seeds", values, "their number: seeds 0, 1, ... are an axis already")
+        elif name in ("seeds", "first_seed") and len(values) > 1:
+            raise InputError(name, values, "one value: the seeds of a run are an axis already")
         else:
             base = replace(base, **{name: values[0]})
             if len(values) > 1:

@@ -33,6 +33,8 @@ def validate(experiment: Experiment) -> None:
                 check_rate(field, value)
     if experiment.seeds < 1:
         raise InputError("seeds", experiment.seeds, "1 or more")
+    if not 0 <= experiment.first_seed <= LAST_SEED:
+        raise InputError("first_seed", experiment.first_seed, f"0 to {LAST_SEED:,}")
     _validate_sizes(experiment)
     if not 0 <= experiment.warmup <= 1:
         raise InputError("warmup", experiment.warmup, "a share in [0, 1]")
@@ -55,6 +57,7 @@ LARGEST = {
     "iterations": 10**9,
     "reft_iterations": 10**9,
 }
+LAST_SEED = 10**9
 MOST_CELLS = 1_000_000
 """What no machine does in a lifetime is refused before anything is made ready."""
 

@@ -186,7 +186,8 @@ def training(experiment: dict[str, Any]) -> list[Entry]:
     noise = "the training data" if learned(experiment) else "the noise on the weights and the training data"
     if any(SEED in word for word in settings.get("pretrained", ())):
         noise = "the training data, and where a model has several pretrainings, which of them it starts from"
-    seeds = settings["seeds"]
+    seeds, first = settings["seeds"], settings["first_seed"]
+    numbers = ", ".join(map(str, range(first, first + seeds)))
     return [
         *entries,
         (
@@ -194,7 +195,7 @@ def training(experiment: dict[str, Any]) -> list[Entry]:
             f"{settings['evaluation_samples']:,} texts of each kind, the same for all cells, seeds and "
             f"stages; greedy answer {place}, scored against O_PT and against O_FT.{asked}",
         ),
-        ("Seeds", f"{seeds} ({', '.join(map(str, range(seeds)))}). A seed decides {noise}."),
+        ("Seeds", f"{seeds} ({numbers}). A seed decides {noise}."),
     ]
 
 
