@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from veneer.analysis.revival import Estimate, estimate
-from veneer.claims.evidence import Measured, NotAnalysed, Part
+from veneer.claims.evidence import Measured, Part
+from veneer.claims.view import NotAnalysed
 from veneer.experiments.cddm.evidence import MATCHED, BySeed, less, over
 from veneer.experiments.cddm.evidence import Measured as Decisions
 from veneer.experiments.cddm.settings import Arm

@@ -7,30 +7,14 @@ undecidable otherwise, or with too few seeds. The rules themselves are in ``vene
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from statistics import mean
-from typing import Any, Literal
+from typing import Literal
 
-import polars as pl
-
-from veneer.analysis.evidence import revival_threshold
 from veneer.analysis.revival import Estimate, estimate
-from veneer.experiments.analysis_tables import read_analysis
-from veneer.experiments.paper import Rate, rate_name
-from veneer.experiments.returns import revival_tables
-from veneer.experiments.store import Run
-from veneer.models.files import read_json
-from veneer.report.stored_task import layout_of
-from veneer.tasks.errors import InputError
 
 Outcome = Literal["replicated", "not replicated", "undecidable at this size", "no run"]
 Unit = Literal["points", "times", "share", "nats", "dimensions"]
 BySeed = dict[int, float]
-
-
-class NotAnalysed(Exception):
-    """A run that could answer lacks something; the message says what, with the command that makes it."""
 
 
 @dataclass(frozen=True)
@@ -219,156 +203,3 @@ def averaged(values: list[BySeed]) -> BySeed:
     """Mean over settings by seed, of the seeds that all settings have."""
     seeds = set.intersection(*(set(part) for part in values)) if values else set()
     return {seed: mean(part[seed] for part in values) for seed in seeds}
-
-
-class View:
-    """A run's numbers as claims ask for them."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.path = str(run.path)
-        described = run.experiment
-        self.name: str = described["name"]
-        self.fields: dict[str, Any] = described["fields"]
-
-    @property
-    def seeds(self) -> int:
-        """Seeds that the run was asked for."""
-        return self.fields["seeds"]
-
-    @property
-    def breadth(self) -> tuple[int, int, int]:
-        """What tells the run to ask of several that have seeds enough: settings, capabilities, seeds."""
-        return len(self.rates) * len(self.shares), len(self.capabilities), self.seeds
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is a fine-tuned model to look at."""
-        try:
-            return not self.tuned.is_empty()
-        except InputError:
-            return False
-
-    @cached_property
-    def metrics(self) -> pl.DataFrame:
-        """``Run.metrics`` of cells that did not diverge."""
-        return self.run.metrics().filter(pl.col("status") == "done")
-
-    @cached_property
-    def tuned(self) -> pl.DataFrame:
-        """One row per fine-tuned model: capability, task, rate, c_tr, seed, cell, and accuracies.
-
-        Accuracies are named by texts and operand, such as natural_pt; with start_ in front, before
-        fine-tuning.
-        """
-        rows = self.metrics.filter(
-            (pl.col("measure") == "accuracy")
-            & (pl.col("stage") == "fine-tune")
-            & (pl.col("start") == "capability")
-        ).with_columns(of=pl.format("{}_{}", "texts", "operand"), rate=pl.col("learning_rate"))
-        step = pl.col("step")
-        first = rows.filter(step == step.min().over("cell")).with_columns(of=pl.lit("start_") + pl.col("of"))
-        both = pl.concat([first, rows.filter(step == step.max().over("cell"))])
-        index = ["capability", "task", "rate", "c_tr", "seed", "cell"]
-        return both.pivot("of", index=index, values="value", aggregate_function="first")
-
-    @cached_property
-    def capabilities(self) -> list[str]:
-        """Names of the fine-tuned capabilities."""
-        return self.tuned["capability"].unique(maintain_order=True).to_list()
-
-    @cached_property
-    def rates(self) -> list[float]:
-        """Fine-tuning rates, large ones first."""
-        return sorted(self.tuned["rate"].unique().to_list(), reverse=True)
-
-    @cached_property
-    def shares(self) -> list[float]:
-        """C_Tr, small ones first."""
-        return sorted(self.tuned["c_tr"].unique().to_list())
-
-    def values(self, column: str, capability: str, rate: float, c_tr: float) -> BySeed:
-        """A column of ``tuned`` by seed."""
-        own = self.tuned.filter(capability=capability, rate=rate, c_tr=c_tr)
-        return dict(own.select("seed", column).iter_rows())
-
-    def cells(self, capability: str, rate: float, c_tr: float) -> dict[int, str]:
-        """Ids of the fine-tuned cells of a setting, by seed."""
-        own = self.tuned.filter(capability=capability, rate=rate, c_tr=c_tr)
-        return dict(own.select("seed", "cell").iter_rows())
-
-    def guess(self, texts: str, operand: str, capability: str) -> float:
-        """Accuracy of always giving the commonest answer."""
-        task = self.tuned.filter(capability=capability)["task"][0]
-        return self.run.baselines(task)[texts]["majority"][operand]
-
-    def was_learned(self, capability: str, rate: float, c_tr: float) -> bool:
-        """Whether fine-tuning taught O_FT: half of skill, on texts as it was trained on, mean over seeds."""
-        parts = [("correlated", c_tr), ("uncorrelated", 1 - c_tr)]
-        right, guess = 0.0, 0.0
-        for texts, share in parts:
-            found = self.values(f"{texts}_ft", capability, rate, c_tr)
-            if not found:
-                return False
-            right += share * mean(found.values())
-            guess += share * self.guess(texts, "ft", capability)
-        return right >= revival_threshold(guess)
-
-    def lost(self, texts: str, capability: str, rate: float, c_tr: float) -> bool:
-        """Whether fine-tuning took O_PT away: less than half of skill is left, mean over seeds."""
-        found = self.values(f"{texts}_pt", capability, rate, c_tr)
-        limit = revival_threshold(self.guess(texts, "pt", capability))
-        return bool(found) and mean(found.values()) < limit
-
-    def size(self, rate: float) -> Rate:
-        """What the paper calls a rate of this size: η_L, η_M, η_S or η_VS."""
-        return rate_name(self.fields, rate)
-
-    def about(self, capability: str) -> dict[str, Any]:
-        """What is known of a learned capability: operand_prior, iterations, parameters."""
-        return read_json(self._capability(capability) / "accuracy.json", {"about": dict})["about"]
-
-    def own_pretrainings(self, capability: str) -> bool:
-        """Whether each seed starts from a pretraining of its own."""
-        seeds = self.tuned.filter(capability=capability)["seed"].unique().to_list()
-        files = [self._capability(capability, seed) / "accuracy.json" for seed in seeds]
-        weights = {read_json(file, {"origin": dict})["origin"]["capability"] for file in files}
-        return len(weights) == len(seeds)
-
-    def prior(self, capability: str) -> float:
-        """How often pretraining asked for O_FT."""
-        files = sorted(self._capability(capability).glob("*model.json"))
-        if not files:
-            raise InputError("run", self.path, "a run with its capabilities/", "a model.json is missing")
-        terminals = layout_of(read_json(files[0])).grammar.terminals
-        return self.about(capability)["operand_prior"][terminals.index(self.fields["operand_ft"])]
-
-    def _capability(self, name: str, seed: int = 0) -> Path:
-        return self.run.path / "capabilities" / f"{name}-seed-{seed}"
-
-    @cached_property
-    def by_prior(self) -> list[str]:
-        """Capabilities, those that pretraining asked least for O_FT first."""
-        return sorted(self.capabilities, key=self.prior)
-
-    @cached_property
-    def revivals(self) -> dict[str, pl.DataFrame]:
-        """See ``experiments.evidence.revival_tables``: made from the metrics, so never older than they are.
-
-        Raises:
-            NotAnalysed: no reFT is finished.
-        """
-        if self.metrics.filter((pl.col("stage") == "reft") & (pl.col("start") == "capability")).is_empty():
-            raise NotAnalysed(f"{self.path} has no finished reFT: veneer run {self.name} --out {self.path}")
-        return revival_tables(self.run)
-
-    def table(self, name: str) -> pl.DataFrame:
-        """A table of ``veneer analyse``.
-
-        Raises:
-            NotAnalysed: it is not there.
-        """
-        found = read_analysis(self.run.path, name)
-        if found is None:
-            raise NotAnalysed(f"{self.path} has no table {name}: veneer analyse {self.path}")
-        return found

@@ -20,7 +20,8 @@ from jaxtyping import Float
 
 from veneer.analysis.revival import Estimate, estimate
 from veneer.analysis.sections import Estimate as Sections
-from veneer.claims.evidence import Measured, NotAnalysed, Part
+from veneer.claims.evidence import Measured, Part
+from veneer.claims.view import NotAnalysed
 from veneer.experiments.layers.difficulty import MEASURES, correlation, described
 from veneer.experiments.layers.evidence import FEWEST_TASKS
 from veneer.experiments.layers.evidence import Measured as Numbers

@@ -7,13 +7,15 @@ changed says when and why; it was changed before the runs that it judges were lo
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from veneer.claims import rules
 from veneer.claims import rules_inside as inside
 from veneer.claims import rules_learned as learned
 from veneer.claims.cddm import DecisionsView
 from veneer.claims.claim import Claim
-from veneer.claims.evidence import Finding, NotAnalysed, Outcome, View, judge
+from veneer.claims.evidence import Finding, Outcome, judge
 from veneer.claims.layers import LayersView
 from veneer.claims.list_cddm import DECISION_CLAIMS
 from veneer.claims.list_layers import LAYER_CLAIMS
@@ -33,6 +35,7 @@ from veneer.claims.needs import (
     with_reft,
 )
 from veneer.claims.stories import StoriesView
+from veneer.claims.view import NotAnalysed, View
 from veneer.tasks.errors import InputError
 
 COMPILED_SEEDS, LEARNED_SEEDS = 3, 3
@@ -318,7 +321,8 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
 
     Of several runs that fit, one with the seeds that the claim asks for is asked; of these the one with the
     most settings, then with the most capabilities, then with the most seeds, then the first given: never the
-    one with the better answer.
+    one with the better answer. Runs that are alike but for settings and seeds (``View.alike``) are read with
+    it as one, in the order given: each setting has the seeds of all of them.
 
     Args:
         claim: what to judge.
@@ -332,8 +336,41 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
             line = COMMANDS[need.command].line(f"{folder}/{need.command}")
             return Finding("no run", f"no run: needs a finished one of {need.words}: {line}")
         chosen.append(max(fitting, key=lambda view: (min(view.seeds, claim.seeds), view.breadth)))
-    runs = tuple(view.path for view in chosen)
-    try:
-        return judge(claim.measure(*chosen), claim.seeds, runs)
-    except NotAnalysed as missing:
-        return Finding("no run", f"no run: {missing}", runs=runs)
+    whole = [_with_alike(view, views) for view in chosen]
+    notes: list[str] = []
+    while True:
+        runs = tuple(path for view in whole for path in _paths_of(view))
+        try:
+            measured = claim.measure(*whole)
+        except NotAnalysed as missing:
+            fewer = [_without(view, missing.run) for view in whole]
+            if fewer == whole:
+                return Finding("no run", f"no run: {missing}", runs=tuple(view.path for view in chosen))
+            whole = fewer
+            notes.append(f"its seeds are left out, since {missing}")
+        else:
+            more = [path for view in whole for path in _paths_of(view)[1:]]
+            notes = ([f"with seeds of {', '.join(more)}"] if more else []) + notes
+            return judge(replace(measured, notes=[*measured.notes, *notes]), claim.seeds, runs)
+
+
+def _without(view: AnyView, run: Path | None) -> AnyView:
+    """A view without one of the runs that add seeds to it; the same where there is no such run."""
+    if not isinstance(view, View) or run not in [more.path for more in view.runs[1:]]:
+        return view
+    return View(view.run, *(more for more in view.runs[1:] if more.path != run))
+
+
+def _with_alike(view: AnyView, views: Sequence[AnyView]) -> AnyView:
+    """A run, read as one with those of the others that are alike."""
+    if not isinstance(view, View):
+        return view
+    others = [other for other in views if isinstance(other, View) and other is not view]
+    alike = [other.run for other in others if other.finished and view.alike(other)]
+    adding = [run for run in alike if not View(view.run, *alike).chains[run.path].is_empty()]
+    return View(view.run, *adding) if adding else view
+
+
+def _paths_of(view: AnyView) -> list[str]:
+    """The folders that a view reads."""
+    return [view.path, *(str(run.path) for run in view.runs[1:])] if isinstance(view, View) else [view.path]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from veneer.claims.evidence import View
 from veneer.claims.rules_learned import lengths
+from veneer.claims.view import View
 
 GENTLE = 0.1
 """Largest norm of a gradient with which the Max-identifier learns at 1e-4: claim 12."""

@@ -14,7 +14,8 @@ import polars as pl
 from veneer.analysis.evidence import HALF_SKILL, revival_threshold, skill
 from veneer.analysis.revival import Estimate
 from veneer.analysis.verdict import FASTER
-from veneer.claims.evidence import Measured, Part, View, over_seeds
+from veneer.claims.evidence import Measured, Part, over_seeds
+from veneer.claims.view import View
 from veneer.experiments.paper import paper_table
 
 SHORTCUT_GAP = 0.5

@@ -9,7 +9,8 @@ from itertools import product
 import polars as pl
 
 from veneer.analysis.revival import Estimate
-from veneer.claims.evidence import BySeed, Measured, NotAnalysed, Part, View, averaged, over_seeds
+from veneer.claims.evidence import BySeed, Measured, Part, averaged, over_seeds
+from veneer.claims.view import NotAnalysed, View
 
 PRUNING_GAIN = 0.3
 """Points of O_PT that zeroing weights must add beyond what the same search adds to an operand that the

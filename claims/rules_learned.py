@@ -11,8 +11,9 @@ import polars as pl
 
 from veneer.analysis.evidence import HALF_SKILL, skill
 from veneer.analysis.revival import Estimate, estimate
-from veneer.claims.evidence import BySeed, Measured, Part, View, averaged, over_seeds
+from veneer.claims.evidence import BySeed, Measured, Part, averaged, over_seeds
 from veneer.claims.rules import SOONER, TARGET
+from veneer.claims.view import View
 from veneer.experiments.paper import paper_table
 
 PRIOR_MARGIN = 0.1

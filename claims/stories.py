@@ -13,7 +13,8 @@ import polars as pl
 
 from veneer.analysis.binomial import wilson
 from veneer.analysis.revival import Estimate, areas, difference
-from veneer.claims.evidence import BySeed, Measured, NotAnalysed, Part, over_seeds
+from veneer.claims.evidence import BySeed, Measured, Part, over_seeds
+from veneer.claims.view import NotAnalysed
 from veneer.experiments.paper import paper_twists
 from veneer.experiments.stories.evidence import Measured as Stories
 from veneer.experiments.stories.settings import NAMES, Arm

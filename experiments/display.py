@@ -59,7 +59,8 @@ def _facts(folder: Path, experiment: dict[str, Any], done: int) -> list[tuple[st
     facts += [(words, ", ".join(_short(v) for v in fields[n])) for n, words in named.items() if n in fields]
     axes = experiment.get("axes", {})
     facts += [(name, ", ".join(map(_short, values))) for name, values in axes.items()]
-    return [*facts, ("seeds", fields["seeds"])]
+    first = fields.get("first_seed", 0)
+    return [*facts, ("seeds", f"{fields['seeds']} from {first}" if first else fields["seeds"])]
 
 
 def _short(value: Any) -> str:

@@ -86,8 +86,15 @@ def _about_o_pt(metrics: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(named).drop("asked")
 
 
-def revival_tables(run: Run, thresholds: Sequence[float] = revival.THRESHOLDS) -> dict[str, pl.DataFrame]:
+def revival_tables(
+    run: Run, thresholds: Sequence[float] = revival.THRESHOLDS, metrics: pl.DataFrame | None = None
+) -> dict[str, pl.DataFrame]:
     """Times to the thresholds, their Kaplan–Meier medians, and the ratios control / reFT.
+
+    Args:
+        run: the run.
+        thresholds: accuracies of O_PT.
+        metrics: of runs that are read as one, all of them; none takes the run's.
 
     Returns:
         "revival": the times of each curve (``veneer.analysis.revival.threshold_times``); "survival": medians
@@ -96,7 +103,7 @@ def revival_tables(run: Run, thresholds: Sequence[float] = revival.THRESHOLDS) -
     Raises:
         InputError: the run has no finished reFT.
     """
-    metrics = run.metrics()
+    metrics = run.metrics() if metrics is None else metrics
     curves = revival_curves(metrics)
     if curves.filter(pl.col("arm") == "reft").is_empty():
         valid = f"a run with a finished reFT: veneer run {run.experiment['name']} --out {run.path}"

@@ -9,9 +9,10 @@ from typing import Any, cast
 import polars as pl
 
 from tests.report.fakes import store_analysis
-from veneer.claims.evidence import Finding, View
+from veneer.claims.evidence import Finding
 from veneer.claims.list import claims, evaluate
 from veneer.claims.needs import SHOWING_REFT
+from veneer.claims.view import View
 from veneer.experiments.named import PRESETS, CounterExperiment, Experiment
 from veneer.experiments.store import KEYS, Run, write_json
 from veneer.pcfg.families import SampleLayout

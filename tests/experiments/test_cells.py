@@ -13,6 +13,7 @@ from veneer.experiments.origins import LEAST_NOISE, SCRATCH, Written, pretrained
 from veneer.experiments.run import fleet_job
 from veneer.finetune.cell import Cell, Fleet
 from veneer.tasks.counter import Counter
+from veneer.tasks.errors import InputError
 from veneer.tasks.max_identifier import MaxIdentifier
 
 BOTH = replace(EXPERIMENT, third_operand=True, seeds=2, learning_rates=(1e-2, 1e-4), reft_rates=(1e-3, 1e-4))
@@ -107,3 +108,24 @@ def test_many_starts_at_once_are_the_starts_one_by_one(prepared: Prepared) -> No
     for i, origin in enumerate(origins):
         for name, value in prepared.start(origin).state_dict().items():
             assert torch.equal(value[0], together.state_dict()[name][i])
+
+
+def test_seeds_from_another_one_on_are_those_of_a_run_of_all(cache: Any) -> None:
+    whole = {cell.id: cell.seed for cell in prepare(replace(EXPERIMENT, seeds=5)).cells}
+    parts = [prepare(replace(EXPERIMENT, first_seed=a, seeds=n)).cells for a, n in ((0, 3), (3, 2))]
+    assert [{cell.seed for cell in part} for part in parts] == [{0, 1, 2}, {3, 4}]
+    assert {cell.id: cell.seed for part in parts for cell in part} == whole
+
+
+def test_each_seed_from_another_one_on_has_its_own_pretraining() -> None:
+    asked = PcfgCounterExperiment(pretrained=("M-4000-{seed}",), first_seed=3, seeds=2)
+    prepared = prepare(asked)
+    assert {source.only for source in prepared.sources.values()} == {3, 4}  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(InputError, match="M-4000-5"):
+        prepare(replace(asked, seeds=3))
+
+
+@pytest.mark.parametrize("first", [-1, 10**9 + 1])
+def test_a_first_seed_that_is_none_is_refused(first: int) -> None:
+    with pytest.raises(InputError, match=r"first_seed.*0 to 1,000,000,000"):
+        prepare(replace(EXPERIMENT, first_seed=first))

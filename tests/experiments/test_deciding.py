@@ -72,6 +72,16 @@ def test_seeds_that_have_no_pretraining_are_not_asked_for(tmp_path: Path) -> Non
     assert not deciding_command(five, SETTING | {"capability": "M-4000"}, OPEN, seeds=5), "all are used"
 
 
+def test_it_begins_with_the_seed_that_the_run_began_with(tmp_path: Path) -> None:
+    command = deciding_command(opened(tmp_path, replace(QUICK, first_seed=4)), SETTING, OPEN, seeds=3)
+    assert (read(command).first_seed, read(command).seeds) == (4, 9)
+    asked = PcfgCounterExperiment(pretrained=("M-4000-{seed}",), seeds=1, first_seed=2)
+    command = deciding_command(
+        Run.open(tmp_path / "learned", "quick", asked), SETTING | {"capability": "M-4000"}, OPEN, seeds=1
+    )
+    assert "--seeds 3 " in command and "--first-seed 2" in command, "2, 3 and 4 are ready"
+
+
 def test_without_reft_or_controls_these_are_asked_for_and_no_more_seeds(tmp_path: Path) -> None:
     bare = replace(QUICK, reft_rates=(), controls=False, third_operand=False, seeds=9)
     lacking = Verdict(

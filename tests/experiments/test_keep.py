@@ -6,7 +6,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.tiny import CPU, EXPERIMENT, Quiet
-from veneer.claims.evidence import View
+from veneer.claims.view import View
 from veneer.experiments.cells import Prepared
 from veneer.experiments.content import read_content
 from veneer.experiments.keep import keep, main

@@ -10,8 +10,8 @@ from polars.testing import assert_frame_equal
 
 from tests.report.fake_sweep import AXES, point_cells, store_cell, sweep_run
 from tests.report.fakes import EXPERIMENT
-from veneer.claims.evidence import View
 from veneer.claims.list import claims, evaluate
+from veneer.claims.view import View
 from veneer.commands.main import main
 from veneer.experiments.points import points_of
 from veneer.experiments.store import Run, read_json, write_json

@@ -266,6 +266,22 @@ def test_a_run_goes_on_in_its_own_folder_only(finished: Run, tmp_path: Path) -> 
     assert (finished.path / "experiment.json").read_bytes() == before
 
 
+def test_a_run_from_before_there_was_a_first_seed_is_read_and_goes_on(tmp_path: Path) -> None:
+    run = Run.open(tmp_path / "run", "quick", EXPERIMENT, command="as it was")
+    file = run.path / "experiment.json"
+    older = json.loads(file.read_text())
+    del older["fields"]["first_seed"], older["seal"]
+    store.write_sealed(file, older)
+    before = file.read_bytes()
+    assert Run.read(run.path).experiment["fields"]["first_seed"] == 0
+    assert Run.open(run.path, "quick", EXPERIMENT, command="another").path == run.path
+    assert file.read_bytes() == before, "the same experiment keeps its command"
+    Run.open(run.path, "quick", replace(EXPERIMENT, seeds=2))
+    assert Run.read(run.path).experiment["fields"]["seeds"] == 2
+    with pytest.raises(InputError, match="first_seed: 0 -> 3"):
+        Run.open(run.path, "quick", replace(EXPERIMENT, first_seed=3))
+
+
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError) as refused:

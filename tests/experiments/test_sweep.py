@@ -49,7 +49,8 @@ def test_the_grid_is_the_product_of_its_axes() -> None:
         ({"controls": ["maybe"]}, "controls", "true or false"),
         ({"c_tr": ["half"]}, "c_tr", "a number (type float)"),
         ({"batch": ["32", "32"]}, "batch", "different values"),
-        ({"seeds": ["1", "2"]}, "seeds", "their number"),
+        ({"seeds": ["1", "2"]}, "seeds", "one value: the seeds of a run are an axis already"),
+        ({"first_seed": ["0", "3"]}, "first_seed", "one value: the seeds of a run are an axis already"),
         ({"warmup": ["0.2", "3"]}, "warmup", "a share in [0, 1]"),
     ],
 )

@@ -52,11 +52,11 @@ def command(words: list[str]) -> None:
     """
     options = _options(words)
     from veneer.claims.cddm import DecisionsView
-    from veneer.claims.evidence import View
     from veneer.claims.layers import LayersView
     from veneer.claims.list import claims as chosen_claims
     from veneer.claims.list import evaluate
     from veneer.claims.stories import StoriesView
+    from veneer.claims.view import View
     from veneer.experiments.cddm.store import DecisionsRun
     from veneer.experiments.layers.store import LayersRun
     from veneer.experiments.points import axes_of
@@ -142,8 +142,8 @@ def _made(path: Path, command: Any, device: str) -> bool:
 
 def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
     """Each point of a sweep held against the claims by itself: points are not seeds of one another."""
-    from veneer.claims.evidence import View
     from veneer.claims.list import evaluate
+    from veneer.claims.view import View
     from veneer.experiments.points import points_of
 
     judged = []

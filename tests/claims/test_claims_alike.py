@@ -1,0 +1,128 @@
+"""Runs that are alike but for settings and seeds are read as one: more seeds where they are needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, wavering
+from veneer.experiments.store import KEYS
+
+
+def some_of(made: Made, seeds: range, kept: Callable[[dict[str, Any]], bool] = lambda row: True) -> Made:
+    """Of a run these seeds, and the settings that are kept, as if no more had been asked for."""
+    made.rows = [row for row in made.rows if row["seed"] in seeds and kept(row)]
+    fields = made.experiment["fields"]
+    fields |= {"first_seed": seeds[0], "seeds": len(seeds)}
+    fields["learning_rates"] = sorted({row["fine_tuning_rate"] for row in made.rows} - {None})
+    fields["c_tr"] = sorted({row["c_tr"] for row in made.rows} - {None})
+    return made
+
+
+def one_setting(rate: float, c_tr: float) -> Callable[[dict[str, Any]], bool]:
+    return lambda row: row["fine_tuning_rate"] == rate and row["c_tr"] == c_tr
+
+
+def hidden_keys(made: Made, pt: float, ft: float) -> Made:
+    """The table of hidden keys as the paper has it, but with C_Tr = 1 with these shares of answers."""
+    rows: Rows = []
+    for keys in pl.DataFrame(made.rows).filter(stage="fine-tune").unique("cell").select(*KEYS).to_dicts():
+        at_one, large = keys["c_tr"] == 1, keys["learning_rate"] > 5e-2
+        moved = not at_one and keys["learning_rate"] > 5e-3
+        shares = (pt, ft) if at_one else (0.1 if large else 0.6, 0.9) if moved else (0.9, 0.1)
+        for on, share in zip(("pt", "ft"), shares, strict=True):
+            place = {"asked": None, "texts": "natural", "hidden": on}
+            rows.append({**keys, **place, "changed": share + 0.002 * keys["seed"]})
+    made.table("attention_hidden", rows)
+    return made
+
+
+def seeds_by_setting(made: Made, *more: Made) -> dict[str, int]:
+    return {part.where: part.effect.seeds for part in answer("1a", made, *more).parts}
+
+
+def test_more_seeds_of_one_setting_count_there_and_nowhere_else(tmp_path: Path) -> None:
+    whole = some_of(counter(tmp_path / "whole"), range(3))
+    more = some_of(counter(tmp_path / "more"), range(3, 5), one_setting(1e-2, 1.0))
+    assert set(seeds_by_setting(whole).values()) == {3}
+    both = seeds_by_setting(whole, more)
+    assert {where for where, seeds in both.items() if seeds == 5} == {"rate 0.01, C_Tr = 1, compiled"}
+    assert sorted(both.values()) == [3, 3, 3, 5]
+    assert both == seeds_by_setting(more, whole)  # the run with the most settings is the one that is asked
+
+
+def test_settings_that_the_run_asked_does_not_have_are_left_alone(tmp_path: Path) -> None:
+    """They would ask for seeds that nobody trained."""
+    narrow = some_of(counter(tmp_path / "narrow"), range(3), lambda row: row["c_tr"] == 1)
+    few = some_of(counter(tmp_path / "few"), range(3, 5))
+    narrow.experiment["fields"]["seeds"], few.experiment["fields"]["seeds"] = 3, 2
+    assert set(seeds_by_setting(narrow, few).values()) == {5}
+    assert {part.where for part in answer("1a", narrow, few).parts} == set(seeds_by_setting(narrow))
+    assert answer("2", narrow, few).parts == answer("2", narrow).parts  # asked of C_Tr up to 0.8
+
+
+def test_more_seeds_decide_what_three_left_open(tmp_path: Path) -> None:
+    def apart(seed: int) -> float:
+        return 0.65 if seed == 0 else 0.2
+
+    whole = some_of(counter(tmp_path / "whole", wrong=apart, seeds=9), range(3))
+    more = some_of(counter(tmp_path / "more", wrong=apart, seeds=9), range(3, 9))
+    assert answer("1a", whole).outcome == EITHER
+    found = answer("1a", whole, more)
+    assert (found.outcome, found.seeds) == (YES, 9)
+    assert found.runs == (str(more.path), str(whole.path))  # the one with the most seeds is asked
+    assert f"with seeds of {whole.path}" in found.explanation
+
+
+def test_a_seed_that_both_have_is_that_of_the_run_that_is_asked(tmp_path: Path) -> None:
+    whole = counter(tmp_path / "whole")
+    again = some_of(counter(tmp_path / "again", wrong=0.9), range(5), one_setting(1e-2, 1.0))
+    assert answer("1a", again).outcome == NO
+    assert answer("1a", whole, again).outcome == YES
+
+
+def test_a_seed_that_diverged_is_not_replaced_by_another_runs(tmp_path: Path) -> None:
+    whole = some_of(counter(tmp_path / "whole"), range(3))
+    for row in whole.rows:
+        if row["seed"] == 2 and one_setting(1e-2, 1.0)(row):
+            row["status"] = "diverged at step 7"
+    again = some_of(counter(tmp_path / "again"), range(2, 4), one_setting(1e-2, 1.0))
+    assert seeds_by_setting(whole, again)["rate 0.01, C_Tr = 1, compiled"] == 3  # 0, 1 and 3
+
+
+@pytest.mark.parametrize("field", ["iterations", "clip", "noise", "length", "reft_iterations"])
+def test_runs_of_other_settings_are_not_read_as_one(tmp_path: Path, field: str) -> None:
+    whole = some_of(counter(tmp_path / "whole"), range(3))
+    other = some_of(counter(tmp_path / "other"), range(3, 5), one_setting(1e-2, 1.0))
+    other.experiment["fields"][field] = 7
+    assert set(seeds_by_setting(whole, other).values()) == {3}
+
+
+def test_tables_of_analyses_are_read_together_and_a_run_without_is_left_out_and_named(tmp_path: Path) -> None:
+    near = wavering(0.05, 0.3)
+    whole = hidden_keys(some_of(counter(tmp_path / "whole"), range(3)), 0.9, 0.1)
+    more = some_of(counter(tmp_path / "more"), range(3, 5), one_setting(1e-1, 1.0))
+    without = answer("7", whole, more)
+    assert "its seeds are left out" in without.explanation
+    assert f"veneer analyse {more.path}" in without.explanation
+    assert {part.effect.seeds for part in without.parts} == {3} and without.runs == (str(whole.path),)
+    found = answer("7", whole, hidden_keys(more, near(0), near(1)))
+    (part,) = (p for p in found.parts if p.where == "rate 0.1, C_Tr = 1")
+    assert part.effect.seeds == 5
+    third = some_of(counter(tmp_path / "third", seeds=7), range(5, 7), one_setting(1e-1, 1.0))
+    again = answer("7", whole, third, more)
+    assert again.runs == found.runs, "one run without the table does not keep another one out"
+    assert f"its seeds are left out, since {third.path} has no table" in again.explanation
+    assert part.effect.value == pytest.approx((3 * 0.8 + 2 * (near(0) - near(1))) / 5, abs=1e-6)
+
+
+def test_revivals_are_read_together(tmp_path: Path) -> None:
+    def control(seed: int) -> float:
+        return 60.0 if seed == 1 else 400.0
+
+    whole = some_of(counter(tmp_path / "whole", control=control, seeds=9), range(3))
+    more = some_of(counter(tmp_path / "more", control=control, seeds=9), range(3, 9))
+    assert (answer("4a", whole).outcome, answer("4a", whole).seeds) == (EITHER, 3)
+    assert (answer("4a", whole, more).outcome, answer("4a", whole, more).seeds) == (YES, 9)
