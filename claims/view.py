@@ -14,6 +14,7 @@ from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
 from veneer.models.files import read_json
+from veneer.pcfg.families import SampleLayout
 from veneer.report.stored_task import layout_of
 from veneer.tasks.errors import InputError
 
@@ -52,12 +53,22 @@ class View:
         self.fields: dict[str, Any] = described["fields"]
 
     def alike(self, other: "View") -> bool:
-        """Whether another run is the same but for its settings and seeds, so that both are read as one."""
+        """Whether another run is the same but for its settings and seeds, so that both are read as one.
 
-        def fixed(fields: dict[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in fields.items() if name not in VARYING}
+        Pretrained models are the same if their names, priors, lengths and shapes are, wherever they lie.
+        """
+        return self.name == other.name and self._fixed == other._fixed
 
-        return self.name == other.name and fixed(self.fields) == fixed(other.fields)
+    @property
+    def _fixed(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What runs alike have in common: fields, and what their pretrained models are."""
+        fields = {name: value for name, value in self.fields.items() if name not in VARYING}
+        models: dict[str, Any] = {}
+        for name in self.capabilities if fields.pop("pretrained", None) else ():
+            about = self.about(name)
+            same = {key: about[key] for key in ("operand_prior", "iterations", "parameters")}
+            models[name] = same, self._layout(name).describe()
+        return fields, models
 
     @property
     def seeds(self) -> int:
@@ -193,11 +204,15 @@ class View:
 
     def prior(self, capability: str) -> float:
         """How often pretraining asked for O_FT."""
+        terminals = self._layout(capability).grammar.terminals
+        return self.about(capability)["operand_prior"][terminals.index(self.fields["operand_ft"])]
+
+    def _layout(self, capability: str) -> SampleLayout:
+        """How the texts of a learned capability are laid out."""
         files = sorted(self._capability(capability).glob("*model.json"))
         if not files:
             raise InputError("run", self.path, "a run with its capabilities/", "a model.json is missing")
-        terminals = layout_of(read_json(files[0])).grammar.terminals
-        return self.about(capability)["operand_prior"][terminals.index(self.fields["operand_ft"])]
+        return layout_of(read_json(files[0]))
 
     def _capability(self, name: str, seed: int | None = None) -> Path:
         folder = f"{name}-seed-{self.fields['first_seed'] if seed is None else seed}"

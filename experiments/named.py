@@ -377,6 +377,8 @@ class PcfgPretraining:
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
     """Number of seeds, each with its own weights and data."""
+    first_seed: int = 0
+    """The first seed: with 3 seeds, 3 stands for seeds 3, 4 and 5."""
 
 
 PRETRAINING: dict[str, PcfgPretraining] = {

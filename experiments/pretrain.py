@@ -17,6 +17,7 @@ from torch import Tensor
 
 from veneer.experiments.estimate import memory_of
 from veneer.experiments.named import PcfgPretraining
+from veneer.experiments.shapes import LATER
 from veneer.finetune.initialize import initialize
 from veneer.finetune.recipe import Recipe
 from veneer.finetune.trainer import Trained, evaluation_steps, train
@@ -69,6 +70,7 @@ LARGEST = {
     "iterations": 10**9,
     "evaluation_samples": 10_000_000,
     "seeds": 1_000,
+    "first_seed": 10**9,
 }
 """What no machine does in a lifetime is refused before anything is made ready."""
 
@@ -96,6 +98,8 @@ class PretrainingRun:
                 raise InputError(field, getattr(experiment, field), f"at most {most:,}")
         if experiment.seeds < 1:
             raise InputError("seeds", experiment.seeds, "1 or more")
+        if experiment.first_seed < 0:
+            raise InputError("first_seed", experiment.first_seed, "0 or more")
         if experiment.evaluation_samples < 1:
             raise InputError("evaluation_samples", experiment.evaluation_samples, "1 or more")
         if experiment.heads < 1 or experiment.width % experiment.heads:
@@ -107,7 +111,8 @@ class PretrainingRun:
         self.experiment, self.out, self.command = experiment, out, command
         self.layout = layout_of(experiment)
         self.layout.sampler.check(self.layout.window)
-        self.names = [(prior, seed) for prior in experiment.priors for seed in range(experiment.seeds)]
+        seeds = range(experiment.first_seed, experiment.first_seed + experiment.seeds)
+        self.names = [(prior, seed) for prior in experiment.priors for seed in seeds]
         self.data = [Pretraining(self.layout, prior_of(prior)) for prior, _ in self.names]
         self.recipe = Recipe(
             "adamw",
@@ -127,7 +132,7 @@ class PretrainingRun:
         # Looked at before the description, which somebody who pretrains here just now writes first.
         taken = exists(self.out) and (not self.out.is_dir() or any(map(_is_whole, self.out.iterdir())))
         if exists(file):
-            found, own = read_json(file, dict, "one of Veneer's"), self._described
+            found, own = {**LATER, **read_json(file, dict, "one of Veneer's")}, self._described
             valid = "a new folder, or the same settings"
             if differing := [name for name in own if found.get(name) != own[name]]:
                 changed = [

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, wavering
+from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, learned, wavering
 from veneer.experiments.store import KEYS
 
 
@@ -126,3 +126,25 @@ def test_revivals_are_read_together(tmp_path: Path) -> None:
     more = some_of(counter(tmp_path / "more", control=control, seeds=9), range(3, 9))
     assert (answer("4a", whole).outcome, answer("4a", whole).seeds) == (EITHER, 3)
     assert (answer("4a", whole, more).outcome, answer("4a", whole, more).seeds) == (YES, 9)
+
+
+def two_lengths(path: Path, seeds: range, folder: str, updates: int = 4000) -> Made:
+    """Pretrainings of two lengths, of which each seed has its own, kept in a folder."""
+
+    def kept(seed: int) -> float:
+        return 0.35 if seed == 0 else 0.5
+
+    made = some_of(learned(path, names=("long", "short"), kept=kept, seeds=9), seeds)
+    for name, length in (("long", 12000), ("short", updates)):
+        made.capability(name, (0.9, 0.1, 0.0), iterations=length, own=True)
+    made.experiment["fields"]["pretrained"] = [f"{folder}/{name}-{{seed}}" for name in ("long", "short")]
+    return made
+
+
+def test_pretrainings_of_other_seeds_are_read_together_wherever_they_lie(tmp_path: Path) -> None:
+    three = two_lengths(tmp_path / "three", range(3), "runs/a")
+    assert (answer("9", three).outcome, answer("9", three).seeds) == (EITHER, 3)
+    found = answer("9", three, two_lengths(tmp_path / "six", range(3, 9), "runs/b"))
+    assert (found.outcome, found.seeds) == (YES, 9)
+    shorter = two_lengths(tmp_path / "shorter", range(3, 6), "runs/c", updates=2000)
+    assert answer("9", three, shorter).runs == (str(three.path),), "another length is another model"

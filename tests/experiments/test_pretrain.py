@@ -1,5 +1,6 @@
 """``veneer pretrain pcfg``: what it keeps, that it goes on, and what it refuses."""
 
+import json
 import shlex
 from dataclasses import replace
 from glob import glob
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from veneer.commands.main import main
 from veneer.experiments.cells import prepare
@@ -78,6 +81,7 @@ def test_what_is_said_to_come_next_fine_tunes_every_model_and_pretrainings_are_i
         ("--keep 99", "keep"),
         ("--learning-rate nan", "learning_rate"),
         ("--seeds 0", "seeds"),
+        ("--first-seed -1", "first_seed"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -116,3 +120,28 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         main([*TINY, "--out", str(tmp_path / "run"), "--iterations", "7"])
     assert "it holds others" in capsys.readouterr().err
+
+
+def test_pretrainings_of_other_seeds_are_those_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([*TINY, "--seeds", "3", "--out", str(tmp_path / "all")])
+    capsys.readouterr()
+    main([*TINY, "--seeds", "2", "--first-seed", "1", "--out", str(tmp_path / "more")])
+    assert "--seeds 2 --first-seed 1 --pretrained" in capsys.readouterr().out
+    found = {file.name: file for file in (tmp_path / "more").glob("*.safetensors")}
+    assert {name.split("-seed-")[1][0] for name in found} == {"1", "2"} and len(found) == 2 * 2 * 2
+    for name, file in found.items():
+        own, same = load_file(file), load_file(tmp_path / "all" / name)
+        assert own.keys() == same.keys() and all(torch.equal(own[key], same[key]) for key in own)
+
+
+def test_a_pretraining_from_before_there_was_a_first_seed_goes_on(tmp_path: Path) -> None:
+    main([*TINY, "--out", str(tmp_path / "run")])
+    file = tmp_path / "run" / "pretraining.json"
+    older = json.loads(file.read_text())
+    del older["first_seed"]
+    file.write_text(json.dumps(older))
+    main([*TINY, "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        main([*TINY, "--out", str(tmp_path / "run"), "--first-seed", "1"])

@@ -97,7 +97,8 @@ def _fine_tuning(run: "PretrainingRun") -> str:
         return f"veneer run pcfg-counter --pretrained {quoted(run.out)}/*.safetensors"
     steps = sorted({*asked.keep, asked.iterations})
     words = [quoted(run.checkpoint(prior, SEED, step)) for prior in asked.priors for step in steps]
-    return f"veneer run pcfg-counter --seeds {asked.seeds} --pretrained {' '.join(words)}"
+    first = f" --first-seed {asked.first_seed}" if asked.first_seed else ""
+    return f"veneer run pcfg-counter --seeds {asked.seeds}{first} --pretrained {' '.join(words)}"
 
 
 def pretrain_stories(words: list[str]) -> None:
