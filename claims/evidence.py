@@ -28,6 +28,7 @@ class Part:
         above: the claim says that it lies above this.
         below: the claim says that it lies below this (with ``above``: between the two).
         unit: "points" (shares of texts, shown times 100), "times" (a ratio), "share", "nats" or "dimensions".
+        setting: rate and C_Tr of the one fine-tuning that it is about; None where it is about several.
     """
 
     what: str
@@ -36,6 +37,7 @@ class Part:
     above: float | None = None
     below: float | None = None
     unit: Unit = "points"
+    setting: tuple[float, float] | None = None
 
     def holds(self, fewest: int) -> bool | None:
         """Whether the interval lies wholly where the claim says; None if it does not decide.
@@ -104,6 +106,7 @@ class Finding:
         seeds: fewest seeds behind any part.
         parts: every inequality that was looked at.
         runs: folders that it comes from.
+        more: of an undecided one, commands that add seeds to the settings in which it is open.
     """
 
     outcome: Outcome
@@ -114,6 +117,7 @@ class Finding:
     seeds: int = 0
     parts: tuple[Part, ...] = ()
     runs: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
 
 def judge(found: Measured, fewest: int, runs: tuple[str, ...] = ()) -> Finding:

@@ -20,6 +20,7 @@ from veneer.claims.layers import LayersView
 from veneer.claims.list_cddm import DECISION_CLAIMS
 from veneer.claims.list_layers import LAYER_CLAIMS
 from veneer.claims.list_stories import STORY_CLAIMS
+from veneer.claims.more import commands as more_seeds_where_open
 from veneer.claims.needs import (
     COMMANDS,
     COUNTER,
@@ -340,6 +341,9 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
     notes: list[str] = []
     while True:
         runs = tuple(path for view in whole for path in _paths_of(view))
+        for view in whole:
+            if isinstance(view, View):  # of an earlier claim
+                view.read.clear()
         try:
             measured = claim.measure(*whole)
         except NotAnalysed as missing:
@@ -351,7 +355,16 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
         else:
             more = [path for view in whole for path in _paths_of(view)[1:]]
             notes = ([f"with seeds of {', '.join(more)}"] if more else []) + notes
-            return judge(replace(measured, notes=[*measured.notes, *notes]), claim.seeds, runs)
+            found = judge(replace(measured, notes=[*measured.notes, *notes]), claim.seeds, runs)
+            return replace(found, more=_more(claim, whole, found))
+
+
+def _more(claim: Claim, views: Sequence[AnyView], found: Finding) -> tuple[str, ...]:
+    """The commands that would decide an open claim, where it is asked of one run of an experiment."""
+    view = views[0]
+    if found.outcome != "undecidable at this size" or len(views) > 1 or not isinstance(view, View):
+        return ()
+    return more_seeds_where_open(view, found.parts, claim.seeds, COMMANDS[claim.needs[0].command].analyses)
 
 
 def _without(view: AnyView, run: Path | None) -> AnyView:

@@ -63,7 +63,9 @@ def _shortcut(view: View, capability: str, experiment: str) -> Measured:
             view.values(f"{kind}_ft", capability, rate, 1.0) for kind in ("correlated", "uncorrelated")
         )
         gap = over_seeds(lambda one, other: one - other, right, wrong)
-        parts.append(Part(what, f"rate {rate:g}, C_Tr = 1, {capability}", gap, above=SHORTCUT_GAP))
+        parts.append(
+            Part(what, f"rate {rate:g}, C_Tr = 1, {capability}", gap, above=SHORTCUT_GAP, setting=(rate, 1.0))
+        )
     table = paper_table(experiment).filter(capability=capability, c_tr=1.0)
     paper = table.group_by("learning_rate").agg(
         gap=pl.col("acc_operand_ft").filter(c_te=1).first() - pl.col("acc_operand_ft").filter(c_te=0).first()
@@ -85,23 +87,44 @@ def rates_compiled(view: View) -> Measured:
     for rate, c in product(large, shares):
         what = "O_FT skill at C_Te = 0 after large rates"
         parts.append(
-            Part(what, _at(rate, c), _taught(view, "uncorrelated", rate, c), above=TAUGHT, unit="share")
+            Part(
+                what,
+                _at(rate, c),
+                _taught(view, "uncorrelated", rate, c),
+                above=TAUGHT,
+                unit="share",
+                setting=(rate, c),
+            )
         )
     for rate, c in product(small, shares):
         what = "the same after small rates"
         parts.append(
-            Part(what, _at(rate, c), _taught(view, "uncorrelated", rate, c), below=TAUGHT, unit="share")
+            Part(
+                what,
+                _at(rate, c),
+                _taught(view, "uncorrelated", rate, c),
+                below=TAUGHT,
+                unit="share",
+                setting=(rate, c),
+            )
         )
         if c < SHORTCUT_FROM:
             what = "O_FT skill at C_Te = 1 after small rates with little correlation"
             parts.append(
-                Part(what, _at(rate, c), _taught(view, "correlated", rate, c), below=TAUGHT, unit="share")
+                Part(
+                    what,
+                    _at(rate, c),
+                    _taught(view, "correlated", rate, c),
+                    below=TAUGHT,
+                    unit="share",
+                    setting=(rate, c),
+                )
             )
         elif view.was_learned("compiled", rate, c):
             pair = (view.values(f"{kind}_ft", "compiled", rate, c) for kind in ("correlated", "uncorrelated"))
             what = "O_FT accuracy at C_Te = 1 less that at C_Te = 0 at small rates"
             gap = over_seeds(lambda one, other: one - other, *pair)
-            parts.append(Part(what, _at(rate, c), gap, above=SHORTCUT_GAP))
+            parts.append(Part(what, _at(rate, c), gap, above=SHORTCUT_GAP, setting=(rate, c)))
         else:
             notes.append(f"rate {rate:g} learned nothing at C_Tr = {c:g}")
     return Measured(parts, notes, _paper_rates(view, shares))
@@ -162,7 +185,7 @@ def revival_compiled(view: View) -> Measured:
             + (" where it fails" if side == "below" else "")
         )
         limits = (REVIVED, None) if side == "above" else (None, REVIVED)
-        parts.append(Part(what, where, found, *limits, unit="share"))
+        parts.append(Part(what, where, found, *limits, unit="share", setting=(rate, c)))
     if not parts:
         notes.append("no fine-tuning at η_M both taught O_FT and took O_PT away")
     return Measured(parts, list(dict.fromkeys(notes)))
@@ -219,7 +242,8 @@ def speed(view: View) -> Measured:
         where = f"{place}, reFT at {row['learning_rate']:g}, to {row['threshold']:.0%}"
         weak = len(view.capabilities) > 1 and capability == view.by_prior[0]
         what = "ratio of updates, Scr. + FT to reFT" + (", for the lowest prior of O_FT" if weak else "")
-        parts.append(Part(what, where, ratio, above=SOONER if weak else SEVERAL, unit="times"))
+        asked = SOONER if weak else SEVERAL
+        parts.append(Part(what, where, ratio, above=asked, unit="times", setting=(rate, 1.0)))
     return Measured(parts, notes, min(PAPER_SOONER) if parts else None)
 
 

@@ -80,9 +80,22 @@ def _searched(
         fall = over_seeds(lambda change: change, _of(own, cells, "change"))
         collapse = over_seeds(lambda value: value, _of(near, cells, "collapse"))
         parts += [
-            Part(f"O_PT gained by few {unit}s beyond the null search", place, beyond, above=least),
-            Part("O_FT at C_Te = 1 changed by it", place, fall, below=-PRUNING_LOSS),
-            Part("its classes' distance, of a collapse's", place, collapse, below=COLLAPSE, unit="share"),
+            Part(
+                f"O_PT gained by few {unit}s beyond the null search",
+                place,
+                beyond,
+                above=least,
+                setting=(rate, 1.0),
+            ),
+            Part("O_FT at C_Te = 1 changed by it", place, fall, below=-PRUNING_LOSS, setting=(rate, 1.0)),
+            Part(
+                "its classes' distance, of a collapse's",
+                place,
+                collapse,
+                below=COLLAPSE,
+                unit="share",
+                setting=(rate, 1.0),
+            ),
         ]
     return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes, paper)
 
@@ -135,9 +148,16 @@ def inhibitor(view: View) -> Measured:
         gain = over_seeds(lambda a, b: a - b, by_seed(salient, "gain"), by_seed(random, "gain"))
         near = over_seeds(lambda value: value, by_seed(_collapse(classes, salient), "collapse"))
         what = "O_PT gained by pruning up to 100 neurons beyond random ones"
-        parts.append(Part(what, place, gain, above=PRUNING_GAIN_LEARNED))
+        parts.append(Part(what, place, gain, above=PRUNING_GAIN_LEARNED, setting=(rate, 0.0)))
         parts.append(
-            Part("its classes' distance, of a collapse's", place, near, below=COLLAPSE, unit="share")
+            Part(
+                "its classes' distance, of a collapse's",
+                place,
+                near,
+                below=COLLAPSE,
+                unit="share",
+                setting=(rate, 0.0),
+            )
         )
     if not parts and not notes:
         notes.append("the run has no rate of η_L with C_Tr = 0")
@@ -247,14 +267,41 @@ def attention(view: View) -> Measured:
             continue
         if c == 1 or size in ("S", "VS"):
             what = "answers that hang on O_PT's keys less those on O_FT's, where they are to stay"
-            stays.append(Part(what, where, over_seeds(lambda a, b: a - b, pt, ft), above=USES, unit="share"))
+            stays.append(
+                Part(
+                    what,
+                    where,
+                    over_seeds(lambda a, b: a - b, pt, ft),
+                    above=USES,
+                    unit="share",
+                    setting=(rate, c),
+                )
+            )
         elif size == "L":
             what = "answers that hang on O_FT's keys less those on O_PT's, after η_L with C_Tr = 0"
-            moves.append(Part(what, where, over_seeds(lambda a, b: b - a, pt, ft), above=USES, unit="share"))
+            moves.append(
+                Part(
+                    what,
+                    where,
+                    over_seeds(lambda a, b: b - a, pt, ft),
+                    above=USES,
+                    unit="share",
+                    setting=(rate, c),
+                )
+            )
         else:
             for on, values in (("O_PT", pt), ("O_FT", ft)):
                 what = f"answers that hang on {on}'s keys after η_M with C_Tr = 0"
-                both.append(Part(what, where, over_seeds(lambda a: a, values), above=USES, unit="share"))
+                both.append(
+                    Part(
+                        what,
+                        where,
+                        over_seeds(lambda a: a, values),
+                        above=USES,
+                        unit="share",
+                        setting=(rate, c),
+                    )
+                )
     if not stays or not (moves or both):
         missing = "at which it should stay" if not stays else "at a large rate with C_Tr = 0 that was learned"
         return Measured([], [*notes, f"no setting {missing}"])
@@ -277,14 +324,18 @@ def sorting(view: View) -> Measured:
         where = f"rate {rate:g}, C_Tr = {c:g}"
         if view.size(rate) != "VS":
             what = "distance of block 0's attention from the capability's at 1e-3 and above"
-            distorted.append(Part(what, where, moved(0, rate, c), above=DISTORTED, unit="share"))
+            distorted.append(
+                Part(what, where, moved(0, rate, c), above=DISTORTED, unit="share", setting=(rate, c))
+            )
         elif view.was_learned(view.capabilities[0], rate, c):
             last = int(table["block"].to_numpy().max())
             what = "the same at 1e-4"
-            kept.append(Part(what, where, moved(0, rate, c), below=DISTORTED, unit="share"))
+            kept.append(
+                Part(what, where, moved(0, rate, c), below=DISTORTED, unit="share", setting=(rate, c))
+            )
             what = f"distance of block {last}'s attention at 1e-4"
             aim = DISTORTED / (view.fields["length"] + 1)
-            aimed.append(Part(what, where, moved(last, rate, c), above=aim, unit="share"))
+            aimed.append(Part(what, where, moved(last, rate, c), above=aim, unit="share", setting=(rate, c)))
         else:
             notes.append(f"left out {where}: not learned, so that nothing had to change")
     if not distorted or not kept:

@@ -31,8 +31,9 @@ class NotAnalysed(Exception):
         self.run = run
 
 
-VARYING = ("learning_rates", "c_tr", "seeds", "first_seed")
-"""Fields in which runs may differ and be read as one: which settings they have, and which seeds."""
+VARYING = ("learning_rates", "c_tr", "seeds", "first_seed", "control_rate")
+"""Fields in which runs may differ and be read as one: which settings they have, and which seeds. The rate of
+Scr. + FT, the greatest unless it is said, is one of settings too."""
 CHAIN = ["capability", "start", "fine_tuning_rate", "c_tr", "seed"]
 """What tells one seed of one setting, with all that is trained and measured after it."""
 
@@ -47,6 +48,7 @@ class View:
 
     def __init__(self, run: Run, *more: Run) -> None:
         self.run, self.runs = run, (run, *more)
+        self.read: set[str] = set()  # tables of veneer analyse that were asked for
         self.path = str(run.path)
         described = run.experiment
         self.name: str = described["name"]
@@ -74,6 +76,11 @@ class View:
     def seeds(self) -> int:
         """Seeds that the run was asked for."""
         return self.fields["seeds"]
+
+    @property
+    def control_rate(self) -> float:
+        """The rate at which Scr. + FT learned O_FT."""
+        return self.fields["control_rate"] or max(self.fields["learning_rates"])
 
     @property
     def breadth(self) -> tuple[int, int, int]:
@@ -242,6 +249,7 @@ class View:
             NotAnalysed: it is not there.
         """
         tables = []
+        self.read.add(name)
         for run in self.runs:
             found = read_analysis(run.path, name)
             if found is None:

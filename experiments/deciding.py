@@ -73,12 +73,12 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
         words = {model_name(word): word for word in fields["pretrained"]}
         word = words[values["capability"]]
         changes["pretrained"] = shlex.quote(word)
-        there = _pretrainings(word, fields["first_seed"], changes["seeds"])
+        there = pretrainings_there(word, fields["first_seed"], changes["seeds"])
         if there == fields["seeds"] < changes["seeds"]:
             return ""  # it takes pretrainings that are not there
         if there > fields["seeds"]:  # if there are fewer, they lie elsewhere now
             changes["seeds"] = planned["seeds"] = there
-    flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + _other_flags(
+    flags = " ".join(f"--{name} {value}" for name, value in changes.items()) + other_flags(
         described | {"fields": fields}, changes
     )
     several = [values["capability"]] if len(fields.get("pretrained", ())) > 1 else []
@@ -91,11 +91,11 @@ def deciding_command(run: Run, values: dict[str, Any], verdict: Verdict, seeds: 
     if each is None:
         return command
     shared = made | {"seeds": min(made["seeds"], planned["seeds"])}
-    updates = _updates(planned) - (_reused(shared, rate, longer) if reuse else 0)
+    updates = updates_of(planned) - (_reused(shared, rate, longer) if reuse else 0)
     return f"{command} (about {max(1, round(updates * each / 60))} min)"
 
 
-def _other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
+def other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
     """What else of a run's fields is not its preset's, as flags."""
     preset = asdict(PRESETS[described["name"]][described["preset"]])
     found = ""
@@ -109,11 +109,11 @@ def _other_flags(described: dict[str, Any], changes: dict[str, Any]) -> str:
         else:
             words = value if isinstance(value, list) else [value]
             shown = (f"{w:g}" if isinstance(w, float) else shlex.quote(str(w)) for w in words)
-            found += f" --{flag} {' '.join(shown)}"
+            found += " ".join((f" --{flag}", *shown))
     return found
 
 
-def _updates(fields: dict[str, Any]) -> int:
+def updates_of(fields: dict[str, Any]) -> int:
     """Model updates of one setting with its controls."""
     back = len(fields["reft_rates"]) * fields["reft_iterations"]
     controls = 2 * back + fields["iterations"] if fields["controls"] else 0
@@ -129,10 +129,10 @@ def _reused(fields: dict[str, Any], rate: float, longer: bool) -> int:
     """
     same = fields["controls"] and rate == (fields["control_rate"] or max(fields["learning_rates"]))
     done = fields | {"controls": same, "reft_iterations": 0 if longer else fields["reft_iterations"]}
-    return _updates(done)
+    return updates_of(done)
 
 
-def _pretrainings(word: str, first: int, wanted: int) -> int:
+def pretrainings_there(word: str, first: int, wanted: int) -> int:
     """How many seeds can be asked for: where each needs a pretraining of its own, so many as are there."""
     if SEED not in word:
         return wanted

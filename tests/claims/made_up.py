@@ -74,7 +74,7 @@ class Made:
         self.path = path
         self.rows = rows
         fields = json.loads(json.dumps(asdict(experiment)))
-        self.experiment = {"name": experiment.name, "fields": fields}
+        self.experiment = {"name": experiment.name, "preset": "quick", "fields": fields}
 
     def metrics(self) -> pl.DataFrame:
         schema = {**KEYS, "step": pl.Int64, "measure": pl.String, "texts": pl.String}

@@ -1,5 +1,6 @@
 """Runs that are alike but for settings and seeds are read as one: more seeds where they are needed."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, learned, wavering
+from veneer.claims.list import claims, evaluate
+from veneer.commands.options import RunOptions, ask
+from veneer.experiments.named import PRESETS, CounterExperiment
 from veneer.experiments.store import KEYS
 
 
@@ -148,3 +152,58 @@ def test_pretrainings_of_other_seeds_are_read_together_wherever_they_lie(tmp_pat
     assert (found.outcome, found.seeds) == (YES, 9)
     shorter = two_lengths(tmp_path / "shorter", range(3, 6), "runs/c", updates=2000)
     assert answer("9", three, shorter).runs == (str(three.path),), "another length is another model"
+
+
+def asked_for(made: Made, command: str) -> CounterExperiment:
+    """The run that a command makes, which must be one whose seeds count."""
+    words = shlex.split(command.split(" && ")[0])
+    assert words[:3] == ["veneer", "run", "counter"]
+    _, experiment = ask(RunOptions("quick"), PRESETS["counter"]["quick"], words[3:], "veneer run counter", "")
+    assert isinstance(experiment, CounterExperiment)
+    assert made.view.alike(Made(Path("new"), experiment, made.rows).view)
+    return experiment
+
+
+def test_an_open_claim_says_which_seeds_would_decide_it_in_which_settings(tmp_path: Path) -> None:
+    def apart(seed: int) -> float:
+        return 0.65 if seed == 0 else 0.2
+
+    made = some_of(counter(tmp_path / "run", wrong=apart), range(3))
+    found = answer("1a", made)
+    (command,) = found.more
+    asked = asked_for(made, command)
+    assert (asked.first_seed, asked.seeds) == (3, 6), "nine in all"
+    assert (asked.learning_rates, asked.c_tr) == ((1e-1, 1e-2, 1e-3, 1e-4), (1.0,)), (
+        "it is open at every rate"
+    )
+    assert "veneer analyse" not in command, "accuracies decide it"
+    assert not answer("1a", counter(tmp_path / "decided")).more
+
+
+def test_what_is_open_in_one_setting_is_asked_for_there_with_its_analysis(tmp_path: Path) -> None:
+    made = hidden_keys(some_of(counter(tmp_path / "run"), range(3)), 0.9, 0.1)
+    table = pl.read_parquet(made.path / "analysis/attention_hidden.parquet")
+    one = (pl.col("c_tr") == 1) & (pl.col("learning_rate") == 1e-3) & (pl.col("seed") == 1)
+    changed = pl.when(one & (pl.col("hidden") == "pt")).then(0.1).otherwise(pl.col("changed"))
+    made.table("attention_hidden", table.with_columns(changed=changed).to_dicts())
+    view = made.view
+    view.read.add("pruning")  # as another claim would
+    (claim,) = claims(["7"])
+    found = evaluate(claim, [view])
+    assert found.outcome == EITHER, found.explanation
+    (command,) = found.more
+    asked = asked_for(made, command)
+    assert (asked.learning_rates, asked.c_tr, asked.first_seed) == ((1e-3,), (1.0,), 3)
+    assert asked.control_rate == 0.1, "models from scratch learn at the rate that the run's did"
+    assert command.endswith(f"&& veneer analyse {made.path}-0.001-c-tr-1-from-3 --only attention")
+
+
+def test_seeds_that_have_no_pretraining_are_not_offered(tmp_path: Path) -> None:
+    made = two_lengths(tmp_path / "run", range(3), "runs/nowhere")
+    assert answer("9", made).outcome == EITHER and not answer("9", made).more
+    made.experiment["fields"]["pretrained"] = ["M-4000-{seed}", "M-12000-{seed}"]
+    (command,) = answer("9", made).more
+    assert "--first-seed 3 --seeds 2 " in command, "seeds 3 and 4 are ready"
+    assert "--learning-rates 0.003 0.001 0.0003 0.0001 --c-tr 0 0.8 1" in command, (
+        "it is a mean of all settings"
+    )

@@ -254,7 +254,7 @@ def test_the_command_that_would_decide_takes_over_what_is_there_and_counts_it(
     asked = read(command)
     begun = ask(Sweep(asked), tmp_path / "decided", "cpu", reuse=[run.path]).ready().begin("quick", "")
     left = [cell for cell in begun.prepared.cells if not begun.run.has(cell)]
-    counted = deciding._updates(json.loads(json.dumps(vars(asked)))) - deciding._reused(
+    counted = deciding.updates_of(json.loads(json.dumps(vars(asked)))) - deciding._reused(
         run.experiment["fields"], 1e-2, False
     )
     assert sum(updates(cell) for cell in left) == pytest.approx(counted, rel=0.1)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -151,7 +151,7 @@ def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
         for point in points:
             view = View(point.run)
             view.path = str(run.path)
-            findings = [(claim, evaluate(claim, [view], folder)) for claim in chosen]
+            findings = [(claim, replace(evaluate(claim, [view], folder), more=())) for claim in chosen]
             judged.append(Judged([view.path], point.values, findings))
     return judged
 
@@ -213,6 +213,12 @@ def _show(judged: Judged) -> None:
             "claim names first, in its weakest setting, with the 95 % interval over seeds. Claims are of "
             f"{_papers(findings)}.\n"
         )
+    for lines, numbers in _by_more(findings).items():
+        console.print(
+            styled((", ".join(numbers), "bold"), (" open", "yellow"), "; this adds seeds where it is:")
+        )
+        for line in lines:
+            console.print(f"  {line}", soft_wrap=True)
     for line, numbers in missing.items():
         console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
         console.print(f"  {line}", soft_wrap=True)
@@ -245,6 +251,15 @@ def _papers(findings: list[Any]) -> str:
     asked = {of.get(letter, first) for letter in letters}
     named = [name for name in PAPERS if name in asked]
     return " and of ".join(f"{name} ({PAPERS[name]})" for name in named)
+
+
+def _by_more(findings: list[Any]) -> dict[tuple[str, ...], list[str]]:
+    """The claims that more seeds would decide, by the commands that train these."""
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for claim, found in findings:
+        if found.more:
+            grouped.setdefault(found.more, []).append(claim.number)
+    return grouped
 
 
 def _by_command(findings: list[Any]) -> dict[str, list[str]]:

@@ -1,0 +1,71 @@
+"""What would decide an open claim: more seeds, in the settings in which it is open and nowhere else."""
+
+import shlex
+from collections.abc import Sequence
+
+from veneer.analysis.evidence import more_seeds
+from veneer.claims.evidence import Part
+from veneer.claims.view import View
+from veneer.experiments.deciding import other_flags, pretrainings_there, seconds_per_update, updates_of
+
+
+def commands(view: View, parts: Sequence[Part], fewest: int, analyses: Sequence[str]) -> tuple[str, ...]:
+    """The commands, with their minutes where the run tells them; read with the runs, they add their seeds.
+
+    Args:
+        view: the runs that did not decide.
+        parts: the claim's inequalities.
+        fewest: seeds below which nothing is decided.
+        analyses: those of ``veneer analyse`` that the runs need; the tables that were read are made again.
+
+    Returns:
+        One command for each set of C_Tr, with its rates; none where every inequality is decided, or where
+        more seeds would take pretrainings that are not there.
+    """
+    left = [part for part in parts if part.holds(fewest) is None]
+    if not left:
+        return ()
+    described, fields = view.run.experiment, view.fields
+    looked = [name for name in analyses if any(table.startswith(name) for table in view.read)]
+    first = max(
+        run.experiment["fields"]["first_seed"] + run.experiment["fields"]["seeds"] for run in view.runs
+    )
+    have = min(part.effect.seeds for part in left)
+    seeds = more_seeds(have, have) - have
+    words = [word for word in fields.get("pretrained", ()) if pretrainings_there(word, first, seeds) < seeds]
+    seeds = min([seeds, *(pretrainings_there(word, first, seeds) for word in words)])
+    if seeds < 1:
+        return ()
+    by_shares: dict[tuple[float, ...], list[float]] = {}
+    for rate, shares in _settings(view, left).items():
+        by_shares.setdefault(tuple(shares), []).append(rate)
+    found = []
+    for shares, rates in by_shares.items():
+        changes = {
+            "first-seed": first,
+            "seeds": seeds,
+            "learning-rates": " ".join(f"{rate:g}" for rate in rates),
+            "c-tr": " ".join(f"{share:g}" for share in shares),
+        }
+        if fields["controls"] and max(rates) != (control := view.control_rate):
+            changes["control-rate"] = f"{control:g}"
+        named = f"{changes['learning-rates']} c-tr {changes['c-tr']} from {first}".replace(" ", "-")
+        out = shlex.quote(f"{view.path}-{named}")
+        preset = "" if described["preset"] == "quick" else f" --preset {described['preset']}"
+        flags = " ".join(f"--{name} {value}" for name, value in changes.items())
+        line = f"veneer run {view.name}{preset} {flags}{other_flags(described, changes)} --out {out}"
+        line += f" && veneer analyse {out} --only {' '.join(looked)}" if looked else ""
+        each = seconds_per_update(view.run)
+        updates = len(rates) * len(shares) * updates_of(fields | {"seeds": seeds})
+        found.append(line if each is None else f"{line} (about {max(1, round(updates * each / 60))} min)")
+    return tuple(found)
+
+
+def _settings(view: View, left: Sequence[Part]) -> dict[float, list[float]]:
+    """C_Tr by rate of the settings that are open; of all settings where a part is about several."""
+    if any(part.setting is None for part in left):
+        return {rate: view.shares for rate in view.rates}
+    found: dict[float, list[float]] = {}
+    for rate, share in sorted({part.setting for part in left if part.setting}, reverse=True):
+        found.setdefault(rate, []).insert(0, share)
+    return found
