@@ -337,50 +337,46 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
             line = COMMANDS[need.command].line(f"{folder}/{need.command}")
             return Finding("no run", f"no run: needs a finished one of {need.words}: {line}")
         chosen.append(max(fitting, key=lambda view: (min(view.seeds, claim.seeds), view.breadth)))
-    whole = [_with_alike(view, views) for view in chosen]
-    notes: list[str] = []
+    unread: dict[Path, str] = {}  # runs alike that lack what the claim reads
     while True:
+        kept = [view for view in views if not isinstance(view, View) or view.run.path not in unread]
+        whole = [_with_alike(view, kept) for view in chosen]
         runs = tuple(path for view in whole for path in _paths_of(view))
-        for view in whole:
-            if isinstance(view, View):  # of an earlier claim
-                view.read.clear()
         try:
             measured = claim.measure(*whole)
         except NotAnalysed as missing:
-            fewer = [_without(view, missing.run) for view in whole]
-            if fewer == whole:
+            others = [v.run.path for v in kept if isinstance(v, View) and v not in chosen]
+            if missing.run not in others:
                 return Finding("no run", f"no run: {missing}", runs=tuple(view.path for view in chosen))
-            whole = fewer
-            notes.append(f"its seeds are left out, since {missing}")
+            unread[missing.run] = f"seeds were left out: {missing}"
         else:
             more = [path for view in whole for path in _paths_of(view)[1:]]
-            notes = ([f"with seeds of {', '.join(more)}"] if more else []) + notes
-            found = judge(replace(measured, notes=[*measured.notes, *notes]), claim.seeds, runs)
-            return replace(found, more=_more(claim, whole, found))
+            told = [f"with seeds of {', '.join(more)}"] if more else []
+            notes = [*measured.notes, *told, *unread.values()]
+            found = judge(replace(measured, notes=notes), claim.seeds, runs)
+            return replace(found, more=_seeds_to_add(claim, whole, views, found))
 
 
-def _more(claim: Claim, views: Sequence[AnyView], found: Finding) -> tuple[str, ...]:
-    """The commands that would decide an open claim, where it is asked of one run of an experiment."""
-    view = views[0]
-    if found.outcome != "undecidable at this size" or len(views) > 1 or not isinstance(view, View):
+def _seeds_to_add(
+    claim: Claim, asked: Sequence[AnyView], views: Sequence[AnyView], found: Finding
+) -> tuple[str, ...]:
+    """The commands that add seeds where a claim is open, if one run of an experiment is asked."""
+    view = asked[0]
+    if found.outcome != "undecidable at this size" or len(asked) > 1 or not isinstance(view, View):
         return ()
-    return more_seeds_where_open(view, found.parts, claim.seeds, COMMANDS[claim.needs[0].command].analyses)
-
-
-def _without(view: AnyView, run: Path | None) -> AnyView:
-    """A view without one of the runs that add seeds to it; the same where there is no such run."""
-    if not isinstance(view, View) or run not in [more.path for more in view.runs[1:]]:
-        return view
-    return View(view.run, *(more for more in view.runs[1:] if more.path != run))
+    alike = [other.run for other in views if isinstance(other, View) and other.alike(view)]
+    analyses = COMMANDS[claim.needs[0].command].analyses
+    return more_seeds_where_open(view, alike, found.parts, claim.seeds, analyses)
 
 
 def _with_alike(view: AnyView, views: Sequence[AnyView]) -> AnyView:
-    """A run, read as one with those of the others that are alike."""
+    """A run, read as one with those of the others that are alike and have seeds of its settings to add."""
     if not isinstance(view, View):
         return view
+    view.read.clear()  # what an earlier claim looked at
     others = [other for other in views if isinstance(other, View) and other is not view]
-    alike = [other.run for other in others if other.finished and view.alike(other)]
-    adding = [run for run in alike if not View(view.run, *alike).chains[run.path].is_empty()]
+    whole = View(view.run, *(other.run for other in others if other.finished and view.alike(other)))
+    adding = [run for run in whole.runs[1:] if whole.adds(run)]
     return View(view.run, *adding) if adding else view
 
 

@@ -7,13 +7,17 @@ from veneer.analysis.evidence import more_seeds
 from veneer.claims.evidence import Part
 from veneer.claims.view import View
 from veneer.experiments.deciding import other_flags, pretrainings_there, seconds_per_update, updates_of
+from veneer.experiments.store import Run
 
 
-def commands(view: View, parts: Sequence[Part], fewest: int, analyses: Sequence[str]) -> tuple[str, ...]:
+def commands(
+    view: View, alike: Sequence[Run], parts: Sequence[Part], fewest: int, analyses: Sequence[str]
+) -> tuple[str, ...]:
     """The commands, with their minutes where the run tells them; read with the runs, they add their seeds.
 
     Args:
         view: the runs that did not decide.
+        alike: all runs like them that are there: their seeds are not asked for again.
         parts: the claim's inequalities.
         fewest: seeds below which nothing is decided.
         analyses: those of ``veneer analyse`` that the runs need; the tables that were read are made again.
@@ -27,9 +31,8 @@ def commands(view: View, parts: Sequence[Part], fewest: int, analyses: Sequence[
         return ()
     described, fields = view.run.experiment, view.fields
     looked = [name for name in analyses if any(table.startswith(name) for table in view.read)]
-    first = max(
-        run.experiment["fields"]["first_seed"] + run.experiment["fields"]["seeds"] for run in view.runs
-    )
+    taken = [run.experiment["fields"] for run in (*view.runs, *alike)]
+    first = max(own["first_seed"] + own["seeds"] for own in taken)
     have = min(part.effect.seeds for part in left)
     seeds = more_seeds(have, have) - have
     words = [word for word in fields.get("pretrained", ()) if pretrainings_there(word, first, seeds) < seeds]

@@ -10,6 +10,7 @@ import polars as pl
 from veneer.analysis.evidence import revival_threshold
 from veneer.claims.evidence import BySeed
 from veneer.experiments.analysis_tables import read_analysis
+from veneer.experiments.model_names import SEED, model_name
 from veneer.experiments.paper import Rate, rate_name
 from veneer.experiments.returns import revival_tables
 from veneer.experiments.store import Run
@@ -47,7 +48,7 @@ class View:
     """
 
     def __init__(self, run: Run, *more: Run) -> None:
-        self.run, self.runs = run, (run, *more)
+        self.run, self.runs = run, (run, *(one for one in more if one.path != run.path))
         self.read: set[str] = set()  # tables of veneer analyse that were asked for
         self.path = str(run.path)
         described = run.experiment
@@ -57,7 +58,8 @@ class View:
     def alike(self, other: "View") -> bool:
         """Whether another run is the same but for its settings and seeds, so that both are read as one.
 
-        Pretrained models are the same if their names, priors, lengths and shapes are, wherever they lie.
+        Pretrained models are the same if their weights are. Where each seed has its own (``{seed}`` in the
+        word), those of other seeds are as like it as their names, priors, lengths and shapes say.
         """
         return self.name == other.name and self._fixed == other._fixed
 
@@ -66,10 +68,12 @@ class View:
         """What runs alike have in common: fields, and what their pretrained models are."""
         fields = {name: value for name, value in self.fields.items() if name not in VARYING}
         models: dict[str, Any] = {}
-        for name in self.capabilities if fields.pop("pretrained", None) else ():
-            about = self.about(name)
-            same = {key: about[key] for key in ("operand_prior", "iterations", "parameters")}
-            models[name] = same, self._layout(name).describe()
+        for word in fields.pop("pretrained", ()):
+            name = model_name(word)
+            if name in self.capabilities:
+                about, origin = self.about(name), self._accuracy(name)["origin"]
+                same = {key: about[key] for key in ("operand_prior", "iterations", "parameters")}
+                models[name] = same, self._layout(name).describe(), SEED in word or origin["capability"]
         return fields, models
 
     @property
@@ -109,6 +113,7 @@ class View:
     def chains(self) -> dict[Path, pl.DataFrame]:
         """What of each run counts: seeds of settings that no run before it has, diverged ones among them."""
         found: dict[Path, pl.DataFrame] = {}
+        starts: dict[tuple[str, int], Any] = {}  # of learned models: seeds of one number may be other models
         for run in self.runs:
             own = run.metrics().select(CHAIN).unique()
             untrained = own.with_columns(pl.lit(None).cast(own.schema[n]).alias(n) for n in CHAIN[2:4])
@@ -116,10 +121,24 @@ class View:
             if found:
                 asked = found[self.run.path].select(CHAIN[:4])
                 own = own.join(asked, on=CHAIN[:4], how="semi", nulls_equal=True)
+            for name, seed in own.select("capability", "seed").unique().iter_rows():
+                start = self._start(run, name, seed) if "pretrained" in self.fields else None
+                if starts.setdefault((name, seed), start) != start:
+                    own = own.filter(~((pl.col("capability") == name) & (pl.col("seed") == seed)))
             for before in found.values():
                 own = own.join(before, on=CHAIN, how="anti", nulls_equal=True)
             found[run.path] = own
         return found
+
+    def _start(self, run: Run, name: str, seed: int) -> str:
+        """Hash of the weights that a seed of a run starts from."""
+        file = run.path / "capabilities" / f"{name}-seed-{seed}" / "accuracy.json"
+        return read_json(file, {"origin": dict})["origin"]["capability"]
+
+    def adds(self, run: Run) -> bool:
+        """Whether one of the other runs has a fine-tuned seed that counts."""
+        tuned = (pl.col("start") == "capability") & pl.col("fine_tuning_rate").is_not_null()
+        return not self.chains[run.path].filter(tuned).is_empty()
 
     def _own(self, run: Run, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a run's table that count."""
@@ -200,13 +219,12 @@ class View:
 
     def about(self, capability: str) -> dict[str, Any]:
         """What is known of a learned capability: operand_prior, iterations, parameters."""
-        return read_json(self._capability(capability) / "accuracy.json", {"about": dict})["about"]
+        return self._accuracy(capability)["about"]
 
     def own_pretrainings(self, capability: str) -> bool:
         """Whether each seed starts from a pretraining of its own."""
         seeds = self.tuned.filter(capability=capability)["seed"].unique().to_list()
-        files = [self._capability(capability, seed) / "accuracy.json" for seed in seeds]
-        weights = {read_json(file, {"origin": dict})["origin"]["capability"] for file in files}
+        weights = {self._accuracy(capability, seed)["origin"]["capability"] for seed in seeds}
         return len(weights) == len(seeds)
 
     def prior(self, capability: str) -> float:
@@ -220,6 +238,10 @@ class View:
         if not files:
             raise InputError("run", self.path, "a run with its capabilities/", "a model.json is missing")
         return layout_of(read_json(files[0]))
+
+    def _accuracy(self, name: str, seed: int | None = None) -> dict[str, Any]:
+        """What a run says of a capability as a seed starts from it, the first unless one is named."""
+        return read_json(self._capability(name, seed) / "accuracy.json", {"about": dict, "origin": dict})
 
     def _capability(self, name: str, seed: int | None = None) -> Path:
         folder = f"{name}-seed-{self.fields['first_seed'] if seed is None else seed}"
@@ -253,6 +275,7 @@ class View:
         for run in self.runs:
             found = read_analysis(run.path, name)
             if found is None:
-                raise NotAnalysed(f"{run.path} has no table {name}: veneer analyse {run.path}", run.path)
+                path = self.path if run is self.run else run.path
+                raise NotAnalysed(f"{path} has no table {name}: veneer analyse {path}", run.path)
             tables.append(self._own(run, found))
         return pl.concat(tables)

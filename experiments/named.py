@@ -61,9 +61,9 @@ class Experiment:
     compile: bool = False
     """Compile the forward pass with torch.compile, on CUDA only; rounds otherwise."""
     seeds: int = 1
-    """Number of seeds (0, 1, ...), each with its own data (and noise, where there is any)."""
+    """Number of seeds, each with its own data (and noise, where there is any)."""
     first_seed: int = 0
-    """The first seed: with 3 seeds, 3 stands for seeds 3, 4 and 5."""
+    """The first seed: with 3 seeds, 3 stands for seeds 3, 4 and 5, which add to a run of seeds 0 to 2."""
     own_samples: bool = True
     """Each seed also draws what should not matter: its evaluation texts, and how large its noise is, between
     half of the harmless and all of it. Without, seeds share both, which pairs runs more closely."""

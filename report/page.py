@@ -310,7 +310,7 @@ def _shown_first(
         "rate": f"{chosen.fine_tuning_rate:g}",
         "c_tr": f"{chosen.c_tr:g}",
         "reft": f"{reft:g}",
-        "seed": str(seeds.get(_setting(chosen), 0)),
+        "seed": str(seeds.get(_setting(chosen), content.experiment["fields"]["first_seed"])),
         "block": str(block),
         "head": str(head),
     }

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, learned, wavering
-from veneer.claims.list import claims, evaluate
+from veneer.claims.list import _with_alike, claims, evaluate  # pyright: ignore[reportPrivateUsage]
+from veneer.claims.view import View
 from veneer.commands.options import RunOptions, ask
 from veneer.experiments.named import PRESETS, CounterExperiment
 from veneer.experiments.store import KEYS
@@ -109,7 +110,7 @@ def test_tables_of_analyses_are_read_together_and_a_run_without_is_left_out_and_
     whole = hidden_keys(some_of(counter(tmp_path / "whole"), range(3)), 0.9, 0.1)
     more = some_of(counter(tmp_path / "more"), range(3, 5), one_setting(1e-1, 1.0))
     without = answer("7", whole, more)
-    assert "its seeds are left out" in without.explanation
+    assert "seeds were left out" in without.explanation
     assert f"veneer analyse {more.path}" in without.explanation
     assert {part.effect.seeds for part in without.parts} == {3} and without.runs == (str(whole.path),)
     found = answer("7", whole, hidden_keys(more, near(0), near(1)))
@@ -118,7 +119,9 @@ def test_tables_of_analyses_are_read_together_and_a_run_without_is_left_out_and_
     third = some_of(counter(tmp_path / "third", seeds=7), range(5, 7), one_setting(1e-1, 1.0))
     again = answer("7", whole, third, more)
     assert again.runs == found.runs, "one run without the table does not keep another one out"
-    assert f"its seeds are left out, since {third.path} has no table" in again.explanation
+    assert f"seeds were left out: {third.path} has no table" in again.explanation
+    same = some_of(counter(tmp_path / "same"), range(3, 5), one_setting(1e-1, 1.0))
+    assert answer("7", whole, same, more).runs == found.runs, "nor one that has the same seeds"
     assert part.effect.value == pytest.approx((3 * 0.8 + 2 * (near(0) - near(1))) / 5, abs=1e-6)
 
 
@@ -180,12 +183,18 @@ def test_an_open_claim_says_which_seeds_would_decide_it_in_which_settings(tmp_pa
     assert not answer("1a", counter(tmp_path / "decided")).more
 
 
-def test_what_is_open_in_one_setting_is_asked_for_there_with_its_analysis(tmp_path: Path) -> None:
-    made = hidden_keys(some_of(counter(tmp_path / "run"), range(3)), 0.9, 0.1)
+def open_in_one_setting(path: Path) -> Made:
+    """Three seeds, of which one looks elsewhere after 1e-3 with C_Tr = 1."""
+    made = hidden_keys(some_of(counter(path), range(3)), 0.9, 0.1)
     table = pl.read_parquet(made.path / "analysis/attention_hidden.parquet")
     one = (pl.col("c_tr") == 1) & (pl.col("learning_rate") == 1e-3) & (pl.col("seed") == 1)
     changed = pl.when(one & (pl.col("hidden") == "pt")).then(0.1).otherwise(pl.col("changed"))
     made.table("attention_hidden", table.with_columns(changed=changed).to_dicts())
+    return made
+
+
+def test_what_is_open_in_one_setting_is_asked_for_there_with_its_analysis(tmp_path: Path) -> None:
+    made = open_in_one_setting(tmp_path / "run")
     view = made.view
     view.read.add("pruning")  # as another claim would
     (claim,) = claims(["7"])
@@ -207,3 +216,58 @@ def test_seeds_that_have_no_pretraining_are_not_offered(tmp_path: Path) -> None:
     assert "--learning-rates 0.003 0.001 0.0003 0.0001 --c-tr 0 0.8 1" in command, (
         "it is a mean of all settings"
     )
+
+
+def test_seeds_of_another_pretraining_that_is_shared_are_not_read_together(tmp_path: Path) -> None:
+    """Six seeds of two pretrainings are not six seeds."""
+    one = some_of(learned(tmp_path / "one", seeds=6), range(3))
+    same = some_of(learned(tmp_path / "same", seeds=6), range(3, 6))
+    assert answer("1b", one, same).seeds == 6
+    other = some_of(learned(tmp_path / "other", seeds=6), range(3, 6))
+    for file in other.path.glob("capabilities/*/accuracy.json"):
+        file.write_text(file.read_text().replace('"capability": "0"', '"capability": "1"'))
+    assert answer("1b", one, other).seeds == 3
+
+
+def test_a_run_of_shared_pretrainings_does_not_spoil_one_in_which_each_seed_has_its_own(
+    tmp_path: Path,
+) -> None:
+    own = two_lengths(tmp_path / "own", range(3, 9), "runs/a")
+    shared = two_lengths(tmp_path / "shared", range(3), "runs/a")
+    for name, length in (("long", 12000), ("short", 4000)):
+        shared.capability(name, (0.9, 0.1, 0.0), iterations=length)
+    shared.experiment["fields"]["pretrained"] = ["runs/a/long", "runs/a/short"]
+    assert (answer("9", own, shared).outcome, answer("9", own, shared).seeds) == (YES, 6)
+
+
+def test_a_seed_with_other_weights_in_another_run_is_left_out(tmp_path: Path) -> None:
+    def part(name: str, rate: float, weights: str) -> Made:
+        made = some_of(two_lengths(tmp_path / name, range(9), f"runs/{name}"), range(3, 5))
+        made.rows = [row for row in made.rows if row["fine_tuning_rate"] == rate]
+        for file in made.path.glob("capabilities/*/accuracy.json"):
+            file.write_text(file.read_text().replace('"capability": "', f'"capability": "{weights}'))
+        return made
+
+    mixed = part("b", 1e-3, "b"), part("c", 1e-4, "c")
+    whole = two_lengths(tmp_path / "whole", range(3), "runs/whole").view
+    view = _with_alike(whole, [made.view for made in mixed])
+    assert isinstance(view, View)
+    assert set(view.values("natural_pt", "long", 1e-3, 0.0)) == {0, 1, 2, 3, 4}
+    assert set(view.values("natural_pt", "long", 1e-4, 0.0)) == {0, 1, 2}, "its 3 and 4 are other models"
+
+
+def test_a_run_with_no_setting_in_common_is_not_named(tmp_path: Path) -> None:
+    whole = some_of(counter(tmp_path / "whole"), range(3), lambda row: row["fine_tuning_rate"] != 0.1)
+    other = some_of(counter(tmp_path / "other"), range(3, 5), one_setting(1e-1, 1.0))
+    found = answer("1a", whole, other)
+    assert found.runs == (str(whole.path),) and str(other.path) not in found.explanation
+
+
+def test_seeds_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
+    """Not even those that were left out because nothing was looked at in them."""
+    whole = open_in_one_setting(tmp_path / "whole")
+    unread = some_of(counter(tmp_path / "unread"), range(3, 5), one_setting(1e-3, 1.0))
+    found = answer("7", whole, unread)
+    assert "seeds were left out" in found.explanation
+    (command,) = found.more
+    assert asked_for(whole, command).first_seed == 5

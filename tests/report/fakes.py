@@ -92,7 +92,7 @@ def cells_of(experiment: CounterExperiment) -> list[Cell]:
     evaluation, cells = Evaluation(experiment.evaluation_samples, STEPS), []
     updates = experiment.reft_iterations
     refts = [Stage("reft", pretraining(), Recipe("sgd", rate, updates)) for rate in experiment.reft_rates]
-    for seed in range(experiment.seeds):
+    for seed in experiment.seed_numbers:
         for rate in experiment.learning_rates:
             for c_tr in experiment.c_tr:
                 tune = Stage("fine-tune", fine_tuning(c_tr), Recipe("sgd", rate, experiment.iterations))
@@ -147,7 +147,7 @@ def write_surroundings(run: Run, cells: list[Cell]) -> None:
         answer_position=2,
         source="Counter of 'a', by hand",
     )
-    for seed in range(EXPERIMENT.seeds):
+    for seed in sorted({cell.seed for cell in cells}):
         folder = run.capability_path(origin(seed))
         capability.save(folder)
         save_file(attention(seed), folder / "attention.safetensors")

@@ -1,6 +1,8 @@
 """The report is one file: it loads nothing, has a chapter for each run, and repeats what was done."""
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,12 @@ import polars as pl
 import pytest
 
 from tests.report.conftest import Fake
-from tests.report.fakes import EXPERIMENT
+from tests.report.fakes import EXPERIMENT, cells_of, store, write_surroundings
 from tests.report.reading import Page
 from veneer.commands.training import show_run
 from veneer.experiments.evidence import evidence_of, verdict_table
 from veneer.experiments.store import Run
-from veneer.report.page import write_reports
+from veneer.report.page import write_report, write_reports
 from veneer.tasks.errors import InputError
 
 
@@ -63,6 +65,31 @@ def test_the_command_line_repeats_the_run(finished: Fake, page: str, monkeypatch
     assert words[0] == "veneer"
     cli.main(words[1:])
     assert taken == [EXPERIMENT]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_run_that_begins_with_another_seed_shows_its_own(tmp_path: Path, seeds: int) -> None:
+    experiment = replace(EXPERIMENT, first_seed=3, seeds=seeds)
+    run, cells = Run.open(tmp_path / "run", "quick", experiment), cells_of(experiment)
+    write_surroundings(run, cells)
+    for cell in cells:
+        store(run, cell)
+    page = write_report(run).read_text()
+    own = ["3", "4"][:seeds]
+    for name in ("seed", "map_seed"):
+        picker = page.split(f'data-name="{name}"')[1].split("</select>")[0]
+        offered = re.findall(r'<option value="(\w+)"', picker)
+        assert offered == (["all"] if seeds > 1 and name == "seed" else []) + own, name
+    drawn: set[str] = set()
+
+    def seen(part: dict[str, Any]) -> dict[str, Any]:
+        drawn.update((part.get("meta") or {}).get("seed", []))
+        return part
+
+    json.loads(Page(page).embedded, object_hook=seen)
+    assert drawn == {"all", *own}, "a picker that offers one seed alone has its curves"
+    text = " ".join(Page(page).text.split())
+    assert "of seed 3." in text and f"{seeds} ({', '.join(own)}). A seed decides" in text
 
 
 def test_methods_say_what_was_measured_and_what_departs_from_the_paper(page: str) -> None:

@@ -241,6 +241,7 @@ class ClaimsOptions:
 
     runs: tuple[Path, ...] = ()
     """Folders made by veneer run or sweep; none given takes those in runs/claims (or in --run's folder).
+    Runs that differ in rates, C_Tr and seeds alone are read as one.
     Each point of a sweep is judged by itself, in a table of its own."""
     run: Path | None = None
     """Make the runs that the claims need, in subfolders of this one (--run alone: runs/claims), and
@@ -255,7 +256,8 @@ class ClaimsOptions:
 class CompareOptions:
     """What differs between two runs: settings, versions, accuracies, revival, verdicts.
 
-    Differences are second run less first; with several seeds each has its 95 % interval (paired by seed).
+    Differences are second run less first; with several seeds each has its 95 % interval (paired by
+    seed, where both runs have the same).
     """
 
     run_a: Path

@@ -93,7 +93,7 @@ def _fine_tuning(run: "PretrainingRun") -> str:
     from veneer.experiments.model_names import SEED
 
     asked = run.experiment
-    if asked.seeds == 1:
+    if asked.seeds == 1 and not asked.first_seed:
         return f"veneer run pcfg-counter --pretrained {quoted(run.out)}/*.safetensors"
     steps = sorted({*asked.keep, asked.iterations})
     words = [quoted(run.checkpoint(prior, SEED, step)) for prior in asked.priors for step in steps]

@@ -103,7 +103,7 @@ def announce(
         console.print(_described(name, first.describe()) + own)
     seeds = "1 seed only: no intervals" if experiment.seeds == 1 else f"{experiment.seeds} seeds"
     if experiment.first_seed:
-        seeds += f", the first is {experiment.first_seed}"
+        seeds = f"{seeds}; the first seed is {experiment.first_seed}"
     console.print(f"{len(prepared.cells)} cells, {seeds}; results in {options.out}")
     if options.reuse:
         console.print(f"{reused} of them are taken over from {', '.join(map(str, options.reuse))}")
