@@ -340,7 +340,7 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
     unread: dict[Path, str] = {}  # runs alike that lack what the claim reads
     while True:
         kept = [view for view in views if not isinstance(view, View) or view.run.path not in unread]
-        whole = [_with_alike(view, kept) for view in chosen]
+        whole = [with_alike(view, kept) for view in chosen]
         runs = tuple(path for view in whole for path in _paths_of(view))
         try:
             measured = claim.measure(*whole)
@@ -369,7 +369,7 @@ def _seeds_to_add(
     return more_seeds_where_open(view, alike, found.parts, claim.seeds, analyses)
 
 
-def _with_alike(view: AnyView, views: Sequence[AnyView]) -> AnyView:
+def with_alike(view: AnyView, views: Sequence[AnyView]) -> AnyView:
     """A run, read as one with those of the others that are alike and have seeds of its settings to add."""
     if not isinstance(view, View):
         return view

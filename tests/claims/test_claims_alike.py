@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, learned, wavering
-from veneer.claims.list import _with_alike, claims, evaluate  # pyright: ignore[reportPrivateUsage]
+from veneer.claims.list import claims, evaluate, with_alike
 from veneer.claims.view import View
 from veneer.commands.options import RunOptions, ask
 from veneer.experiments.named import PRESETS, CounterExperiment
@@ -250,7 +250,7 @@ def test_a_seed_with_other_weights_in_another_run_is_left_out(tmp_path: Path) ->
 
     mixed = part("b", 1e-3, "b"), part("c", 1e-4, "c")
     whole = two_lengths(tmp_path / "whole", range(3), "runs/whole").view
-    view = _with_alike(whole, [made.view for made in mixed])
+    view = with_alike(whole, [made.view for made in mixed])
     assert isinstance(view, View)
     assert set(view.values("natural_pt", "long", 1e-3, 0.0)) == {0, 1, 2, 3, 4}
     assert set(view.values("natural_pt", "long", 1e-4, 0.0)) == {0, 1, 2}, "its 3 and 4 are other models"

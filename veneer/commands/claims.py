@@ -215,7 +215,11 @@ def _show(judged: Judged) -> None:
         )
     for lines, numbers in _by_more(findings).items():
         console.print(
-            styled((", ".join(numbers), "bold"), (" open", "yellow"), "; this adds seeds where it is:")
+            styled(
+                (", ".join(numbers), "bold"),
+                (" open", "yellow"),
+                "; this adds seeds where it is, give both folders then:",
+            )
         )
         for line in lines:
             console.print(f"  {line}", soft_wrap=True)
