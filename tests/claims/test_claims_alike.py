@@ -11,9 +11,12 @@ import pytest
 from tests.claims.made_up import EITHER, NO, YES, Made, Rows, answer, counter, learned, wavering
 from veneer.claims.list import claims, evaluate, with_alike
 from veneer.claims.view import View
+from veneer.commands.main import main
 from veneer.commands.options import RunOptions, ask
 from veneer.experiments.named import PRESETS, CounterExperiment
 from veneer.experiments.store import KEYS
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def some_of(made: Made, seeds: range, kept: Callable[[dict[str, Any]], bool] = lambda row: True) -> Made:
@@ -271,3 +274,14 @@ def test_seeds_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
     assert "seeds were left out" in found.explanation
     (command,) = found.more
     assert asked_for(whole, command).first_seed == 5
+
+
+def test_below_an_open_claim_stands_what_adds_seeds_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["claims", str(RESULTS / "table-3"), "--only", "1a", "2"])
+    shown = capsys.readouterr().out
+    assert "1a open" not in shown, "it is decided"
+    below = shown.split("2 open; this adds seeds where it is")[1]
+    assert (
+        "--preset paper --first-seed 3 --seeds 6 --learning-rates 0.01 --c-tr 0.5 0.6 --reft-rates" in below
+    )
+    assert "--first-seed 3 --seeds 6 --learning-rates 0.001 --c-tr 0.2 " in below
