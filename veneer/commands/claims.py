@@ -241,7 +241,7 @@ def _effect(claim: Any, found: Any) -> str:
         value = bound if effect.value is None else effect.value
         if value is not None:
             between = interval(effect, found.unit)
-            seeds = f"{found.seeds} seed{'' if found.seeds == 1 else 's'}"
+            seeds = f"{effect.seeds} seed{'' if effect.seeds == 1 else 's'}"
             told = f": {sign}{shown(value, found.unit)} ({between}; {seeds})"
     paper = "" if found.paper is None else f" {shown(found.paper, found.unit)}"
     return f"{told}. Paper:{paper} {claim.place}"
