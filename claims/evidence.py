@@ -107,6 +107,7 @@ class Finding:
         parts: every inequality that was looked at.
         runs: folders that it comes from.
         more: of an undecided one, commands that add seeds to the settings in which it is open.
+        minutes: about how long they take together; None where the run does not tell.
     """
 
     outcome: Outcome
@@ -118,6 +119,7 @@ class Finding:
     parts: tuple[Part, ...] = ()
     runs: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    minutes: int | None = None
 
 
 def judge(found: Measured, fewest: int, runs: tuple[str, ...] = ()) -> Finding:

@@ -15,7 +15,7 @@ from veneer.claims import rules_inside as inside
 from veneer.claims import rules_learned as learned
 from veneer.claims.cddm import DecisionsView
 from veneer.claims.claim import Claim
-from veneer.claims.evidence import Finding, Outcome, judge
+from veneer.claims.evidence import Finding, Measured, Outcome, judge
 from veneer.claims.layers import LayersView
 from veneer.claims.list_cddm import DECISION_CLAIMS
 from veneer.claims.list_layers import LAYER_CLAIMS
@@ -341,7 +341,6 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
     while True:
         kept = [view for view in views if not isinstance(view, View) or view.run.path not in unread]
         whole = [with_alike(view, kept) for view in chosen]
-        runs = tuple(path for view in whole for path in _paths_of(view))
         try:
             measured = claim.measure(*whole)
         except NotAnalysed as missing:
@@ -350,20 +349,23 @@ def evaluate(claim: Claim, views: Sequence[AnyView], folder: str = "runs/claims"
                 return Finding("no run", f"no run: {missing}", runs=tuple(view.path for view in chosen))
             unread[missing.run] = f"seeds were left out: {missing}"
         else:
+            whole = [_used(view, measured) for view in whole]
+            runs = tuple(path for view in whole for path in _paths_of(view))
             more = [path for view in whole for path in _paths_of(view)[1:]]
             told = [f"with seeds of {', '.join(more)}"] if more else []
             notes = [*measured.notes, *told, *unread.values()]
             found = judge(replace(measured, notes=notes), claim.seeds, runs)
-            return replace(found, more=_seeds_to_add(claim, whole, views, found))
+            more, minutes = _seeds_to_add(claim, whole, views, found)
+            return replace(found, more=more, minutes=minutes)
 
 
 def _seeds_to_add(
     claim: Claim, asked: Sequence[AnyView], views: Sequence[AnyView], found: Finding
-) -> tuple[str, ...]:
-    """The commands that add seeds where a claim is open, if one run of an experiment is asked."""
+) -> tuple[tuple[str, ...], int | None]:
+    """The commands that add seeds where a claim is open, if one run is asked, and their minutes."""
     view = asked[0]
     if found.outcome != "undecidable at this size" or len(asked) > 1 or not isinstance(view, View):
-        return ()
+        return (), None
     alike = [other.run for other in views if isinstance(other, View) and other.alike(view)]
     analyses = COMMANDS[claim.needs[0].command].analyses
     return more_seeds_where_open(view, alike, found.parts, claim.seeds, analyses)
@@ -378,6 +380,16 @@ def with_alike(view: AnyView, views: Sequence[AnyView]) -> AnyView:
     whole = View(view.run, *(other.run for other in others if other.finished and view.alike(other)))
     adding = [run for run in whole.runs[1:] if whole.adds(run)]
     return View(view.run, *adding) if adding else view
+
+
+def _used(view: AnyView, measured: Measured) -> AnyView:
+    """A view with those runs alone whose seeds are in an inequality."""
+    if not isinstance(view, View):
+        return view
+    settings = {part.setting for part in measured.parts}
+    used = View(view.run, *(run for run in view.runs[1:] if view.adds(run, settings)))
+    used.read, used.path = view.read, view.path
+    return used
 
 
 def _paths_of(view: AnyView) -> list[str]:

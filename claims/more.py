@@ -12,8 +12,8 @@ from veneer.experiments.store import Run
 
 def commands(
     view: View, alike: Sequence[Run], parts: Sequence[Part], fewest: int, analyses: Sequence[str]
-) -> tuple[str, ...]:
-    """The commands, with their minutes where the run tells them; read with the runs, they add their seeds.
+) -> tuple[tuple[str, ...], int | None]:
+    """The commands whose runs, read beside the others, add their seeds, and about how many minutes they take.
 
     Args:
         view: the runs that did not decide.
@@ -24,11 +24,12 @@ def commands(
 
     Returns:
         One command for each set of C_Tr, with its rates; none where every inequality is decided, or where
-        more seeds would take pretrainings that are not there.
+        more seeds would take pretrainings that are not there. The minutes of all, at the pace of the run;
+        None where that is not known.
     """
     left = [part for part in parts if part.holds(fewest) is None]
     if not left:
-        return ()
+        return (), None
     described, fields = view.run.experiment, view.fields
     looked = [name for name in analyses if any(table.startswith(name) for table in view.read)]
     taken = [run.experiment["fields"] for run in (*view.runs, *alike)]
@@ -38,11 +39,11 @@ def commands(
     words = [word for word in fields.get("pretrained", ()) if pretrainings_there(word, first, seeds) < seeds]
     seeds = min([seeds, *(pretrainings_there(word, first, seeds) for word in words)])
     if seeds < 1:
-        return ()
+        return (), None
     by_shares: dict[tuple[float, ...], list[float]] = {}
     for rate, shares in _settings(view, left).items():
         by_shares.setdefault(tuple(shares), []).append(rate)
-    found = []
+    found, updates = [], 0
     for shares, rates in by_shares.items():
         changes = {
             "first-seed": first,
@@ -58,10 +59,10 @@ def commands(
         flags = " ".join(f"--{name} {value}" for name, value in changes.items())
         line = f"veneer run {view.name}{preset} {flags}{other_flags(described, changes)} --out {out}"
         line += f" && veneer analyse {out} --only {' '.join(looked)}" if looked else ""
-        each = seconds_per_update(view.run)
-        updates = len(rates) * len(shares) * updates_of(fields | {"seeds": seeds})
-        found.append(line if each is None else f"{line} (about {max(1, round(updates * each / 60))} min)")
-    return tuple(found)
+        found.append(line)
+        updates += len(rates) * len(shares) * updates_of(fields | {"seeds": seeds})
+    each = seconds_per_update(view.run)
+    return tuple(found), None if each is None else max(1, round(updates * each / 60))
 
 
 def _settings(view: View, left: Sequence[Part]) -> dict[float, list[float]]:

@@ -1,5 +1,6 @@
 """What claims read of runs: numbers by seed, of one run or of several that are read as one."""
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -135,10 +136,13 @@ class View:
         file = run.path / "capabilities" / f"{name}-seed-{seed}" / "accuracy.json"
         return read_json(file, {"origin": dict})["origin"]["capability"]
 
-    def adds(self, run: Run) -> bool:
-        """Whether one of the other runs has a fine-tuned seed that counts."""
-        tuned = (pl.col("start") == "capability") & pl.col("fine_tuning_rate").is_not_null()
-        return not self.chains[run.path].filter(tuned).is_empty()
+    def adds(self, run: Run, settings: Collection[tuple[float, float] | None] = (None,)) -> bool:
+        """Whether one of the other runs has a fine-tuned seed that counts, in these settings (None: any)."""
+        tuned = self.chains[run.path].filter(
+            (pl.col("start") == "capability") & pl.col("fine_tuning_rate").is_not_null()
+        )
+        found = set(tuned.select("fine_tuning_rate", "c_tr").iter_rows())
+        return bool(found) if None in settings else not found.isdisjoint(settings)
 
     def _own(self, run: Run, table: pl.DataFrame) -> pl.DataFrame:
         """The rows of a run's table that count."""
@@ -276,6 +280,8 @@ class View:
             found = read_analysis(run.path, name)
             if found is None:
                 path = self.path if run is self.run else run.path
-                raise NotAnalysed(f"{path} has no table {name}: veneer analyse {path}", run.path)
+                analysis = {"classes": "pruning"}.get(name, name.partition("_")[0])
+                told = f"{path} has no table {name}: veneer analyse {path} --only {analysis}"
+                raise NotAnalysed(told, run.path)
             tables.append(self._own(run, found))
         return pl.concat(tables)

@@ -84,7 +84,7 @@ def few_seeds(run: Run, content: Content, found: Sequence[Judged], path: str) ->
     told = [f"{name} in {count}" for name, count in counts.items() if count]
     first = f"It leans to {' and to '.join(told)} of {len(found)} settings. " if told else ""
     minutes = _minutes(run, content, MIN_SEEDS)
-    return f"{first}This would decide it{minutes}:", line
+    return f"{first}This makes the {MIN_SEEDS} seeds that a verdict needs{minutes}:", line
 
 
 def _minutes(run: Run, content: Content, seeds: int) -> str:

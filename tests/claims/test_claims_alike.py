@@ -178,6 +178,7 @@ def test_an_open_claim_says_which_seeds_would_decide_it_in_which_settings(tmp_pa
     found = answer("1a", made)
     (command,) = found.more
     asked = asked_for(made, command)
+    assert found.minutes is None, "nobody trained this run"
     assert (asked.first_seed, asked.seeds) == (3, 6), "nine in all"
     assert (asked.learning_rates, asked.c_tr) == ((1e-1, 1e-2, 1e-3, 1e-4), (1.0,)), (
         "it is open at every rate"
@@ -257,6 +258,16 @@ def test_a_seed_with_other_weights_in_another_run_is_left_out(tmp_path: Path) ->
     assert isinstance(view, View)
     assert set(view.values("natural_pt", "long", 1e-3, 0.0)) == {0, 1, 2, 3, 4}
     assert set(view.values("natural_pt", "long", 1e-4, 0.0)) == {0, 1, 2}, "its 3 and 4 are other models"
+
+
+def test_a_run_whose_seeds_are_in_no_inequality_is_not_named(tmp_path: Path) -> None:
+    whole = some_of(counter(tmp_path / "whole"), range(3))
+    one = some_of(counter(tmp_path / "one"), range(3, 5), one_setting(1e-2, 1.0))
+    zero = some_of(counter(tmp_path / "zero"), range(3, 5), one_setting(1e-2, 0.0))
+    of_one, of_zero = answer("1a", whole, zero, one), answer("2", whole, zero, one)
+    assert of_one.runs == (str(whole.path), str(one.path)), "it is asked of C_Tr = 1"
+    assert of_zero.runs == (str(whole.path), str(zero.path)), "it is asked of less"
+    assert str(zero.path) not in of_one.explanation and str(one.path) not in of_zero.explanation
 
 
 def test_a_run_with_no_setting_in_common_is_not_named(tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ def _by_point(run: Any, chosen: Any, folder: str) -> list[Judged]:
         for point in points:
             view = View(point.run)
             view.path = str(run.path)
-            findings = [(claim, replace(evaluate(claim, [view], folder), more=())) for claim in chosen]
+            findings = [
+                (claim, replace(evaluate(claim, [view], folder), more=(), minutes=None)) for claim in chosen
+            ]
             judged.append(Judged([view.path], point.values, findings))
     return judged
 
@@ -213,18 +215,19 @@ def _show(judged: Judged) -> None:
             "claim names first, in its weakest setting, with the 95 % interval over seeds. Claims are of "
             f"{_papers(findings)}.\n"
         )
-    for lines, numbers in _by_more(findings).items():
-        console.print(
-            styled(
-                (", ".join(numbers), "bold"),
-                (" open", "yellow"),
-                "; this adds seeds where it is, give both folders then:",
-            )
-        )
+    for (lines, minutes), numbers in _by_more(findings).items():
+        told = "" if minutes is None else f" in about {minutes} min"
+        said = f"; this adds seeds where it is{told}, give both folders then:"
+        console.print(styled((", ".join(numbers), "bold"), (" open", "yellow"), said))
         for line in lines:
             console.print(f"  {line}", soft_wrap=True)
     for line, numbers in missing.items():
-        console.print(styled((", ".join(numbers), "bold"), (" no run", "dim"), "; this makes one:"))
+        lacks = (
+            (" not analysed", "; this does it:")
+            if line.startswith("veneer analyse ")
+            else (" no run", "; this makes one:")
+        )
+        console.print(styled((", ".join(numbers), "bold"), (lacks[0], "dim"), lacks[1]))
         console.print(f"  {line}", soft_wrap=True)
     if missing:
         following("veneer claims --run")
@@ -257,12 +260,12 @@ def _papers(findings: list[Any]) -> str:
     return " and of ".join(f"{name} ({PAPERS[name]})" for name in named)
 
 
-def _by_more(findings: list[Any]) -> dict[tuple[str, ...], list[str]]:
-    """The claims that more seeds would decide, by the commands that train these."""
-    grouped: dict[tuple[str, ...], list[str]] = {}
+def _by_more(findings: list[Any]) -> dict[tuple[tuple[str, ...], int | None], list[str]]:
+    """The claims that more seeds would decide, by the commands that train these and their minutes."""
+    grouped: dict[tuple[tuple[str, ...], int | None], list[str]] = {}
     for claim, found in findings:
         if found.more:
-            grouped.setdefault(found.more, []).append(claim.number)
+            grouped.setdefault((found.more, found.minutes), []).append(claim.number)
     return grouped
 
 
