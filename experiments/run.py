@@ -101,7 +101,8 @@ def execute(
         largest = max(source.model.parameter_count for source in prepared.sources.values())
         with run.setup():
             # Of a finished run it would name who only looks. The files themselves are checked by each fleet.
-            if not all((run.cell_path(cell.id) / "cell.json").exists() for cell in prepared.cells):
+            done = all((run.cell_path(cell.id) / "cell.json").exists() for cell in prepared.cells)
+            if not done or not run.knows_environment:
                 run.write_environment(device)
             begun = {cell.origin for cell in prepared.cells}
             with fitted(threads_for(largest)), together(len(begun)):

@@ -43,7 +43,7 @@ from veneer.experiments.folder import FORMAT
 from veneer.experiments.growth import differences
 from veneer.experiments.named import Experiment, ProgramExperiment, pair_key
 from veneer.experiments.reading import RunReading
-from veneer.experiments.shapes import CELL, PLAN, completed
+from veneer.experiments.shapes import CELL, ENVIRONMENT, PLAN, completed
 from veneer.experiments.tables import KEYS, metrics_table
 from veneer.finetune.cell import Cell, Fleet, Origin, content_hash, plan
 from veneer.finetune.method import Method, recorded
@@ -286,6 +286,15 @@ class Run(RunReading):
         if points is not None:
             table = table.join(points, on="cell", how="left", maintain_order="left_right")
         write_table(self.path / "cells.parquet", table)
+
+    @property
+    def knows_environment(self) -> bool:
+        """Whether ``environment.json`` is there and whole."""
+        try:
+            read_json(self.path / "environment.json", ENVIRONMENT)
+        except InputError:
+            return False
+        return True
 
     def write_environment(self, device: torch.device) -> None:
         """Record versions, commit and device."""

@@ -311,8 +311,10 @@ def test_a_gpt2_whose_fine_tuning_is_adapters_goes_through_to_page_and_claims(
         assert {n: p.shape for n, p in model.named_parameters()} == {
             n: p.shape for n, p in whole.named_parameters()
         }
-        effects = pl.read_parquet(out / "looks" / trial.id / "ablation.parquet").filter(how="zero")
-        assert effects.filter(kind="head").height == 4
+        ablated = out / "looks" / trial.id / "ablation.parquet"
+        assert ablated.exists() == (trial.trained is not None), "a model that guesses has nothing to lose"
+        if trial.trained is not None:
+            assert pl.read_parquet(ablated).filter(how="zero", kind="head").height == 4
         assert scores(model, shop.looked[HELD_OUT])["accuracy"] == pytest.approx(
             pl.read_parquet(out / "looks" / trial.id / "final.parquet").filter(asked=HELD_OUT)["accuracy"][0]
         )
