@@ -36,8 +36,8 @@ def commands(
     first = max(own["first_seed"] + own["seeds"] for own in taken)
     have = min(part.effect.seeds for part in left)
     seeds = more_seeds(have, have) - have
-    words = [word for word in fields.get("pretrained", ()) if pretrainings_there(word, first, seeds) < seeds]
-    seeds = min([seeds, *(pretrainings_there(word, first, seeds) for word in words)])
+    pretrained = fields.get("pretrained", ())
+    seeds = min([seeds, *(pretrainings_there(word, first, seeds) for word in pretrained)])
     if seeds < 1:
         return (), None
     by_shares: dict[tuple[float, ...], list[float]] = {}

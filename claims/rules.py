@@ -84,42 +84,18 @@ def rates_compiled(view: View) -> Measured:
         )
     parts: list[Part] = []
     notes: list[str] = []
-    for rate, c in product(large, shares):
-        what = "O_FT skill at C_Te = 0 after large rates"
-        parts.append(
-            Part(
-                what,
-                _at(rate, c),
-                _taught(view, "uncorrelated", rate, c),
-                above=TAUGHT,
-                unit="share",
-                setting=(rate, c),
-            )
-        )
+
+    def skilled(what: str, texts: str, setting: tuple[float, float], **side: float) -> None:
+        effect = _taught(view, texts, *setting)
+        parts.append(Part(what, _at(*setting), effect, **side, unit="share", setting=setting))
+
+    for setting in product(large, shares):
+        skilled("O_FT skill at C_Te = 0 after large rates", "uncorrelated", setting, above=TAUGHT)
     for rate, c in product(small, shares):
-        what = "the same after small rates"
-        parts.append(
-            Part(
-                what,
-                _at(rate, c),
-                _taught(view, "uncorrelated", rate, c),
-                below=TAUGHT,
-                unit="share",
-                setting=(rate, c),
-            )
-        )
+        skilled("the same after small rates", "uncorrelated", (rate, c), below=TAUGHT)
         if c < SHORTCUT_FROM:
             what = "O_FT skill at C_Te = 1 after small rates with little correlation"
-            parts.append(
-                Part(
-                    what,
-                    _at(rate, c),
-                    _taught(view, "correlated", rate, c),
-                    below=TAUGHT,
-                    unit="share",
-                    setting=(rate, c),
-                )
-            )
+            skilled(what, "correlated", (rate, c), below=TAUGHT)
         elif view.was_learned("compiled", rate, c):
             pair = (view.values(f"{kind}_ft", "compiled", rate, c) for kind in ("correlated", "uncorrelated"))
             what = "O_FT accuracy at C_Te = 1 less that at C_Te = 0 at small rates"

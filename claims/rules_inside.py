@@ -4,6 +4,7 @@ They read the tables of ``veneer analyse``. Thresholds are named constants with 
 ``veneer.claims.rules``; claims are those of Jain et al. 2024 (arXiv 2311.12786v2).
 """
 
+from functools import partial
 from itertools import product
 
 import polars as pl
@@ -21,6 +22,7 @@ PRUNING_GAIN_LEARNED = 0.1
 difference on the 160 texts of each kind that the search is judged by are 11 points at most."""
 PRUNING_LOSS = 0.1
 """Points of O_FT on correlated texts that the same zeroing must cost, for the same reason."""
+NEARER = "its classes' distance, of a collapse's"
 COLLAPSE = 0.5
 """Total variation between predicted classes and right answers, as a share of what always giving the
 commonest right answer would have: a revival lies below half, nearer to the right answers."""
@@ -79,23 +81,11 @@ def _searched(
         beyond = over_seeds(lambda a, b: a - max(0.0, b), gained, other)
         fall = over_seeds(lambda change: change, _of(own, cells, "change"))
         collapse = over_seeds(lambda value: value, _of(near, cells, "collapse"))
+        part = partial(Part, where=place, setting=(rate, 1.0))
         parts += [
-            Part(
-                f"O_PT gained by few {unit}s beyond the null search",
-                place,
-                beyond,
-                above=least,
-                setting=(rate, 1.0),
-            ),
-            Part("O_FT at C_Te = 1 changed by it", place, fall, below=-PRUNING_LOSS, setting=(rate, 1.0)),
-            Part(
-                "its classes' distance, of a collapse's",
-                place,
-                collapse,
-                below=COLLAPSE,
-                unit="share",
-                setting=(rate, 1.0),
-            ),
+            part(f"O_PT gained by few {unit}s beyond the null search", effect=beyond, above=least),
+            part("O_FT at C_Te = 1 changed by it", effect=fall, below=-PRUNING_LOSS),
+            part(NEARER, effect=collapse, below=COLLAPSE, unit="share"),
         ]
     return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes, paper)
 
@@ -148,17 +138,9 @@ def inhibitor(view: View) -> Measured:
         gain = over_seeds(lambda a, b: a - b, by_seed(salient, "gain"), by_seed(random, "gain"))
         near = over_seeds(lambda value: value, by_seed(_collapse(classes, salient), "collapse"))
         what = "O_PT gained by pruning up to 100 neurons beyond random ones"
-        parts.append(Part(what, place, gain, above=PRUNING_GAIN_LEARNED, setting=(rate, 0.0)))
-        parts.append(
-            Part(
-                "its classes' distance, of a collapse's",
-                place,
-                near,
-                below=COLLAPSE,
-                unit="share",
-                setting=(rate, 0.0),
-            )
-        )
+        part = partial(Part, where=place, setting=(rate, 0.0))
+        parts.append(part(what, effect=gain, above=PRUNING_GAIN_LEARNED))
+        parts.append(part(NEARER, effect=near, below=COLLAPSE, unit="share"))
     if not parts and not notes:
         notes.append("the run has no rate of η_L with C_Tr = 0")
     return Measured(sorted(parts, key=lambda part: "gained" not in part.what), notes)
@@ -265,43 +247,17 @@ def attention(view: View) -> Measured:
         if not view.was_learned(view.capabilities[0], rate, c):
             notes.append(f"left out {where}: not learned")
             continue
+        part = partial(Part, where=where, above=USES, unit="share", setting=(rate, c))
         if c == 1 or size in ("S", "VS"):
             what = "answers that hang on O_PT's keys less those on O_FT's, where they are to stay"
-            stays.append(
-                Part(
-                    what,
-                    where,
-                    over_seeds(lambda a, b: a - b, pt, ft),
-                    above=USES,
-                    unit="share",
-                    setting=(rate, c),
-                )
-            )
+            stays.append(part(what, effect=over_seeds(lambda a, b: a - b, pt, ft)))
         elif size == "L":
             what = "answers that hang on O_FT's keys less those on O_PT's, after η_L with C_Tr = 0"
-            moves.append(
-                Part(
-                    what,
-                    where,
-                    over_seeds(lambda a, b: b - a, pt, ft),
-                    above=USES,
-                    unit="share",
-                    setting=(rate, c),
-                )
-            )
+            moves.append(part(what, effect=over_seeds(lambda a, b: b - a, pt, ft)))
         else:
             for on, values in (("O_PT", pt), ("O_FT", ft)):
                 what = f"answers that hang on {on}'s keys after η_M with C_Tr = 0"
-                both.append(
-                    Part(
-                        what,
-                        where,
-                        over_seeds(lambda a: a, values),
-                        above=USES,
-                        unit="share",
-                        setting=(rate, c),
-                    )
-                )
+                both.append(part(what, effect=over_seeds(lambda a: a, values)))
     if not stays or not (moves or both):
         missing = "at which it should stay" if not stays else "at a large rate with C_Tr = 0 that was learned"
         return Measured([], [*notes, f"no setting {missing}"])
@@ -322,20 +278,16 @@ def sorting(view: View) -> Measured:
     distorted, kept, aimed, notes = [], [], [], []
     for rate, c in product(view.rates, view.shares):
         where = f"rate {rate:g}, C_Tr = {c:g}"
+        part = partial(Part, where=where, unit="share", setting=(rate, c))
         if view.size(rate) != "VS":
             what = "distance of block 0's attention from the capability's at 1e-3 and above"
-            distorted.append(
-                Part(what, where, moved(0, rate, c), above=DISTORTED, unit="share", setting=(rate, c))
-            )
+            distorted.append(part(what, effect=moved(0, rate, c), above=DISTORTED))
         elif view.was_learned(view.capabilities[0], rate, c):
             last = int(table["block"].to_numpy().max())
-            what = "the same at 1e-4"
-            kept.append(
-                Part(what, where, moved(0, rate, c), below=DISTORTED, unit="share", setting=(rate, c))
-            )
-            what = f"distance of block {last}'s attention at 1e-4"
+            kept.append(part("the same at 1e-4", effect=moved(0, rate, c), below=DISTORTED))
             aim = DISTORTED / (view.fields["length"] + 1)
-            aimed.append(Part(what, where, moved(last, rate, c), above=aim, unit="share", setting=(rate, c)))
+            what = f"distance of block {last}'s attention at 1e-4"
+            aimed.append(part(what, effect=moved(last, rate, c), above=aim))
         else:
             notes.append(f"left out {where}: not learned, so that nothing had to change")
     if not distorted or not kept:

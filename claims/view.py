@@ -64,7 +64,7 @@ class View:
         """
         return self.name == other.name and self._fixed == other._fixed
 
-    @property
+    @cached_property
     def _fixed(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What runs alike have in common: fields, and what their pretrained models are."""
         fields = {name: value for name, value in self.fields.items() if name not in VARYING}

@@ -206,12 +206,9 @@ def capabilities(content: Content) -> list[Entry]:
         own = [files for files in content.capabilities if files.name == name]
         if own and learned(content.experiment):
             several = len({files.accuracy["origin"]["capability"] for files in own}) > 1
-            first = own[0].accuracy["origin"]["seed"]
-            note = (
-                f" Each seed starts from its own pretraining; this is that of seed {first}."
-                if several
-                else ""
-            )
+            shown = own[0].accuracy["origin"]["seed"]
+            whose = f" Each seed starts from its own pretraining; this is that of seed {shown}."
+            note = whose if several else ""
             entries.append((f"Model {name}", _learned(own[0]) + note))
         elif own:
             entries += _written(content.experiment, own)

@@ -287,6 +287,14 @@ def test_seeds_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
     assert asked_for(whole, command).first_seed == 5
 
 
+def test_what_is_not_analysed_is_not_called_a_missing_run(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["claims", str(RESULTS / "counter-reft"), "--only", "7"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"7 not analysed; this does it: veneer analyse {RESULTS / 'counter-reft'} --only attention" in shown
+    )
+
+
 def test_below_an_open_claim_stands_what_adds_seeds_to_it(capsys: pytest.CaptureFixture[str]) -> None:
     main(["claims", str(RESULTS / "table-3"), "--only", "1a", "2"])
     shown = capsys.readouterr().out

@@ -146,6 +146,20 @@ def test_a_finished_run_is_not_run_again(prepared: Prepared, finished: Run) -> N
     assert {file: file.stat().st_mtime_ns for file in before} == before
 
 
+def test_a_finished_run_writes_its_environment_only_where_that_is_lost(
+    prepared: Prepared, finished: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.path, tmp_path / "copy")
+    run = Run(tmp_path / "copy")
+    file = run.path / "environment.json"
+    execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
+    assert file.read_bytes() == (finished.path / "environment.json").read_bytes(), "it names who trained"
+    for damage in (file.unlink, lambda: file.write_text("{")):
+        damage()
+        execute(prepared, run, CPU, run.plan(prepared.cells, 4), Quiet())
+        assert json.loads(file.read_text())["device"] == "cpu"
+
+
 def test_the_fleets_size_does_not_change_the_cells(prepared: Prepared, finished: Run, tmp_path: Path) -> None:
     """Only the rounding of batched products may differ."""
     alone = Run.open(tmp_path / "alone", "quick", EXPERIMENT)

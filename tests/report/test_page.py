@@ -80,6 +80,7 @@ def test_a_run_that_begins_with_another_seed_shows_its_own(tmp_path: Path, seeds
         picker = page.split(f'data-name="{name}"')[1].split("</select>")[0]
         offered = re.findall(r'<option value="(\w+)"', picker)
         assert offered == (["all"] if seeds > 1 and name == "seed" else []) + own, name
+        assert f'<option value="{offered[0]}" selected>' in picker or name == "seed", "what is shown first"
     drawn: set[str] = set()
 
     def seen(part: dict[str, Any]) -> dict[str, Any]:
